@@ -1,0 +1,237 @@
+//! Owns the key schedule: one secret of a session becomes, per direction and epoch, a data key and a control key. [P-6.3]
+//!
+//! The secret comes from the TLS exporter or from an installed session. Every step is HKDF-Expand-Label (RFC 8446 section
+//! 7.1) with the prefix `sealane1 `, so no key of ours equals a key of TLS. Secrets are wiped when dropped; nothing here
+//! prints them.
+
+use alloc::boxed::Box;
+use core::fmt;
+
+use wire::ids::{RecordNumber, Side};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::aead::{Aead, Cipher, Crypto, NONCE_LEN};
+use crate::budget::{Budget, Limits};
+
+/// Bytes of every secret.
+pub const SECRET_LEN: usize = 32;
+
+/// A secret of the schedule.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Secret([u8; SECRET_LEN]);
+
+impl Secret {
+    /// Takes over secret bytes.
+    pub const fn new(bytes: [u8; SECRET_LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// For the next derivation only.
+    pub const fn expose(&self) -> &[u8; SECRET_LEN] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// HKDF-Expand-Label with our prefix (RFC 8446 section 7.1). [P-6.3]
+///
+/// # Panics
+/// When label or context are longer than the encoding allows: both are constants of ours.
+pub fn expand_label(
+    crypto: &dyn Crypto,
+    secret: &Secret,
+    label: &[u8],
+    context: &[u8],
+    out: &mut [u8],
+) {
+    const PREFIX: &[u8] = b"sealane1 ";
+    let mut info = [0u8; 2 + 1 + 64 + 1 + 64];
+    let mut w = wire::bytes::Writer::new(&mut info);
+    assert!(PREFIX.len() + label.len() <= 64 && context.len() <= 64, "label or context too long");
+    w.u16(out.len() as u16);
+    w.u8((PREFIX.len() + label.len()) as u8);
+    w.put(PREFIX);
+    w.put(label);
+    w.u8(context.len() as u8);
+    w.put(context);
+    let n = w.len();
+    crypto.hkdf_expand(secret.expose(), &info[..n], out);
+}
+
+fn derive(crypto: &dyn Crypto, secret: &Secret, label: &[u8]) -> Secret {
+    let mut bytes = [0; SECRET_LEN];
+    expand_label(crypto, secret, label, b"", &mut bytes);
+    Secret::new(bytes)
+}
+
+/// The chain of secrets of one direction: one per epoch, each from the one before. [P-6.5]
+#[derive(Clone, Debug)]
+pub struct Chain {
+    cipher: Cipher,
+    secret: Secret,
+    epoch: u64,
+}
+
+impl Chain {
+    /// The chain of what `sender` seals, at epoch 0.
+    pub fn new(crypto: &dyn Crypto, session: &Secret, cipher: Cipher, sender: Side) -> Self {
+        let label: &[u8] = match sender {
+            Side::Client => b"c traffic",
+            Side::Server => b"s traffic",
+        };
+        Self { cipher, secret: derive(crypto, session, label), epoch: 0 }
+    }
+
+    /// The epoch that the keys are of.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Goes to the next epoch; the secret of this one is gone for good.
+    pub fn advance(&mut self, crypto: &dyn Crypto) {
+        self.secret = derive(crypto, &self.secret, b"epoch");
+        self.epoch += 1;
+    }
+
+    /// What seals data in this epoch.
+    pub fn data_key(&self, crypto: &dyn Crypto) -> DataKey {
+        let (aead, iv) = self.key(crypto, b"data key", b"data iv");
+        DataKey { aead, iv, cipher: self.cipher }
+    }
+
+    /// What seals control packets in this epoch.
+    pub fn control_key(&self, crypto: &dyn Crypto) -> ControlKey {
+        let (aead, iv) = self.key(crypto, b"ctl key", b"ctl iv");
+        ControlKey { aead, iv }
+    }
+
+    fn key(&self, crypto: &dyn Crypto, key: &[u8], iv: &[u8]) -> (Box<dyn Aead>, [u8; NONCE_LEN]) {
+        let mut key_bytes = [0; 32];
+        let key_bytes_used = &mut key_bytes[..self.cipher.key_len()];
+        expand_label(crypto, &self.secret, key, b"", key_bytes_used);
+        let aead = crypto.aead(self.cipher, key_bytes_used);
+        key_bytes.zeroize();
+        let mut iv_bytes = [0; NONCE_LEN];
+        expand_label(crypto, &self.secret, iv, b"", &mut iv_bytes);
+        (aead, iv_bytes)
+    }
+}
+
+/// The key of the data records of one direction and epoch.
+pub struct DataKey {
+    aead: Box<dyn Aead>,
+    iv: [u8; NONCE_LEN],
+    cipher: Cipher,
+}
+
+impl DataKey {
+    /// The nonce of `number`: salt and explicit nonce for GCM (RFC 5288), as RFC 7905 has it for ChaCha20-Poly1305. [P-4.1]
+    ///
+    /// Either way it is a bijection of the record number, so a number used once is a nonce used once.
+    pub(crate) fn nonce(&self, number: RecordNumber) -> [u8; NONCE_LEN] {
+        let number = number.as_u64().to_be_bytes();
+        let mut nonce = self.iv;
+        match self.cipher {
+            Cipher::Aes128Gcm | Cipher::Aes256Gcm => nonce[4..].copy_from_slice(&number),
+            Cipher::ChaCha20Poly1305 => {
+                nonce[4..].iter_mut().zip(number).for_each(|(a, b)| *a ^= b)
+            }
+        }
+        nonce
+    }
+
+    pub(crate) fn aead(&self) -> &dyn Aead {
+        &*self.aead
+    }
+}
+
+impl fmt::Debug for DataKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DataKey({})", self.cipher)
+    }
+}
+
+/// The key of the control packets of one direction and epoch.
+pub struct ControlKey {
+    aead: Box<dyn Aead>,
+    iv: [u8; NONCE_LEN],
+}
+
+impl ControlKey {
+    /// IV xor packet number (RFC 9001 section 5.3). [P-5.3]
+    pub(crate) fn nonce(&self, number: u64) -> [u8; NONCE_LEN] {
+        let mut nonce = self.iv;
+        nonce[4..].iter_mut().zip(number.to_be_bytes()).for_each(|(a, b)| *a ^= b);
+        nonce
+    }
+
+    pub(crate) fn aead(&self) -> &dyn Aead {
+        &*self.aead
+    }
+}
+
+impl fmt::Debug for ControlKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ControlKey(..)")
+    }
+}
+
+/// All that seals in one direction and epoch: keys, what they may still protect, and the next control number.
+#[derive(Debug)]
+pub struct Sealing {
+    /// The epoch, as packets carry it.
+    pub epoch: u8,
+    /// For data records.
+    pub data: DataKey,
+    /// What the data key may still protect.
+    pub budget: Budget,
+    control: ControlKey,
+    next_control: u64,
+}
+
+impl Sealing {
+    /// The sealing half of `chain`'s present epoch.
+    pub fn new(crypto: &dyn Crypto, chain: &Chain) -> Self {
+        Self {
+            epoch: chain.epoch() as u8,
+            data: chain.data_key(crypto),
+            budget: Budget::new(Limits::default()),
+            control: chain.control_key(crypto),
+            next_control: 0,
+        }
+    }
+
+    /// The control key with a packet number that nobody had before. The number is spent whether or not it is used.
+    pub fn next_control(&mut self) -> (&ControlKey, u64) {
+        let number = self.next_control;
+        self.next_control += 1;
+        (&self.control, number)
+    }
+}
+
+/// All that opens in one direction and epoch.
+#[derive(Debug)]
+pub struct Opening {
+    /// The epoch, as packets carry it.
+    pub epoch: u8,
+    /// For data records.
+    pub data: DataKey,
+    /// For control packets.
+    pub control: ControlKey,
+}
+
+impl Opening {
+    /// The opening half of `chain`'s present epoch.
+    pub fn new(crypto: &dyn Crypto, chain: &Chain) -> Self {
+        Self {
+            epoch: chain.epoch() as u8,
+            data: chain.data_key(crypto),
+            control: chain.control_key(crypto),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Plaintext records to sealed records and back; knows keys, knows no packets.
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod error;
+pub mod aead;
+pub mod budget;
+pub mod keys;
+pub mod replay;
+pub mod seal;
+pub mod open;

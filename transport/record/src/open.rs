@@ -1,0 +1,127 @@
+//! Owns the way back: sealed records to plaintext, or which one failed.
+
+use core::ops::Range;
+
+use wire::bytes::Reader;
+use wire::data::{RecordView, record_aad};
+use wire::ids::RpcId;
+use wire::limits::{ACK_LEN, CONTROL_HEADER_LEN, TAG_LEN, TRAILER_LEN};
+use wire::trailer::Trailer;
+
+use crate::error::OpenError;
+use crate::keys::{ControlKey, DataKey};
+
+/// The acknowledgements that ride in a record, read from its opened aux bytes. [P-4.3]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Acks {
+    count: u8,
+    rpcs: [u64; wire::limits::PIGGYBACK_ACKS_MAX],
+}
+
+impl Acks {
+    fn parse(aux: &[u8]) -> Result<Self, OpenError> {
+        let mut acks = Self::default();
+        for chunk in aux.chunks_exact(ACK_LEN) {
+            let rpc = Reader::new(chunk)
+                .u48()
+                .and_then(RpcId::from_u48)
+                .map_err(|_| OpenError::Trailer)?;
+            acks.rpcs[usize::from(acks.count)] = rpc.as_u48();
+            acks.count += 1;
+        }
+        Ok(acks)
+    }
+
+    /// The RPCs that are acknowledged.
+    pub fn iter(&self) -> impl Iterator<Item = RpcId> + '_ {
+        self.rpcs[..usize::from(self.count)].iter().filter_map(|raw| RpcId::from_u48(*raw).ok())
+    }
+}
+
+/// A record that was opened in place. Holding one is the proof that its tag verified.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Where the message's bytes stand in the packet.
+    pub payload: Range<usize>,
+    /// What the sender says about the message.
+    pub trailer: Trailer,
+    /// What the sender has received.
+    pub acks: Acks,
+}
+
+fn split(plaintext: &[u8], index: u16) -> Result<(usize, Trailer, Acks), OpenError> {
+    let (rest, trailer) = plaintext.split_last_chunk::<TRAILER_LEN>().ok_or(OpenError::Trailer)?;
+    let trailer = Trailer::parse(trailer).map_err(|_| OpenError::Trailer)?;
+    let aux_at = rest.len().checked_sub(usize::from(trailer.aux_len)).ok_or(OpenError::Trailer)?;
+    // A record holds exactly the bytes that its index says, or the peer is faulty. [P-4.4]
+    let payload_len = trailer.geometry.bytes(index).len();
+    if aux_at < payload_len || u32::from(index) >= trailer.geometry.records() {
+        return Err(OpenError::Trailer);
+    }
+    // What stands between the message's bytes and the aux bytes is padding. [P-4.5]
+    Ok((payload_len, trailer, Acks::parse(&rest[aux_at..])?))
+}
+
+/// Opens `record` of `packet` in place.
+///
+/// # Errors
+/// Why it did not open; the packet then holds no plaintext.
+pub fn open_in_place(
+    key: &DataKey,
+    packet: &mut [u8],
+    record: &RecordView,
+) -> Result<Opened, OpenError> {
+    let plaintext_len = record.plaintext_len();
+    let aad = record_aad(record.number, plaintext_len);
+    let sealed = &mut packet[record.sealed.clone()];
+    key.aead().open_in_place(&key.nonce(record.number), &aad, sealed)?;
+    let (payload_len, trailer, acks) = split(&sealed[..plaintext_len], record.number.index())?;
+    let start = record.sealed.start;
+    Ok(Opened { payload: start..start + payload_len, trailer, acks })
+}
+
+/// Opens `record` of `packet` straight into `out`, which begins where the record's bytes belong and is at least as long as
+/// the record's plaintext. What stands in `out` behind the record's own bytes is as before when this returns.
+///
+/// # Errors
+/// Why it did not open; the record's own place in `out` is then undefined, and holds no plaintext.
+pub fn open_into(
+    key: &DataKey,
+    packet: &[u8],
+    record: &RecordView,
+    payload_len: usize,
+    out: &mut [u8],
+) -> Result<(Trailer, Acks), OpenError> {
+    /// Trailer and aux, the most that may follow the bytes of a record that is opened this way.
+    const KEEP: usize = TRAILER_LEN + wire::limits::AUX_MAX;
+    let plaintext_len = record.plaintext_len();
+    let tail_len =
+        plaintext_len.checked_sub(payload_len).filter(|n| *n <= KEEP).ok_or(OpenError::Trailer)?;
+    let aad = record_aad(record.number, plaintext_len);
+    // The sealed tail is opened onto the first bytes of the next record's place; these are put back at once.
+    let mut kept = [0; KEEP];
+    kept[..tail_len].copy_from_slice(&out[payload_len..plaintext_len]);
+    let plaintext = &mut out[..plaintext_len];
+    let opened =
+        key.aead().open(&key.nonce(record.number), &aad, &packet[record.sealed.clone()], plaintext);
+    let meaning =
+        opened.map_err(OpenError::from).and_then(|()| split(plaintext, record.number.index()));
+    out[payload_len..plaintext_len].copy_from_slice(&kept[..tail_len]);
+    let (stated_len, trailer, acks) = meaning?;
+    if stated_len == payload_len { Ok((trailer, acks)) } else { Err(OpenError::Trailer) }
+}
+
+/// Opens a control packet in place; the range of its frames.
+///
+/// # Errors
+/// [`OpenError::Tag`] when it is not from the peer.
+pub fn open_control(
+    key: &ControlKey,
+    number: u64,
+    packet: &mut [u8],
+) -> Result<Range<usize>, OpenError> {
+    let len = packet.len();
+    let (clear, sealed) = packet.split_at_mut_checked(CONTROL_HEADER_LEN).ok_or(OpenError::Tag)?;
+    key.aead().open_in_place(&key.nonce(number), clear, sealed)?;
+    Ok(CONTROL_HEADER_LEN..len - TAG_LEN)
+}

@@ -1,0 +1,152 @@
+//! Owns the way from plaintext to sealed records, and to sealed control packets.
+//!
+//! A [`Message`] is frozen when it is first planned: it owns its plaintext and its trailer, and nothing can change either
+//! afterwards, so sealing a record a second time gives the same bytes (a retransmission repeats, it never re-seals other
+//! plaintext under a number). The right to seal under a message id is an [`Id`], which cannot be copied. [P-3.3]
+
+use wire::bytes::Writer;
+use wire::control::emit_header;
+use wire::data::{record_aad, record_header};
+use wire::geometry::Geometry;
+use wire::header::Header;
+use wire::ids::{MessageId, RecordNumber, RpcId, Side};
+use wire::limits::{AUX_MAX, CONTROL_HEADER_LEN, RECORD_HEADER_LEN, TAG_LEN, TRAILER_LEN};
+use wire::trailer::Trailer;
+
+use crate::keys::{ControlKey, DataKey};
+
+/// The right to seal one message. Neither `Clone` nor `Copy`: consumed by [`Message::freeze`].
+#[derive(Debug)]
+pub struct Id(MessageId);
+
+impl Id {
+    /// The right to the response of a request that the peer began. The caller owns that RPC's only reply. [P-3.3]
+    pub const fn response(rpc: RpcId) -> Self {
+        Self(MessageId::new(rpc, 0))
+    }
+
+    /// What it is the right to.
+    pub const fn message(&self) -> MessageId {
+        self.0
+    }
+}
+
+/// Gives out the ids of the RPCs that this side begins: each once, in order. [P-3.1]
+#[derive(Debug)]
+pub struct Ids {
+    side: Side,
+    next: u64,
+}
+
+impl Ids {
+    /// The ids of what `side` begins in a new session.
+    pub const fn new(side: Side) -> Self {
+        Self { side, next: 0 }
+    }
+
+    /// The sequence that comes next.
+    pub const fn next_sequence(&self) -> u64 {
+        self.next
+    }
+
+    /// A new id; `None` when the session has none left and must be renewed.
+    pub fn take(&mut self) -> Option<Id> {
+        let sequence = self.next;
+        if sequence > RpcId::SEQUENCE_MAX {
+            return None;
+        }
+        self.next += 1;
+        Some(Id(MessageId::new(RpcId::new(self.side, sequence), 0)))
+    }
+}
+
+/// The tail that ends a record's plaintext: piggybacked acks, then the trailer.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    bytes: [u8; AUX_MAX + TRAILER_LEN],
+    len: u8,
+}
+
+/// A message that is ready to be sealed, any number of times, always to the same bytes.
+#[derive(Debug)]
+pub struct Message<B> {
+    id: MessageId,
+    geometry: Geometry,
+    tail: Tail,
+    body: B,
+}
+
+impl<B: AsRef<[u8]>> Message<B> {
+    /// Freezes `body` and `trailer` under `id`. `acks` ride along in a message of one record. [P-4.3]
+    ///
+    /// # Panics
+    /// When the trailer's length is not the body's, or acks are given for more than one record: bugs of the caller.
+    pub fn freeze(id: Id, body: B, mut trailer: Trailer, acks: &[RpcId]) -> Self {
+        assert_eq!(
+            body.as_ref().len(),
+            trailer.geometry.length() as usize,
+            "trailer of another message"
+        );
+        assert!(
+            acks.is_empty() || trailer.geometry.records() == 1,
+            "acks ride in single records only"
+        );
+        let mut bytes = [0; AUX_MAX + TRAILER_LEN];
+        let mut w = Writer::new(&mut bytes);
+        acks.iter().for_each(|rpc| w.u48(rpc.as_u48()));
+        trailer.aux_len = w.len() as u8;
+        w.put(&trailer.emit());
+        let len = w.len() as u8;
+        Self { id: id.0, geometry: trailer.geometry, tail: Tail { bytes, len }, body }
+    }
+
+    /// Which message.
+    pub const fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// How it is cut.
+    pub const fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Bytes of record `index` on the wire.
+    pub fn record_len(&self, index: u16) -> usize {
+        RECORD_HEADER_LEN + self.geometry.bytes(index).len() + usize::from(self.tail.len) + TAG_LEN
+    }
+
+    /// Seals record `index` into `out`, which has [`Self::record_len`] bytes.
+    pub fn seal(&self, key: &DataKey, index: u16, out: &mut [u8]) {
+        let number = RecordNumber::new(self.id, index);
+        let tail = &self.tail.bytes[..usize::from(self.tail.len)];
+        let payload = &self.body.as_ref()[self.geometry.bytes(index)];
+        let plaintext_len = payload.len() + tail.len();
+        let (header, sealed) = out.split_at_mut(RECORD_HEADER_LEN);
+        header.copy_from_slice(&record_header(number, plaintext_len));
+        key.aead().seal(
+            &key.nonce(number),
+            &record_aad(number, plaintext_len),
+            payload,
+            tail,
+            sealed,
+        );
+    }
+}
+
+/// Seals a control packet: `header` and `number` in clear, `frames` behind them. Returns its length.
+///
+/// # Panics
+/// When `out` is too short.
+pub fn seal_control(
+    key: &ControlKey,
+    number: u64,
+    header: &Header,
+    frames: &[u8],
+    out: &mut [u8],
+) -> usize {
+    let len = CONTROL_HEADER_LEN + frames.len() + TAG_LEN;
+    let (clear, sealed) = out[..len].split_at_mut(CONTROL_HEADER_LEN);
+    emit_header(&mut Writer::new(clear), header, number);
+    key.aead().seal(&key.nonce(number), clear, frames, &[], sealed);
+    len
+}
