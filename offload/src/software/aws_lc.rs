@@ -1,0 +1,136 @@
+//! Owns the algorithms by AWS-LC: assembly, the default.
+//!
+//! Sealing and opening go from one buffer to another, so the copy into or out of a packet costs nothing extra.
+//!
+//! Wiping: AWS-LC wipes AEAD keys and HMAC and HKDF states when they are freed; what it computed in registers, and moved
+//! copies of a pseudorandom key on the stack, it cannot. `hkdf::Salt` is not used because it leaves its copy of the salt
+//! behind, and in a key schedule the salt is itself a secret. What a caller passes in or gets back, the caller wipes.
+
+use aws_lc_rs::{aead, constant_time, hkdf, hmac};
+use record::aead::{Aead, Cipher, Crypto, NONCE_LEN, Refused, TAG_LEN};
+
+/// The provider.
+pub static PROVIDER: AwsLc = AwsLc;
+
+/// The algorithms of AWS-LC.
+#[derive(Clone, Copy, Debug)]
+pub struct AwsLc;
+
+impl Crypto for AwsLc {
+    fn name(&self) -> &'static str {
+        "aws-lc"
+    }
+
+    fn aead(&self, cipher: Cipher, key: &[u8]) -> Box<dyn Aead> {
+        let (algorithm, copied_bytes_max) = match cipher {
+            Cipher::Aes128Gcm => (&aead::AES_128_GCM, 0),
+            Cipher::Aes256Gcm => (&aead::AES_256_GCM, 0),
+            Cipher::ChaCha20Poly1305 => (&aead::CHACHA20_POLY1305, CHACHA_COPIED_BYTES_MAX),
+        };
+        assert_eq!(key.len(), cipher.key_len(), "a key of {cipher}");
+        let key = aead::UnboundKey::new(algorithm, key).expect("the length was checked");
+        Box::new(Key { key: aead::LessSafeKey::new(key), copied_bytes_max })
+    }
+
+    fn hkdf_extract(&self, salt: &[u8], ikm: &[u8]) -> [u8; 32] {
+        // RFC 5869 2.2 defines Extract as just this; HMAC pads an absent salt with the zeros that it asks for.
+        sign(salt, ikm)
+    }
+
+    fn hkdf_expand(&self, prk: &[u8; 32], info: &[u8], out: &mut [u8]) {
+        let prk = hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, prk);
+        let info = [info];
+        let okm = prk.expand(&info, Length(out.len())).expect("at most 255 * 32 bytes");
+        okm.fill(out).expect("the length was given");
+    }
+
+    fn hmac(&self, key: &[u8; 32], data: &[u8]) -> [u8; 32] {
+        sign(key, data)
+    }
+
+    fn equal(&self, a: &[u8], b: &[u8]) -> bool {
+        constant_time::verify_slices_are_equal(a, b).is_ok()
+    }
+}
+
+/// HMAC-SHA256, straight into the array that is returned: a `Tag` would stay on the stack unwiped.
+fn sign(key: &[u8], data: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    hmac::sign_to_buffer(&hmac::Key::new(hmac::HMAC_SHA256, key), data, &mut out)
+        .expect("32 bytes hold a SHA-256");
+    out
+}
+
+/// How many bytes HKDF-Expand is to give.
+struct Length(usize);
+
+impl hkdf::KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+/// Up to here a plaintext with something extra is copied together before ChaCha20-Poly1305 seals it.
+///
+/// AWS-LC's fused code for it takes one buffer; the extra bytes are done apart, for 110 ns at 64 B and 230 ns at 1,400 B
+/// (measured), which a copy of a few cache lines beats. AES-GCM loses next to nothing by extra bytes and never copies.
+const CHACHA_COPIED_BYTES_MAX: usize = 2048;
+
+/// One key. Never `Debug`.
+struct Key {
+    key: aead::LessSafeKey,
+    copied_bytes_max: usize,
+}
+
+impl Aead for Key {
+    fn seal(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        plaintext: &[u8],
+        extra: &[u8],
+        out: &mut [u8],
+    ) {
+        assert_eq!(
+            out.len(),
+            plaintext.len() + extra.len() + TAG_LEN,
+            "room for ciphertext and tag"
+        );
+        let (nonce, aad) = (aead::Nonce::assume_unique_for_key(*nonce), aead::Aad::from(aad));
+        let (body, rest) = out.split_at_mut(plaintext.len());
+        let sealed = if extra.is_empty() || plaintext.len() > self.copied_bytes_max {
+            self.key.seal_out_of_place_scatter(nonce, aad, plaintext, body, extra, rest)
+        } else {
+            body.copy_from_slice(plaintext);
+            rest[..extra.len()].copy_from_slice(extra);
+            let (body, tag) = out.split_at_mut(plaintext.len() + extra.len());
+            self.key.seal_in_place_scatter(nonce, aad, body, &[], tag)
+        };
+        sealed.expect("the lengths were checked");
+    }
+
+    fn open(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        sealed: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), Refused> {
+        let (body, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(Refused)?;
+        assert_eq!(out.len(), body.len(), "room for the plaintext, exactly");
+        let (nonce, aad) = (aead::Nonce::assume_unique_for_key(*nonce), aead::Aad::from(aad));
+        // On a bad tag AWS-LC zeroes `out`.
+        self.key.open_separate_gather(nonce, aad, body, tag, out).map_err(|_| Refused)
+    }
+
+    fn open_in_place(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<(), Refused> {
+        let (body, tag) = sealed.split_last_chunk_mut::<TAG_LEN>().ok_or(Refused)?;
+        let (nonce, aad) = (aead::Nonce::assume_unique_for_key(*nonce), aead::Aad::from(aad));
+        self.key.open_in_place_separate_tag(nonce, aad, tag, body).map(drop).map_err(|_| Refused)
+    }
+}
