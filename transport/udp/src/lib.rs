@@ -1,0 +1,34 @@
+//! Datagrams to and from the Linux kernel: trains out (GSO), trains in (GRO), and the few descriptors a driver sleeps on.
+//!
+//! Owns every system call that the core makes, and with them the only `unsafe` of the core (in `sys`, nowhere else).
+//! Refuses to know what a datagram means, to keep a clock for anybody, and to run anywhere but on Linux.
+//!
+//! The modules stand bottom-up: each one may use those listed before it.
+
+#![deny(missing_docs, unsafe_code)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "the crate `udp` speaks to the Linux kernel (UDP_SEGMENT, UDP_GRO, eventfd, epoll); there is no backend for other systems"
+);
+
+#[cfg(target_os = "linux")]
+mod sys;
+#[cfg(target_os = "linux")]
+pub mod caps;
+#[cfg(target_os = "linux")]
+pub mod batch;
+#[cfg(target_os = "linux")]
+pub mod mmsg;
+#[cfg(target_os = "linux")]
+pub mod fault;
+#[cfg(target_os = "linux")]
+pub mod poll;
+
+#[cfg(target_os = "linux")]
+pub use {
+    batch::{Datagrams, Received, SendError, Transmit},
+    caps::{Caps, Gso, path_mtu},
+    fault::{Faults, Faulty},
+    mmsg::{Mmsg, Options, bind, connect},
+};
