@@ -1,0 +1,162 @@
+//! Owns the side that begins.
+//!
+//! Drive it: [`Client::poll_transmit`] until it has nothing, then wait for a packet ([`Client::handle`], [`Client::retry`])
+//! or for [`Client::timeout`], and again. When [`Client::established`] has something, the session's keys are there; it goes
+//! on repeating itself until [`Client::confirmed`] says that the server has them too.
+
+use core::fmt;
+
+use proto::time::Instant;
+use record::aead::Crypto;
+use wire::handshake::{HandshakePacket, Method, RetryPacket};
+use wire::ids::{SessionId, Side};
+
+#[cfg(feature = "tls")]
+use crate::config::ClientConfig;
+use crate::contract::{Progress, Reason, Setup};
+use crate::error::Error;
+use crate::flight::{Ends, Flight};
+use crate::guard;
+use crate::installed::{Exchange, InstalledKey, NONCE_LEN};
+use crate::limits::RETRIES_MAX;
+use crate::machine::{Engine, Machine};
+use crate::secrets::Established;
+
+/// A handshake that this side began.
+pub struct Client {
+    machine: Machine,
+    crypto: &'static dyn Crypto,
+    local: SessionId,
+    retries: u32,
+}
+
+impl Client {
+    /// Begins a TLS handshake with `server_name`: a DNS name or an IP address, which the server's certificate must be for.
+    ///
+    /// # Errors
+    /// [`Error::ServerName`] when it is neither.
+    ///
+    /// # Panics
+    /// When `setup.datagram_max` is below [`wire::limits::DATAGRAM_MIN`].
+    #[cfg(feature = "tls")]
+    pub fn tls(config: &ClientConfig, server_name: &str, setup: &Setup) -> Result<Self, Error> {
+        let tls =
+            crate::tls::Tls::client(config, server_name, setup.local.encode(), setup.unix_seconds)?;
+        let flight = Flight::new(setup.crypto, ends(setup, Method::Tls), guard::Guard::Public);
+        Ok(Self::new(flight, Engine::Tls(tls.into()), setup))
+    }
+
+    /// Begins a handshake with a secret that the server was given too. `nonce` must be fresh random bytes.
+    ///
+    /// # Panics
+    /// When `setup.datagram_max` is below [`wire::limits::DATAGRAM_MIN`].
+    #[must_use]
+    pub fn installed(key: &InstalledKey, nonce: [u8; NONCE_LEN], setup: &Setup) -> Self {
+        let exchange =
+            Exchange::new(setup.crypto, key.clone(), Side::Client, nonce, setup.local.encode());
+        let guard = key.guard(setup.crypto, Side::Client);
+        let flight = Flight::new(setup.crypto, ends(setup, Method::Installed), guard);
+        Self::new(flight, Engine::Installed(exchange.into()), setup)
+    }
+
+    fn new(flight: Flight, engine: Engine, setup: &Setup) -> Self {
+        let machine = Machine::new(flight, engine, setup.now + setup.lifetime);
+        Self { machine, crypto: setup.crypto, local: setup.local.session, retries: 0 }
+    }
+
+    /// Takes a HANDSHAKE packet that came in a datagram of `datagram_len` bytes.
+    ///
+    /// # Errors
+    /// Why there is no session, once; then it only repeats its alert until it [is over](Self::is_over). After `Established`
+    /// too: a server may refuse the client's certificate.
+    pub fn handle(
+        &mut self,
+        now: Instant,
+        packet: &HandshakePacket<'_>,
+        datagram_len: usize,
+    ) -> Result<Progress, Error> {
+        self.machine.handle(now, packet, datagram_len)
+    }
+
+    /// Takes a RETRY packet: the first flight goes out again, with the server's cookie.
+    pub fn retry(&mut self, packet: &RetryPacket<'_>) -> Progress {
+        if packet.header.session != self.local {
+            return Progress::Dropped(Reason::Session);
+        }
+        if !guard::public_check(self.crypto, packet.clear, packet.tag) {
+            return Progress::Dropped(Reason::Tag);
+        }
+        let asked = self.machine.is_running() && self.machine.flight().remote() == SessionId::NONE;
+        if !asked || self.retries == RETRIES_MAX {
+            return Progress::Dropped(Reason::Cookie);
+        }
+        self.retries += 1;
+        self.machine.flight().retry(packet.cookie);
+        Progress::Taken
+    }
+
+    /// Writes the next datagram into `out`; says how long it is.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        self.machine.poll_transmit(now, out)
+    }
+
+    /// When to call [`Self::handle_timeout`] at the latest; `None` when it is over.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Instant> {
+        self.machine.timeout()
+    }
+
+    /// Does what is due; then there may be something to transmit.
+    ///
+    /// # Errors
+    /// Why there is no session.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        self.machine.handle_timeout(now)
+    }
+
+    /// What was agreed, once.
+    pub fn established(&mut self) -> Option<Established> {
+        self.machine.established()
+    }
+
+    /// Whether nothing of the application may be sent before the server confirmed: it asked for a certificate, and may yet
+    /// refuse it. Holds a meaning once the handshake is established.
+    #[must_use]
+    pub const fn must_wait_for_done(&self) -> bool {
+        self.machine.must_wait()
+    }
+
+    /// A valid sealed packet of the server came: it has the keys, and nothing is repeated any more.
+    pub fn confirmed(&mut self) {
+        self.machine.confirmed();
+    }
+
+    /// Gives up, and tells the server.
+    pub fn cancel(&mut self, now: Instant) {
+        self.machine.cancel(now);
+    }
+
+    /// Whether it can be dropped: nothing more will be sent.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.machine.is_over()
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("session", &self.local).finish_non_exhaustive()
+    }
+}
+
+fn ends(setup: &Setup, method: Method) -> Ends {
+    Ends {
+        side: Side::Client,
+        method,
+        local: setup.local.session,
+        remote: SessionId::NONE,
+        datagram_max: setup.datagram_max,
+        // The one who begins chose the address.
+        validated: true,
+    }
+}

@@ -1,0 +1,504 @@
+//! Owns the way of two byte streams per direction over a network that loses, reorders, repeats and alters packets. [P-6.2]
+//!
+//! Each packet carries one fragment and, in passing, how much of the other side's streams is here. What is not acknowledged
+//! in time is sent again from the first missing byte on, in new packets: no packet number is used twice, for it is a nonce.
+//! A packet whose tag is bad changes nothing. Until the other side's address is proven, at most three times what came from
+//! it is sent to it. [P-6.4] The flight knows nothing of TLS: streams of bytes go in and come out.
+
+use proto::time::Instant;
+use record::aead::Crypto;
+use wire::bytes::Writer;
+use wire::handshake::{
+    COOKIE_MAX, FLAG_ALERT, FLAG_CLIENT, FLAG_PING, HANDSHAKE_OVERHEAD, HandshakeFields,
+    HandshakePacket, Level, Method,
+};
+use wire::ids::{SessionId, Side};
+use wire::limits::{DATAGRAM_MIN, TAG_LEN};
+
+use crate::assembly::{Assembly, NotKept};
+use crate::contract::Reason;
+use crate::error::Alert;
+use crate::guard::Guard;
+use crate::limits::{
+    ACK_DELAY, ALERTS_MAX, AMPLIFICATION, DOUBT_AFTER, INITIAL_MAX, SEALED_MAX, WINDOW,
+};
+use crate::pace::Pace;
+
+/// What an accepted packet was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// Part of the streams. `again`: it brought nothing new, or asked for an answer.
+    Fragment { again: bool },
+    /// An alert, and whether it is certain that the other side sent it.
+    Alert { alert: Alert, proven: bool },
+    /// A sealed fragment beyond the longest stream: the other side's flight is too long.
+    TooLong,
+}
+
+/// One stream on its way out, and its counterpart on its way in.
+struct Stream {
+    out: Vec<u8>,
+    acked: usize,
+    next: usize,
+    sent: usize,
+    inward: Assembly,
+}
+
+impl Stream {
+    const fn new(inward_max: usize) -> Self {
+        Self { out: Vec::new(), acked: 0, next: 0, sent: 0, inward: Assembly::new(inward_max) }
+    }
+}
+
+/// An alert on its way out.
+struct AlertOut {
+    alert: Alert,
+    due: bool,
+    left: u32,
+}
+
+/// Bytes of an address that is not proven.
+#[derive(Default)]
+struct Credit {
+    received: usize,
+    sent: usize,
+}
+
+/// What a flight is between, and how.
+pub(crate) struct Ends {
+    pub(crate) side: Side,
+    pub(crate) method: Method,
+    pub(crate) local: SessionId,
+    /// [`SessionId::NONE`] until a client has learned it.
+    pub(crate) remote: SessionId,
+    pub(crate) datagram_max: usize,
+    /// Whether the other side's address is proven already.
+    pub(crate) validated: bool,
+}
+
+/// The streams of one handshake.
+pub(crate) struct Flight {
+    crypto: &'static dyn Crypto,
+    ends: Ends,
+    streams: [Stream; 2],
+    guards: [Option<Guard>; 2],
+    cookie: Vec<u8>,
+    number: u32,
+    /// What to echo: one more than the highest number that came at each level, and when it came.
+    echo: [(u32, Instant); 2],
+    pace: Pace,
+    credit: Option<Credit>,
+    /// Whether the other side showed that it has the sealed level's keys.
+    sealed_seen: bool,
+    repeat_at: Option<Instant>,
+    /// When a fragment was last sent.
+    sent_at: Option<Instant>,
+    ack_at: Option<Instant>,
+    ack: bool,
+    ping: bool,
+    /// Whether the other side is poked when all is acknowledged: the client keeps the handshake going.
+    poke: bool,
+    alert: Option<AlertOut>,
+}
+
+impl Flight {
+    pub(crate) fn new(crypto: &'static dyn Crypto, ends: Ends, initial: Guard) -> Self {
+        assert!(
+            ends.datagram_max >= DATAGRAM_MIN,
+            "every path carries datagrams of {DATAGRAM_MIN} bytes"
+        );
+        Self {
+            crypto,
+            streams: [Stream::new(INITIAL_MAX), Stream::new(SEALED_MAX)],
+            guards: [Some(initial), None],
+            cookie: Vec::new(),
+            number: 0,
+            echo: [(0, Instant::ZERO); 2],
+            pace: Pace::new(),
+            credit: (!ends.validated).then(Credit::default),
+            sealed_seen: false,
+            repeat_at: None,
+            sent_at: None,
+            ack_at: None,
+            ack: false,
+            ping: false,
+            poke: ends.side == Side::Client,
+            alert: None,
+            ends,
+        }
+    }
+
+    pub(crate) const fn side(&self) -> Side {
+        self.ends.side
+    }
+
+    pub(crate) const fn remote(&self) -> SessionId {
+        self.ends.remote
+    }
+
+    pub(crate) const fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Whether anything was accepted so far.
+    pub(crate) fn heard(&self) -> bool {
+        self.echo.iter().any(|&(echo, _)| echo != 0)
+    }
+
+    /// Whether the sealed level's keys are there.
+    pub(crate) const fn can_seal(&self) -> bool {
+        self.guards[1].is_some()
+    }
+
+    /// Whether the other side showed that it is who agreed on the keys.
+    pub(crate) const fn is_proven(&self) -> bool {
+        match self.ends.side {
+            Side::Client => self.can_seal(),
+            Side::Server => self.sealed_seen,
+        }
+    }
+
+    /// The sealed level begins.
+    #[cfg(feature = "tls")]
+    pub(crate) fn set_sealed(&mut self, guard: Guard) {
+        self.guards[1] = Some(guard);
+    }
+
+    /// Appends to a stream.
+    pub(crate) fn write(&mut self, level: Level, bytes: &[u8]) {
+        self.streams[level.index()].out.extend_from_slice(bytes);
+    }
+
+    /// What is next in order in one of the other side's streams.
+    pub(crate) fn read(&mut self, level: Level) -> Option<Vec<u8>> {
+        self.streams[level.index()].inward.take()
+    }
+
+    /// Ends all sending but that of an alert, if one is given. The alert is sealed where that is possible.
+    pub(crate) fn fail(&mut self, alert: Option<Alert>) {
+        (self.repeat_at, self.ack_at, self.ack, self.ping, self.poke) =
+            (None, None, false, false, false);
+        self.streams.iter_mut().for_each(|stream| stream.out = Vec::new());
+        self.alert = alert.map(|alert| AlertOut { alert, due: true, left: ALERTS_MAX });
+    }
+
+    /// All is done: nothing is sent any more.
+    pub(crate) fn finish(&mut self) {
+        self.fail(None);
+    }
+
+    /// All was acknowledged by deeds: nothing needs to be repeated.
+    pub(crate) fn settle(&mut self) {
+        (self.repeat_at, self.ack_at) = (None, None);
+        for stream in &mut self.streams {
+            let end = stream.out.len();
+            (stream.acked, stream.next, stream.sent) = (end, end, end);
+        }
+    }
+
+    /// A server wants the address proven: everything goes out again, with its cookie.
+    pub(crate) fn retry(&mut self, cookie: &[u8]) {
+        debug_assert!(cookie.len() <= COOKIE_MAX, "checked by the parser");
+        self.cookie = cookie.to_vec();
+        self.repeat_at = None;
+        self.resend_all(Level::Initial);
+    }
+
+    fn resend_all(&mut self, level: Level) {
+        let stream = &mut self.streams[level.index()];
+        (stream.acked, stream.next) = (0, 0);
+    }
+
+    // ---- in ----
+
+    /// Takes a packet, or says why not.
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        packet: &HandshakePacket<'_>,
+        datagram_len: usize,
+    ) -> Result<Arrival, Reason> {
+        self.addressed(packet)?;
+        let (fragment, proven) = self.open(packet)?;
+        if let Some(credit) = &mut self.credit {
+            credit.received += datagram_len;
+        }
+        if packet.alert() {
+            let alert = Alert(fragment.first().copied().unwrap_or_default());
+            return Ok(Arrival::Alert { alert, proven });
+        }
+        // Who puts our session id into a packet received one of ours: 43 bits of it are random. [P-6.4]
+        if packet.header.session == self.ends.local {
+            self.credit = None;
+        }
+        if self.ends.remote == SessionId::NONE {
+            self.ends.remote = packet.fields.sender;
+            self.cookie = Vec::new();
+        }
+        self.sealed_seen |= packet.fields.level == Level::Sealed;
+        let echo = &mut self.echo[packet.fields.level.index()];
+        let heard = packet.fields.number.saturating_add(1);
+        if heard > echo.0 {
+            *echo = (heard, now);
+        }
+        if proven {
+            self.pace.echo(packet.fields.echo, packet.fields.echo_age, now);
+        }
+        self.acknowledged(now, packet);
+        self.keep(now, packet, &fragment)
+    }
+
+    /// Whether the packet is for this handshake at all.
+    fn addressed(&self, packet: &HandshakePacket<'_>) -> Result<(), Reason> {
+        let (ends, to, from) = (&self.ends, packet.header.session, packet.fields.sender);
+        let first = ends.side == Side::Server && to == SessionId::NONE;
+        if packet.from_client() == (ends.side == Side::Client) {
+            Err(Reason::Direction)
+        } else if packet.fields.method != ends.method {
+            Err(Reason::Method)
+        } else if (to != ends.local && !first)
+            || (ends.remote != SessionId::NONE && from != ends.remote)
+        {
+            // An alert may come from a server that made no session and so has no name for one.
+            let refusal = packet.alert() && to == ends.local && from == ends.local;
+            if refusal { Ok(()) } else { Err(Reason::Session) }
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The fragment in clear, and whether the other side must have sent it.
+    fn open(&self, packet: &HandshakePacket<'_>) -> Result<(Vec<u8>, bool), Reason> {
+        let Some(guard) = &self.guards[packet.fields.level.index()] else {
+            return Err(Reason::Early);
+        };
+        if let Some(fragment) = guard.open(self.crypto, packet) {
+            return Ok((fragment, guard.proves()));
+        }
+        // A server that does not know an installed secret cannot say so under it.
+        if packet.alert()
+            && packet.fields.level == Level::Initial
+            && let Some(fragment) = Guard::Public.open(self.crypto, packet)
+        {
+            return Ok((fragment, false));
+        }
+        Err(Reason::Tag)
+    }
+
+    fn acknowledged(&mut self, now: Instant, packet: &HandshakePacket<'_>) {
+        let mut progress = false;
+        for level in Level::ALL {
+            // What is acknowledged of the sealed stream counts only under its seal.
+            if level > packet.fields.level {
+                continue;
+            }
+            let stream = &mut self.streams[level.index()];
+            let ack = packet.fields.acks[level.index()] as usize;
+            if ack > stream.acked && ack <= stream.sent {
+                (stream.acked, stream.next) = (ack, stream.next.max(ack));
+                progress = true;
+            }
+        }
+        if progress {
+            self.pace.progress();
+            let waiting = self.poke || self.streams.iter().any(|stream| stream.acked < stream.sent);
+            self.repeat_at = waiting.then(|| now + self.pace.interval());
+        }
+    }
+
+    fn keep(
+        &mut self,
+        now: Instant,
+        packet: &HandshakePacket<'_>,
+        fragment: &[u8],
+    ) -> Result<Arrival, Reason> {
+        let level = packet.fields.level;
+        let offset = packet.fields.offset as usize;
+        let inward = &mut self.streams[level.index()].inward;
+        // Once there are keys the initial stream is complete; what anyone may append to it must not reach TLS.
+        let complete = level == Level::Initial && self.guards[1].is_some();
+        let fresh = match inward.insert(offset, if complete { &[] } else { fragment }) {
+            Ok(fresh) => fresh,
+            Err(NotKept::TooFar) if level == Level::Sealed => return Ok(Arrival::TooLong),
+            Err(NotKept::TooFar | NotKept::TooScattered) => return Err(Reason::Beyond),
+        };
+        let again = packet.ping() || (!fragment.is_empty() && !fresh);
+        if again {
+            self.ack = true;
+            // The other side repeats itself, so it lacks what we said last; no need to wait for our own clock.
+            if self.sent_at.is_some_and(|at| now.since(at) >= self.pace.round_trip()) {
+                self.streams.iter_mut().for_each(|stream| stream.next = stream.acked);
+            }
+        } else if fresh {
+            self.pace.progress();
+            self.ack_at.get_or_insert(now + ACK_DELAY);
+        }
+        Ok(Arrival::Fragment { again })
+    }
+
+    /// Another packet came for a handshake that failed: the other side has not heard. Says whether the packet was genuine.
+    pub(crate) fn alert_again(
+        &mut self,
+        packet: &HandshakePacket<'_>,
+        datagram_len: usize,
+    ) -> bool {
+        if packet.alert() || self.addressed(packet).is_err() || self.open(packet).is_err() {
+            return false;
+        }
+        if let Some(credit) = &mut self.credit {
+            credit.received += datagram_len;
+        }
+        if let Some(alert) = &mut self.alert {
+            alert.due = true;
+        }
+        true
+    }
+
+    // ---- time ----
+
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        self.repeat_at.into_iter().chain(self.ack_at).min()
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.ack_at.is_some_and(|at| at <= now) {
+            (self.ack_at, self.ack) = (None, true);
+        }
+        if self.repeat_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.repeat_at = None;
+        let repeats = self.pace.repeat();
+        if let Some(alert) = &mut self.alert {
+            alert.due |= alert.left > 0;
+            return;
+        }
+        self.streams.iter_mut().for_each(|stream| stream.next = stream.acked);
+        // Acknowledgements in clear can be forged; nothing is lost by not believing them for ever.
+        if repeats.is_multiple_of(DOUBT_AFTER)
+            && !self.can_seal()
+            && !self.guards[0].as_ref().is_some_and(Guard::proves)
+        {
+            self.resend_all(Level::Initial);
+        }
+        self.ping = self.poke && self.streams.iter().all(|stream| stream.next == stream.out.len());
+    }
+
+    // ---- out ----
+
+    /// Writes the next datagram, if there is one to be sent now.
+    pub(crate) fn poll(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        let out_max = out.len().min(self.ends.datagram_max);
+        let out = &mut out[..out_max];
+        if let Some(alert) = &self.alert {
+            return if alert.due { self.emit_alert(now, out) } else { None };
+        }
+        for level in Level::ALL {
+            let stream = &self.streams[level.index()];
+            let end = stream.out.len().min(stream.acked + WINDOW);
+            if self.guards[level.index()].is_some() && stream.next < end {
+                let room = out.len().saturating_sub(HANDSHAKE_OVERHEAD + self.cookie.len());
+                let range = stream.next..end.min(stream.next + room);
+                let fragment = stream.out[range.clone()].to_vec();
+                if fragment.is_empty() {
+                    return None;
+                }
+                let len = self.emit(now, out, 0, level, range.start, &fragment)?;
+                let stream = &mut self.streams[level.index()];
+                (stream.next, stream.sent) = (range.end, stream.sent.max(range.end));
+                self.ping = false;
+                return Some(len);
+            }
+        }
+        if self.ping || self.ack {
+            let level = if self.can_seal() && (self.ends.side == Side::Client || self.sealed_seen) {
+                Level::Sealed
+            } else {
+                Level::Initial
+            };
+            let flags = if self.ping { FLAG_PING } else { 0 };
+            let offset = self.streams[level.index()].next;
+            let len = self.emit(now, out, flags, level, offset, &[])?;
+            self.ping = false;
+            return Some(len);
+        }
+        None
+    }
+
+    fn emit_alert(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        let level = if self.can_seal() { Level::Sealed } else { Level::Initial };
+        let code = self.alert.as_ref()?.alert.0;
+        let len = self.emit(now, out, FLAG_ALERT, level, 0, &[code])?;
+        let alert = self.alert.as_mut()?;
+        (alert.due, alert.left) = (false, alert.left.saturating_sub(1));
+        if alert.left == 0 {
+            self.repeat_at = None;
+        }
+        Some(len)
+    }
+
+    /// One packet. `None`: the address is not proven and has had enough, or numbers have run out.
+    fn emit(
+        &mut self,
+        now: Instant,
+        out: &mut [u8],
+        flags: u8,
+        level: Level,
+        offset: usize,
+        fragment: &[u8],
+    ) -> Option<usize> {
+        let ends = &self.ends;
+        let packet_len = HANDSHAKE_OVERHEAD + self.cookie.len() + fragment.len();
+        // A client pads the start of its stream, so that three times its length leave room for the server's flight. [P-6.4]
+        let opens =
+            ends.remote == SessionId::NONE && offset == 0 && !fragment.is_empty() && flags == 0;
+        let len = if opens { packet_len.max(DATAGRAM_MIN) } else { packet_len };
+        let out = out.get_mut(..len)?;
+        if let Some(credit) = &mut self.credit {
+            if credit.sent + len > AMPLIFICATION * credit.received {
+                return None;
+            }
+            credit.sent += len;
+        }
+        let number = self.number;
+        self.number = number.checked_add(1)?;
+
+        let (client, side_flag) = match ends.side {
+            Side::Client => (ends.local, FLAG_CLIENT),
+            Side::Server => (ends.remote, 0),
+        };
+        let header = HandshakePacket::header(flags | side_flag, ends.remote, client);
+        // A number that came in clear may be anyone's; one that came sealed is the other side's.
+        let (echo, heard_at) = if self.echo[1].0 != 0 { self.echo[1] } else { self.echo[0] };
+        let fields = HandshakeFields {
+            sender: ends.local,
+            method: ends.method,
+            level,
+            number,
+            echo,
+            echo_age: u32::try_from(now.since(heard_at).as_micros()).unwrap_or(u32::MAX),
+            offset: offset as u32,
+            acks: [0, 1].map(|i: usize| self.streams[i].inward.contiguous() as u32),
+        };
+        let (packet, padding) = out.split_at_mut(packet_len);
+        let mut w = Writer::new(packet);
+        HandshakePacket::emit(&header, &fields, &self.cookie, fragment.len(), &mut w);
+        let head = w.len();
+        w.put(fragment);
+        debug_assert_eq!(w.room(), TAG_LEN);
+        self.guards[level.index()].as_ref()?.seal(self.crypto, number, head, packet);
+        padding.fill(0);
+
+        self.pace.sent(number, now);
+        (self.ack, self.ack_at) = (false, None);
+        if !fragment.is_empty() {
+            self.sent_at = Some(now);
+        }
+        if flags != 0 || !fragment.is_empty() {
+            let at = now + self.pace.interval();
+            self.repeat_at.get_or_insert(at);
+        }
+        Some(len)
+    }
+}

@@ -1,0 +1,62 @@
+//! Owns every bound of a handshake, and how they relate. [P-6.2]
+
+use core::time::Duration;
+
+use wire::handshake::{COOKIE_MAX, HANDSHAKE_OVERHEAD};
+use wire::limits::DATAGRAM_MIN;
+
+/// Most bytes of one direction's initial stream: a ClientHello or a ServerHello, with room to spare.
+pub const INITIAL_MAX: usize = 16 << 10;
+
+/// Most bytes of one direction's sealed stream: certificate chains.
+pub const SEALED_MAX: usize = 40 << 10;
+
+/// Most bytes of sealed packets that a client keeps because they overtook the ServerHello.
+pub const EARLY_MAX: usize = 8 << 10;
+
+/// Most bytes of its peer's that one half-open handshake holds.
+pub const BUFFERED_MAX: usize = INITIAL_MAX + SEALED_MAX + EARLY_MAX;
+
+/// Most gaps in a stream; a fragment that would make another is dropped and comes again.
+pub const GAPS_MAX: usize = 32;
+
+/// Bytes of a stream that may be under way at once.
+pub const WINDOW: usize = 20 << 10;
+
+/// What may be sent to an address that is not proven, as a multiple of what came from it (RFC 9000 section 8.1). [P-6.4]
+pub const AMPLIFICATION: usize = 3;
+
+/// How long a handshake may take. Default: 10 s.
+pub const LIFETIME: Duration = Duration::from_secs(10);
+
+/// When to send again before a round trip was measured: for a network of one site; a longer one costs a few repeats.
+pub const INTERVAL_FIRST: Duration = Duration::from_millis(20);
+
+/// The shortest interval after which anything is sent again: below it, the other side's computing looks like loss.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(5);
+
+/// Intervals double up to this: at 30 % loss some forty attempts in a lifetime leave no handshake undone.
+pub const INTERVAL_MAX: Duration = Duration::from_millis(250);
+
+/// How long an acknowledgement waits for something to ride on.
+pub const ACK_DELAY: Duration = Duration::from_millis(1);
+
+/// How long an alert that anyone could have forged waits for a genuine packet to prove it wrong. [P-6.2.3]
+pub const HINT_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a failed handshake stays to repeat its alert.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// How often an alert is sent by itself; further packets of the peer are each answered with one more.
+pub const ALERTS_MAX: u32 = 4;
+
+/// Most cookies that a client takes in one handshake: each costs it a flight. [P-6.4]
+pub const RETRIES_MAX: u32 = 3;
+
+/// Repeats without progress after which acknowledgements that could be forged are no longer believed.
+pub const DOUBT_AFTER: u32 = 3;
+
+const _: () = assert!(BUFFERED_MAX <= 64 << 10);
+const _: () =
+    assert!(DATAGRAM_MIN > HANDSHAKE_OVERHEAD + COOKIE_MAX, "the smallest path carries a fragment");
+const _: () = assert!(HINT_WAIT.as_millis() < LIFETIME.as_millis());

@@ -1,0 +1,343 @@
+//! Owns one handshake from its first packet to its end, on either side: a flight, a method, and what they have come to.
+//!
+//! ```text
+//! Running --agreed--> Done --confirmed--> Over
+//!    |                  |                  ^
+//!    +--failed--> Failed (repeats alert) --+
+//! ```
+
+use proto::time::Instant;
+use wire::handshake::{HandshakePacket, Level, Method};
+use wire::header::Header;
+use wire::ids::Side;
+
+use crate::contract::{Progress, Reason};
+use crate::error::{Alert, Error, Failure, Stage};
+use crate::flight::{Arrival, Flight};
+use crate::installed::Exchange;
+use crate::limits::{EARLY_MAX, HINT_WAIT, LINGER};
+use crate::secrets::{Agreed, Established};
+#[cfg(feature = "tls")]
+use crate::tls::Tls;
+
+/// How the two sides come to a common secret.
+pub(crate) enum Engine {
+    #[cfg(feature = "tls")]
+    Tls(Box<Tls>),
+    Installed(Box<Exchange>),
+}
+
+impl Engine {
+    fn start(&mut self, flight: &mut Flight) {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.start(flight),
+            Self::Installed(exchange) => exchange.start(flight),
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8], flight: &mut Flight) -> Result<(), Failure> {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.read(bytes, flight),
+            Self::Installed(exchange) => exchange.read(bytes, flight),
+        }
+    }
+
+    fn agreed(&mut self) -> Result<Option<Agreed>, Failure> {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.agreed(),
+            Self::Installed(exchange) => Ok(exchange.agreed()),
+        }
+    }
+
+    const fn method(&self) -> Method {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => Method::Tls,
+            Self::Installed(_) => Method::Installed,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Running,
+    Done,
+    Failed { until: Instant },
+    Over,
+}
+
+/// One side of one handshake.
+pub(crate) struct Machine {
+    flight: Flight,
+    engine: Engine,
+    state: State,
+    deadline: Instant,
+    /// An alert that anyone could have sent, and when it is believed.
+    hint: Option<(Instant, Alert)>,
+    /// Sealed packets that came before their keys: header and datagram.
+    early: Vec<(Header, Vec<u8>)>,
+    established: Option<Established>,
+    must_wait: bool,
+}
+
+impl Machine {
+    pub(crate) fn new(flight: Flight, engine: Engine, deadline: Instant) -> Self {
+        let mut machine = Self {
+            flight,
+            engine,
+            state: State::Running,
+            deadline,
+            hint: None,
+            early: Vec::new(),
+            established: None,
+            must_wait: false,
+        };
+        if machine.flight.side() == Side::Client {
+            machine.engine.start(&mut machine.flight);
+        }
+        machine
+    }
+
+    pub(crate) const fn flight(&mut self) -> &mut Flight {
+        &mut self.flight
+    }
+
+    /// Whether it is under way: neither done nor failed.
+    pub(crate) const fn is_running(&self) -> bool {
+        matches!(self.state, State::Running)
+    }
+
+    pub(crate) const fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    pub(crate) const fn must_wait(&self) -> bool {
+        self.must_wait
+    }
+
+    pub(crate) const fn established(&mut self) -> Option<Established> {
+        self.established.take()
+    }
+
+    pub(crate) fn confirmed(&mut self) {
+        if self.state == State::Done {
+            self.over();
+        }
+    }
+
+    pub(crate) fn cancel(&mut self, now: Instant) {
+        if self.state == State::Running {
+            self.fail(now, Some(Alert::USER_CANCELED));
+        }
+    }
+
+    // ---- in ----
+
+    pub(crate) fn handle(
+        &mut self,
+        now: Instant,
+        packet: &HandshakePacket<'_>,
+        datagram_len: usize,
+    ) -> Result<Progress, Error> {
+        match self.state {
+            State::Over => return Ok(Progress::Dropped(Reason::Over)),
+            State::Failed { .. } => {
+                let genuine = self.flight.alert_again(packet, datagram_len);
+                return Ok(if genuine {
+                    Progress::Closing
+                } else {
+                    Progress::Dropped(Reason::Over)
+                });
+            }
+            State::Running | State::Done => {}
+        }
+        match self.flight.receive(now, packet, datagram_len) {
+            Ok(arrival) => self.arrived(now, arrival),
+            Err(Reason::Early) => Ok(self.keep_early(packet)),
+            Err(reason) => Ok(Progress::Dropped(reason)),
+        }
+    }
+
+    fn arrived(&mut self, now: Instant, arrival: Arrival) -> Result<Progress, Error> {
+        let again = match arrival {
+            Arrival::Alert { alert, proven } => return self.alerted(now, alert, proven),
+            Arrival::TooLong => {
+                self.fail(now, Some(Alert::RECORD_OVERFLOW));
+                return Err(Error::FlightTooLarge);
+            }
+            Arrival::Fragment { again } => again,
+        };
+        if self.state == State::Done {
+            let waits = again && self.flight.side() == Side::Server;
+            return Ok(if waits { Progress::Unconfirmed } else { Progress::Taken });
+        }
+        match self.advance(now) {
+            Ok(true) => Ok(Progress::Established),
+            Ok(false) => Ok(Progress::Taken),
+            Err(failure) => {
+                self.fail(now, failure.alert);
+                Err(failure.error)
+            }
+        }
+    }
+
+    /// Gives the method what is next in order, and asks what it has come to. True: it is complete.
+    fn advance(&mut self, now: Instant) -> Result<bool, Failure> {
+        let could_seal = self.flight.can_seal();
+        for level in Level::ALL {
+            while let Some(bytes) = self.flight.read(level) {
+                self.engine.read(&bytes, &mut self.flight)?;
+            }
+        }
+        if !could_seal && self.flight.can_seal() {
+            for (header, datagram) in core::mem::take(&mut self.early) {
+                let Ok(packet) = HandshakePacket::parse(header, &datagram) else { continue };
+                if let Ok(Arrival::TooLong) = self.flight.receive(now, &packet, datagram.len()) {
+                    let alert = Some(Alert::RECORD_OVERFLOW);
+                    return Err(Failure { error: Error::FlightTooLarge, alert });
+                }
+            }
+            while let Some(bytes) = self.flight.read(Level::Sealed) {
+                self.engine.read(&bytes, &mut self.flight)?;
+            }
+        }
+        if self.flight.is_proven() {
+            // Whoever holds these keys is not who sent an alert in clear text.
+            self.hint = None;
+        }
+        let Some(agreed) = self.engine.agreed()? else { return Ok(false) };
+        // The ids in clear text are the ones that the other side means. [P-6.3]
+        if agreed.peer.session != self.flight.remote() {
+            let error =
+                Error::Protocol { reason: String::from("session ids inside and outside differ") };
+            return Err(Failure { error, alert: Some(Alert::ILLEGAL_PARAMETER) });
+        }
+        self.must_wait = agreed.must_wait;
+        self.established = Some(Established {
+            peer: agreed.peer,
+            secret: agreed.secret,
+            cipher: agreed.cipher,
+            identity: agreed.identity,
+            mutual: agreed.mutual,
+            rtt: self.flight.pace().shortest().unwrap_or_default(),
+        });
+        self.state = State::Done;
+        self.hint = None;
+        if self.flight.side() == Side::Server {
+            self.flight.settle();
+        }
+        Ok(true)
+    }
+
+    /// A sealed packet that overtook what its keys come from is kept, as far as there is room.
+    fn keep_early(&mut self, packet: &HandshakePacket<'_>) -> Progress {
+        let kept: usize = self.early.iter().map(|(_, datagram)| datagram.len()).sum();
+        if self.flight.side() == Side::Server
+            || packet.fragment.is_empty()
+            || kept + packet.len() > EARLY_MAX
+        {
+            return Progress::Dropped(Reason::Early);
+        }
+        self.early.push((packet.header, [packet.covered, &packet.tag[..]].concat()));
+        Progress::Taken
+    }
+
+    /// The other side says that it failed.
+    ///
+    /// Who can see our packets can forge an alert in clear text. Believed at once are only those that a server can say in
+    /// no other way, to a client that has no keys yet: such a forger could end the attempt with a false ServerHello just as
+    /// well. Others, and all that concern an installed secret, wait for a genuine packet to prove them wrong. [P-6.2.3]
+    fn alerted(&mut self, now: Instant, alert: Alert, proven: bool) -> Result<Progress, Error> {
+        let clear_only =
+            [Alert::HANDSHAKE_FAILURE, Alert::PROTOCOL_VERSION, Alert::NO_APPLICATION_PROTOCOL];
+        let at_once = self.engine.method() == Method::Tls
+            && self.flight.side() == Side::Client
+            && !self.flight.can_seal()
+            && clear_only.contains(&alert);
+        if proven || at_once {
+            self.fail(now, None);
+            return Err(refused(alert, proven, self.flight.side()));
+        }
+        if self.state == State::Running && !self.flight.is_proven() {
+            self.hint.get_or_insert((now + HINT_WAIT, alert));
+        }
+        Ok(Progress::Dropped(Reason::Hint))
+    }
+
+    // ---- time ----
+
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        let own = match self.state {
+            State::Over => return None,
+            State::Failed { until } => until,
+            State::Running | State::Done => self.deadline,
+        };
+        let hint = self.hint.map(|(at, _)| at);
+        hint.into_iter().chain(self.flight.timeout()).chain([own]).min()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        match self.state {
+            State::Over => return Ok(()),
+            State::Failed { until } if until <= now => self.over(),
+            State::Done if self.deadline <= now => {
+                self.over();
+                // A server is done; whether its client lives is the session's business now.
+                if self.flight.side() == Side::Client {
+                    return Err(Error::TimedOut { stage: Stage::Confirmation });
+                }
+            }
+            State::Running if self.deadline <= now => return Err(self.expire()),
+            State::Running if self.hint.is_some_and(|(at, _)| at <= now) => {
+                return Err(self.expire());
+            }
+            State::Failed { .. } | State::Done | State::Running => self.flight.handle_timeout(now),
+        }
+        Ok(())
+    }
+
+    fn expire(&mut self) -> Error {
+        let hint = self.hint;
+        self.over();
+        match hint {
+            Some((_, alert)) => refused(alert, false, self.flight.side()),
+            None if self.flight.heard() => Error::TimedOut { stage: Stage::Underway },
+            None => Error::TimedOut { stage: Stage::Silence },
+        }
+    }
+
+    // ---- out ----
+
+    pub(crate) fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        if self.state == State::Over { None } else { self.flight.poll(now, out) }
+    }
+
+    /// With an alert to send it stays for a while; otherwise it is over.
+    fn fail(&mut self, now: Instant, alert: Option<Alert>) {
+        self.over();
+        if alert.is_some() {
+            self.flight.fail(alert);
+            self.state = State::Failed { until: self.deadline.min(now + LINGER) };
+        }
+    }
+
+    fn over(&mut self) {
+        self.state = State::Over;
+        (self.hint, self.early, self.established) = (None, Vec::new(), None);
+        self.flight.finish();
+    }
+}
+
+/// What an alert of the other side means to our caller.
+fn refused(alert: Alert, proven: bool, side: Side) -> Error {
+    match (alert, side) {
+        (Alert::NO_APPLICATION_PROTOCOL, _) => Error::AlpnMismatch,
+        (Alert::HANDSHAKE_FAILURE, _) => Error::NothingInCommon,
+        // A client that found out by itself says it with the server's word.
+        (Alert::CERTIFICATE_REQUIRED, Side::Server) => Error::ClientCertificateMissing,
+        _ => Error::Refused { alert, proven },
+    }
+}

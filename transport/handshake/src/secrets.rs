@@ -1,0 +1,40 @@
+//! Owns what comes out of a handshake: one secret from which all keys are derived, and what it was agreed with. [P-6.3]
+
+use core::time::Duration;
+
+use record::aead::Cipher;
+use record::keys::Secret;
+
+use crate::identity::PeerIdentity;
+use crate::params::TransportParams;
+
+/// The label of the TLS exporter (RFC 8446 section 7.5), used without context. [P-6.3]
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-sealane1 session";
+
+/// A session that both sides agreed on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Established {
+    /// What the other side says of itself. Authenticated.
+    pub peer: TransportParams,
+    /// What all keys of the session are derived from.
+    pub secret: Secret,
+    /// What seals its records.
+    pub cipher: Cipher,
+    /// Who the other side is.
+    pub identity: PeerIdentity,
+    /// Whether both sides proved who they are.
+    pub mutual: bool,
+    /// The shortest round trip seen, with the other side's computing in it; zero when there was no sample.
+    pub rtt: Duration,
+}
+
+/// What a method agreed on.
+pub(crate) struct Agreed {
+    pub(crate) peer: TransportParams,
+    pub(crate) secret: Secret,
+    pub(crate) cipher: Cipher,
+    pub(crate) identity: PeerIdentity,
+    pub(crate) mutual: bool,
+    pub(crate) must_wait: bool,
+}

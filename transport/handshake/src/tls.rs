@@ -1,0 +1,300 @@
+//! Owns TLS 1.3 by rustls: streams of handshake bytes in and out, keys for the sealed level, and at the end the exporter. [P-6.1]
+//!
+//! rustls runs as it does for QUIC: without its record layer, with our transport parameters in its extension. Nothing of
+//! its 1-RTT keys is used.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::sync::Arc;
+
+use record::keys::{SECRET_LEN, Secret};
+use rustls::client::ResolvesClientCert;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::quic::{ClientConnection, Connection, KeyChange, ServerConnection, Version};
+use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
+use rustls::{CertificateError, PeerIncompatible, SignatureScheme};
+use wire::handshake::Level;
+use wire::ids::Side;
+use wire::limits::ALPN;
+use zeroize::Zeroizing;
+
+use crate::config::{ClientConfig, ServerConfig, cipher_of};
+use crate::error::{Alert, Error, Failure};
+use crate::flight::Flight;
+use crate::guard::Guard;
+use crate::identity::{PeerCertificate, PeerIdentity};
+use crate::params::TransportParams;
+use crate::secrets::{Agreed, EXPORTER_LABEL};
+
+/// One side of a TLS handshake.
+pub(crate) struct Tls {
+    connection: Connection,
+    side: Side,
+    /// Which stream the next bytes of ours belong to; `None` after the last of them.
+    level: Option<Level>,
+    asked: Arc<Asked>,
+    agreed: bool,
+}
+
+impl Tls {
+    /// A client that wants to talk to `server_name`, at `unix_seconds` by its clock.
+    pub(crate) fn client(
+        config: &ClientConfig,
+        server_name: &str,
+        params: Vec<u8>,
+        unix_seconds: u64,
+    ) -> Result<Self, Error> {
+        let name = ServerName::try_from(server_name)
+            .map_err(|_| Error::ServerName { name: server_name.into() })?
+            .to_owned();
+        let certified = config.identity.as_ref().map(|identity| identity.certified().clone());
+        let asked = Arc::new(Asked { certified, ..Asked::default() });
+        // A copy for this handshake alone: it carries the time, and notes whether a certificate was asked for.
+        let mut tls = (*config.tls).clone();
+        tls.client_auth_cert_resolver = asked.clone();
+        tls.time_provider = Arc::new(At::new(unix_seconds));
+        let connection = ClientConnection::new(Arc::new(tls), Version::V1, name, params)
+            .map_err(|error| Error::Internal { reason: error.to_string() })?;
+        Ok(Self::new(connection.into(), Side::Client, asked))
+    }
+
+    /// A server, at `unix_seconds` by its clock.
+    pub(crate) fn server(config: &ServerConfig, params: Vec<u8>, unix_seconds: u64) -> Self {
+        let mut tls = (*config.tls).clone();
+        tls.time_provider = Arc::new(At::new(unix_seconds));
+        let connection = ServerConnection::new(Arc::new(tls), Version::V1, params);
+        Self::new(
+            connection.expect("the configuration is ours").into(),
+            Side::Server,
+            Arc::default(),
+        )
+    }
+
+    const fn new(connection: Connection, side: Side, asked: Arc<Asked>) -> Self {
+        Self { connection, side, level: Some(Level::Initial), asked, agreed: false }
+    }
+
+    /// The client speaks first.
+    pub(crate) fn start(&mut self, flight: &mut Flight) {
+        self.write(flight);
+    }
+
+    /// Takes bytes of one of the other side's streams.
+    pub(crate) fn read(&mut self, bytes: &[u8], flight: &mut Flight) -> Result<(), Failure> {
+        if let Err(error) = self.connection.read_hs(bytes) {
+            let alert = self
+                .connection
+                .alert()
+                .map_or(Alert::INTERNAL_ERROR, |alert| Alert(u8::from(alert)));
+            return Err(Failure { error: meaning(error, self.side.peer()), alert: Some(alert) });
+        }
+        // rustls answers a request that it cannot meet with an empty list, and leaves the refusal to the server. We know
+        // better: our servers ask only for what they require. The server has proven itself by now; nothing more goes out.
+        if !self.connection.is_handshaking() && self.asked.in_vain.load(Ordering::Relaxed) {
+            let alert = Some(Alert::CERTIFICATE_REQUIRED);
+            return Err(Failure { error: Error::ClientCertificateRequired, alert });
+        }
+        self.write(flight);
+        Ok(())
+    }
+
+    /// Moves what TLS has to say into the streams.
+    fn write(&mut self, flight: &mut Flight) {
+        let mut bytes = Vec::new();
+        loop {
+            bytes.clear();
+            let change = self.connection.write_hs(&mut bytes);
+            if let Some(level) = self.level {
+                flight.write(level, &bytes);
+            }
+            match change {
+                Some(KeyChange::Handshake { keys }) => {
+                    flight.set_sealed(Guard::Keys(keys.into()));
+                    self.level = Some(Level::Sealed);
+                }
+                // Nothing follows that we would want: tickets are switched off.
+                Some(KeyChange::OneRtt { .. }) => self.level = None,
+                None if bytes.is_empty() => break,
+                None => {}
+            }
+        }
+    }
+
+    /// What was agreed, once.
+    pub(crate) fn agreed(&mut self) -> Result<Option<Agreed>, Failure> {
+        let connection = &self.connection;
+        if self.agreed || connection.is_handshaking() {
+            return Ok(None);
+        }
+        self.agreed = true;
+        if connection.alpn_protocol() != Some(ALPN) {
+            return Err(Failure {
+                error: Error::AlpnMismatch,
+                alert: Some(Alert::NO_APPLICATION_PROTOCOL),
+            });
+        }
+        let params = connection.quic_transport_parameters().unwrap_or_default();
+        let peer = TransportParams::decode(params).map_err(Failure::params)?;
+        let cipher =
+            connection.negotiated_cipher_suite().and_then(|suite| cipher_of(suite.suite()));
+        let cipher = cipher.ok_or_else(|| Failure::internal("a suite that was not offered"))?;
+        let mut secret = Zeroizing::new([0; SECRET_LEN]);
+        connection
+            .export_keying_material(&mut *secret, EXPORTER_LABEL, None)
+            .map_err(|error| Failure::internal(&error.to_string()))?;
+        let identity = self.identity();
+        let asked = self.asked.at_all.load(Ordering::Relaxed);
+        Ok(Some(Agreed {
+            peer,
+            secret: Secret::new(*secret),
+            cipher,
+            mutual: match self.side {
+                Side::Client => asked,
+                Side::Server => identity != PeerIdentity::Anonymous,
+            },
+            identity,
+            must_wait: asked,
+        }))
+    }
+
+    fn identity(&self) -> PeerIdentity {
+        match self.connection.peer_certificates() {
+            None | Some([]) => PeerIdentity::Anonymous,
+            Some(chain) => {
+                let chain: Vec<Vec<u8>> = chain.iter().map(|der| der.to_vec()).collect();
+                let sha256 = sha256(&chain[0]);
+                PeerIdentity::Certificate(PeerCertificate::new(chain, sha256))
+            }
+        }
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let suite = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    let hash = suite.tls13().map(|suite| suite.common.hash_provider.hash(bytes));
+    hash.and_then(|hash| hash.as_ref().try_into().ok()).expect("that suite's hash is SHA-256")
+}
+
+/// Chooses the client's certificate, and notes whether the server asked.
+#[derive(Debug, Default)]
+struct Asked {
+    certified: Option<Arc<CertifiedKey>>,
+    at_all: AtomicBool,
+    in_vain: AtomicBool,
+}
+
+impl ResolvesClientCert for Asked {
+    fn resolve(&self, _roots: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.at_all.store(true, Ordering::Relaxed);
+        let usable = self
+            .certified
+            .clone()
+            .filter(|certified| certified.key.choose_scheme(schemes).is_some());
+        self.in_vain.store(usable.is_none(), Ordering::Relaxed);
+        usable
+    }
+
+    fn has_certs(&self) -> bool {
+        self.certified.is_some()
+    }
+}
+
+/// The time of one handshake, as its caller gave it.
+#[derive(Debug)]
+struct At(UnixTime);
+
+impl At {
+    const fn new(unix_seconds: u64) -> Self {
+        Self(UnixTime::since_unix_epoch(Duration::from_secs(unix_seconds)))
+    }
+}
+
+impl TimeProvider for At {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(self.0)
+    }
+}
+
+/// What an error of rustls means to our caller; certificates are `whose`.
+fn meaning(error: rustls::Error, whose: Side) -> Error {
+    match error {
+        rustls::Error::InvalidCertificate(error) => certificate(error, whose),
+        rustls::Error::NoCertificatesPresented => Error::ClientCertificateMissing,
+        rustls::Error::NoApplicationProtocol => Error::AlpnMismatch,
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::NoCipherSuitesInCommon
+            | PeerIncompatible::NoKxGroupsInCommon
+            | PeerIncompatible::NoSignatureSchemesInCommon,
+        ) => Error::NothingInCommon,
+        other => Error::Protocol { reason: other.to_string() },
+    }
+}
+
+fn certificate(error: CertificateError, whose: Side) -> Error {
+    match error {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            Error::Untrusted { whose }
+        }
+        CertificateError::ExpiredContext { time, not_after } => {
+            Error::Expired { whose, seconds: time.as_secs().saturating_sub(not_after.as_secs()) }
+        }
+        CertificateError::NotValidYetContext { time, not_before } => Error::NotYetValid {
+            whose,
+            seconds: not_before.as_secs().saturating_sub(time.as_secs()),
+        },
+        CertificateError::NotValidForNameContext { expected, presented } => Error::WrongName {
+            wanted: expected.to_str().into_owned(),
+            presented: presented.iter().map(|name| plain(name)).collect(),
+        },
+        other => Error::Certificate { whose, reason: other.to_string() },
+    }
+}
+
+/// `DnsName("a.example")` as `a.example`.
+fn plain(name: &str) -> String {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inner.trim_matches('"').into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::DnsName;
+
+    /// What each refusal of rustls is called here; the ones that a test cannot bring about included.
+    #[test]
+    fn meanings() {
+        let (whose, at) = (Side::Client, |s| UnixTime::since_unix_epoch(Duration::from_secs(s)));
+        let expected = ServerName::DnsName(DnsName::try_from("a.example").unwrap());
+        let presented = ["DnsName(\"b.example\")".into(), "IpAddress(10.0.0.1)".into()].to_vec();
+        let cases: [(rustls::Error, Error); 8] = [
+            (rustls::Error::NoCertificatesPresented, Error::ClientCertificateMissing),
+            (rustls::Error::NoApplicationProtocol, Error::AlpnMismatch),
+            (PeerIncompatible::NoKxGroupsInCommon.into(), Error::NothingInCommon),
+            (CertificateError::BadSignature.into(), Error::Untrusted { whose }),
+            (
+                CertificateError::ExpiredContext { time: at(100), not_after: at(40) }.into(),
+                Error::Expired { whose, seconds: 60 },
+            ),
+            (
+                CertificateError::NotValidYetContext { time: at(40), not_before: at(100) }.into(),
+                Error::NotYetValid { whose, seconds: 60 },
+            ),
+            (
+                CertificateError::NotValidForNameContext { expected, presented }.into(),
+                Error::WrongName {
+                    wanted: "a.example".into(),
+                    presented: ["b.example".into(), "10.0.0.1".into()].to_vec(),
+                },
+            ),
+            (
+                CertificateError::Revoked.into(),
+                Error::Certificate { whose, reason: CertificateError::Revoked.to_string() },
+            ),
+        ];
+        for (theirs, ours) in cases {
+            assert_eq!(meaning(theirs, whose), ours);
+        }
+    }
+}
