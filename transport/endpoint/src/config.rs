@@ -1,0 +1,80 @@
+//! Owns one value that holds the configuration of all layers.
+
+use std::fmt;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
+use std::time::Duration;
+
+#[cfg(feature = "tls")]
+use handshake::config::{ClientConfig, ServerConfig};
+use record::aead::{Cipher, Crypto};
+
+/// How an endpoint works.
+#[derive(Clone)]
+pub struct Config {
+    /// Scheduling, recovery and limits of messages.
+    pub proto: proto::config::Config,
+    /// What seals and derives.
+    pub crypto: &'static dyn Crypto,
+    /// Whom we trust and who we are when we begin a handshake; `None` when sessions are only installed.
+    #[cfg(feature = "tls")]
+    pub client: Option<Arc<ClientConfig>>,
+    /// The same for handshakes that others begin; `None` refuses them.
+    #[cfg(feature = "tls")]
+    pub server: Option<Arc<ServerConfig>>,
+    /// The cipher of installed sessions; others negotiate theirs.
+    pub cipher: Cipher,
+    /// Largest UDP payload that we send, whatever a path would carry.
+    pub datagram_bytes_max: usize,
+    /// Bytes of a segment: what is handed to the kernel at once. Default 65,469, the most that Linux
+    /// merges on every path.
+    pub segment_bytes_max: usize,
+    /// Packets of a segment. Default 64, which every kernel with UDP GSO takes.
+    pub segment_packets_max: usize,
+    /// Bytes of our messages that are held until they are acknowledged. Default 256 MiB.
+    pub send_bytes_max: u64,
+    /// Sessions at once. Default 1,048,576, the most that a session id can tell apart.
+    pub sessions_max: usize,
+    /// Handshakes at once that others began. Default 4,096: each may hold 64 KiB.
+    pub handshakes_max: usize,
+    /// A handshake that takes longer fails. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// The calendar at the endpoint's time zero, in seconds since 1970: certificates are judged by it.
+    pub unix_seconds_at_zero: u64,
+    /// Messages longer than this are delivered as streams, before they are complete. Default: none are.
+    pub stream_above: Option<usize>,
+}
+
+impl Config {
+    /// The defaults, without anybody to trust.
+    pub fn new(crypto: &'static dyn Crypto) -> Self {
+        Self {
+            proto: proto::config::Config::default(),
+            crypto,
+            #[cfg(feature = "tls")]
+            client: None,
+            #[cfg(feature = "tls")]
+            server: None,
+            cipher: Cipher::Aes128Gcm,
+            datagram_bytes_max: wire::limits::PACKET_MAX,
+            segment_bytes_max: 65_469,
+            segment_packets_max: 64,
+            send_bytes_max: 256 << 20,
+            sessions_max: wire::limits::SESSIONS_MAX,
+            handshakes_max: 4096,
+            handshake_timeout: Duration::from_secs(10),
+            unix_seconds_at_zero: 0,
+            stream_above: None,
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("proto", &self.proto)
+            .field("crypto", &self.crypto.name())
+            .field("cipher", &self.cipher)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,94 @@
+//! Owns what is counted: packets, and every reason for which one was dropped. A drop is a number here and nothing else.
+
+use wire::error::Refusal;
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// What an endpoint has counted since it was made.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl Counters {
+            /// Every counter with its name.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Datagrams received, good or bad.
+    datagrams_received,
+    /// Packets sent.
+    packets_sent,
+    /// Records sealed, repeats included.
+    records_sealed,
+    /// Records opened.
+    records_opened,
+    /// Records sealed again because the receiver missed them.
+    records_repeated,
+    /// Control packets sealed.
+    controls_sealed,
+    /// Control packets opened.
+    controls_opened,
+    /// Handshakes completed.
+    handshakes_completed,
+    /// Handshakes that failed.
+    handshakes_failed,
+    /// Requests, responses and one-way messages delivered.
+    messages_delivered,
+    /// Dropped: shorter than its own layout says.
+    dropped_truncated,
+    /// Dropped: longer than its layout allows.
+    dropped_oversized,
+    /// Dropped: another wire version.
+    dropped_wrong_version,
+    /// Dropped: a packet type that does not exist.
+    dropped_unknown_type,
+    /// Dropped: a field with an impossible value.
+    dropped_malformed,
+    /// Dropped: for no session of ours.
+    dropped_unknown_session,
+    /// Dropped: the session has no keys yet.
+    dropped_too_early,
+    /// Dropped: sealed with keys that are not in use.
+    dropped_wrong_epoch,
+    /// Dropped: the tag does not verify (forged, altered, or of another session).
+    dropped_bad_tag,
+    /// Dropped: verified, yet it makes no sense (a faulty peer).
+    dropped_nonsense,
+    /// Dropped: a control packet seen before.
+    dropped_replayed_control,
+    /// Dropped: a record that was here before, or whose message is finished.
+    dropped_duplicate,
+    /// Dropped: a response to nothing that is awaited.
+    dropped_unexpected,
+    /// Dropped: no room for its message; its sender will try again.
+    dropped_no_room,
+    /// Dropped: a message that was refused, and its sender told.
+    dropped_refused,
+    /// Dropped: a handshake packet that fits no handshake, or too many handshakes at once.
+    dropped_handshake,
+}
+
+impl Counters {
+    /// Counts a datagram that has no meaning.
+    pub(crate) fn refuse(&mut self, why: Refusal) {
+        *match why {
+            Refusal::Truncated => &mut self.dropped_truncated,
+            Refusal::Oversized => &mut self.dropped_oversized,
+            Refusal::Version => &mut self.dropped_wrong_version,
+            Refusal::PacketType => &mut self.dropped_unknown_type,
+            Refusal::Malformed => &mut self.dropped_malformed,
+        } += 1;
+    }
+
+    /// All drops together.
+    pub fn dropped(&self) -> u64 {
+        self.iter().filter(|(name, _)| name.starts_with("dropped_")).map(|(_, n)| n).sum()
+    }
+}

@@ -1,0 +1,187 @@
+//! Owns the way out: message -> segment -> record -> packet -> datagram, a function each.
+//!
+//! What leaves first: handshake flights, because nothing works without them; then control packets, because others wait
+//! for what they say; then data, shortest remaining message first.
+
+use std::net::SocketAddr;
+
+use proto::time::Instant;
+use record::seal::seal_control;
+use wire::bytes::Writer;
+use wire::control::Frame;
+use wire::header::{Header, PacketType};
+use wire::limits::{CONTROL_HEADER_LEN, DATA_HEADER_LEN, DATAGRAM_MIN, TAG_LEN};
+
+use crate::session::{Phase, Session};
+use crate::state::State;
+
+/// Datagrams for one peer: equal in length, but the last may be shorter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub to: SocketAddr,
+    /// Bytes in all.
+    pub len: usize,
+    /// Bytes of each datagram but the last.
+    pub segment: usize,
+    /// At which priority, 0 to 7.
+    pub priority: u8,
+}
+
+/// Priority of what is not data: above all of it.
+const CONTROL_PRIORITY: u8 = 7;
+
+impl State {
+    /// Writes what goes next into `out` and says where to; `None` when there is nothing.
+    pub(crate) fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+        self.flight(now, out).or_else(|| self.control(out)).or_else(|| self.segment(now, out))
+    }
+
+    /// The next datagram of a handshake.
+    fn flight(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+        let whole = |to, len| Some(Transmit { to, len, segment: len, priority: CONTROL_PRIORITY });
+        if let Some((to, bytes)) = self.strangers.pop_front() {
+            out[..bytes.len()].copy_from_slice(&bytes);
+            self.counters.packets_sent += 1;
+            return whole(to, bytes.len());
+        }
+        while let Some(&slot) = self.flights.front() {
+            let written = match self.sessions[slot as usize].as_mut() {
+                Some(Session { phase: Phase::Connecting(client), address, .. }) => {
+                    client.poll_transmit(now, out).map(|len| (*address, len))
+                }
+                Some(Session { phase: Phase::Accepting(server), address, .. }) => {
+                    server.poll_transmit(now, out).map(|len| (*address, len))
+                }
+                _ => None,
+            };
+            if let Some((to, len)) = written {
+                self.counters.packets_sent += 1;
+                return whole(to, len);
+            }
+            self.flights.pop_front();
+            if self.sessions[slot as usize].is_some() {
+                self.rearm(slot, now);
+            }
+        }
+        None
+    }
+
+    /// The next control packet: all that is to be said to one peer, as far as it fits.
+    fn control(&mut self, out: &mut [u8]) -> Option<Transmit> {
+        let slot = match self.notices.front() {
+            Some(&(slot, _)) => slot,
+            None => self.machine.peek_talkative()?,
+        };
+        let mut frames = [0; DATAGRAM_MIN - CONTROL_HEADER_LEN - TAG_LEN];
+        let mut w = Writer::new(&mut frames);
+        let mut steer = 0;
+        let mut put = |frame: &Frame| {
+            let fits = frame.encoded_len() <= w.room();
+            if fits {
+                frame.emit(&mut w);
+            }
+            fits
+        };
+        while let Some((_, frame)) = self.notices.front().filter(|(to, _)| *to == slot) {
+            if !put(frame) {
+                break;
+            }
+            self.notices.pop_front();
+        }
+        if self.machine.peek_talkative() == Some(slot) {
+            self.machine.next_frames(|frame| {
+                if let Frame::Grant { rpc, .. } | Frame::Resend { rpc, .. } | Frame::Busy { rpc } = frame {
+                    steer = rpc.steer();
+                }
+                put(frame)
+            });
+        }
+        let len = w.len();
+        let session = self.sessions[slot as usize].as_mut()?;
+        let keys = session.keys.as_mut()?;
+        let header = Header {
+            kind: PacketType::Control,
+            flags: 0,
+            epoch: keys.sealing.epoch,
+            priority: CONTROL_PRIORITY,
+            steer,
+            segment: (CONTROL_HEADER_LEN + len + TAG_LEN) as u16,
+            session: session.peer_id,
+        };
+        let (key, number) = keys.sealing.next_control();
+        let len = seal_control(key, number, &header, &frames[..len], out);
+        self.counters.controls_sealed += 1;
+        self.counters.packets_sent += 1;
+        Some(Transmit { to: session.address, len, segment: len, priority: CONTROL_PRIORITY })
+    }
+
+    /// The next segment: packets of one size for one peer, of one message or of several.
+    fn segment(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+        let room = self.config.segment_bytes_max.min(out.len());
+        let mut transmit: Option<Transmit> = None;
+        let mut segment_peer = 0;
+        let mut packets = 0;
+        while let Some((slot, peer, record)) = self.machine.peek_work() {
+            let call = self.calls[slot as usize].as_ref().expect("an RPC with work has a message");
+            let message = call.out.as_ref().expect("an RPC with work has a message");
+            let packet_len = DATA_HEADER_LEN + message.record_len(record as u16);
+            let filled = transmit.map_or(0, |t| t.len);
+            if let Some(t) = transmit {
+                let fits = peer == segment_peer
+                    && packet_len <= t.segment
+                    && filled + packet_len <= room
+                    && packets < self.config.segment_packets_max;
+                if !fits {
+                    break;
+                }
+            }
+            let segment = transmit.map_or(packet_len, |t| t.segment);
+            // A packet that is shorter than the others can only be the last.
+            let most = if packet_len < segment { 1 } else { (room - filled) / segment };
+            let most = most.min(self.config.segment_packets_max - packets);
+            let work = self.machine.next_work(now, most as u32)?;
+            let session = self.sessions[peer as usize].as_ref()?;
+            let keys = session.keys.as_ref()?;
+            let header = Header {
+                kind: PacketType::Data,
+                flags: 0,
+                epoch: keys.sealing.epoch,
+                priority: work.priority,
+                steer: message.id().rpc().steer(),
+                segment: segment as u16,
+                session: session.peer_id,
+            };
+            let mut at = filled;
+            for index in work.records() {
+                at += packet(message, &keys.sealing.data, &header, index as u16, &mut out[at..]);
+            }
+            let count = work.end - work.start;
+            packets += count as usize;
+            self.counters.records_sealed += u64::from(count);
+            self.counters.packets_sent += u64::from(count);
+            let done = at < filled + count as usize * segment;
+            segment_peer = peer;
+            transmit = Some(Transmit { to: session.address, len: at, segment, priority: work.priority });
+            if done {
+                break;
+            }
+        }
+        transmit
+    }
+}
+
+/// One packet: the header, and one record behind it.
+fn packet<B: AsRef<[u8]>>(
+    message: &record::seal::Message<B>,
+    key: &record::keys::DataKey,
+    header: &Header,
+    index: u16,
+    out: &mut [u8],
+) -> usize {
+    let len = DATA_HEADER_LEN + message.record_len(index);
+    let (clear, sealed) = out[..len].split_at_mut(DATA_HEADER_LEN);
+    wire::data::emit_header(&mut Writer::new(clear), header, message.geometry().length());
+    message.seal(key, index, sealed);
+    len
+}

@@ -1,0 +1,464 @@
+//! Owns the contract again, for the whole stack: calls and datagrams in; datagrams, events and the next timeout out.
+//!
+//! After every input the driver drains [`Endpoint::poll_transmit`] and [`Endpoint::poll_event`]; then
+//! [`Endpoint::timeout`] says when to call [`Endpoint::handle_timeout`].
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+
+use handshake::cookie::Cookies;
+use handshake::installed::InstalledKey;
+use proto::heap::IndexHeap;
+use proto::io::{Failure, RpcInfo, State as RpcState};
+use proto::machine::Machine;
+use proto::time::Instant;
+use record::aead::Cipher;
+use record::keys::Secret;
+use record::seal::{Id, Message};
+use wire::control::Frame;
+use wire::geometry::Geometry;
+use wire::ids::{SessionId, Side};
+use wire::limits::{MESSAGE_MAX, PIGGYBACK_ACKS_MAX};
+use wire::trailer::{Kind, Trailer};
+
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::egress::Transmit;
+use crate::error::Misuse;
+use crate::pool::{Buffer, Payload, Pool};
+use crate::session::{CallId, Queued};
+use crate::state::{Entropy, Event, Origin, State, Target, reserve_budget};
+
+/// Whom a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum To {
+    /// A peer that sessions are opened to when there is none.
+    Target(u32),
+    /// The other end of an open session, whoever began it.
+    Session(SessionId),
+}
+
+/// How a message is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending {
+    /// Request or one-way.
+    pub kind: Kind,
+    /// The caller's own number for it.
+    pub cookie: u64,
+    /// Somebody waits for just this one: its events say so.
+    pub waited: bool,
+    /// When the caller stops waiting; [`Instant::FAR`] for never.
+    pub deadline: Instant,
+    /// The response is read as a stream, while it arrives.
+    pub streamed: bool,
+}
+
+/// A snapshot of one RPC.
+#[derive(Clone, Debug)]
+pub struct CallInfo {
+    /// Its name.
+    pub id: CallId,
+    /// Where its peer is.
+    pub address: SocketAddr,
+    /// How far it is.
+    pub rpc: RpcInfo,
+}
+
+/// A snapshot of one session.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    /// Our name for it.
+    pub id: SessionId,
+    /// The peer.
+    pub origin: Origin,
+    /// Which end we are.
+    pub side: Side,
+    /// The AEAD.
+    pub cipher: Cipher,
+    /// Whether it has keys.
+    pub open: bool,
+    /// Both sides proved who they are.
+    pub mutual: bool,
+    /// Largest datagram towards the peer.
+    pub datagram_max: usize,
+    /// How long the peer takes to answer, smoothed.
+    pub rtt: Option<std::time::Duration>,
+}
+
+/// An endpoint: all of Sealane but sockets, clock and threads.
+#[derive(Debug)]
+pub struct Endpoint {
+    state: State,
+}
+
+impl Endpoint {
+    /// An endpoint without sessions. `entropy` is cryptographically secure, except in simulations.
+    pub fn new(config: Config, mut entropy: Entropy) -> Self {
+        let mut key = [0; 16];
+        entropy(&mut key);
+        let (a, b) = key.split_at(8);
+        let half = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        let machine = Machine::new(config.proto, (half(a), half(b)));
+        let mut secret = [0; 32];
+        entropy(&mut secret);
+        let cookies = Cookies::new(config.crypto, &Secret::new(secret));
+        // Room for a whole train, however large the kernel makes it.
+        let pool = Pool::new(1 << 16);
+        Self {
+            state: State {
+                config,
+                entropy,
+                sessions: Vec::new(),
+                sessions_free: Vec::new(),
+                sessions_open: 0,
+                targets: Vec::new(),
+                accepting: HashMap::new(),
+                installed: HashMap::new(),
+                cookies,
+                strangers: VecDeque::new(),
+                machine,
+                calls: Vec::new(),
+                pool,
+                events: VecDeque::new(),
+                counters: Counters::default(),
+                flights: VecDeque::new(),
+                handshake_timers: IndexHeap::default(),
+                notices: VecDeque::new(),
+                held_bytes: 0,
+                landed: Vec::new(),
+            },
+        }
+    }
+
+    /// The configuration.
+    pub const fn config(&self) -> &Config {
+        &self.state.config
+    }
+
+    // ---- Peers ----
+
+    /// A peer to open sessions to: `name` is what its certificate must say. The same address and name give the same target.
+    pub fn target(&mut self, address: SocketAddr, name: &str, datagram_max: usize) -> u32 {
+        let same = |t: &Target| t.address == address && t.name == name && t.key.is_none();
+        match self.state.targets.iter().position(same) {
+            Some(at) => at as u32,
+            None => self.add_target(Target { address, name: name.to_owned(), key: None, datagram_max, session: None }),
+        }
+    }
+
+    fn add_target(&mut self, target: Target) -> u32 {
+        self.state.targets.push(target);
+        (self.state.targets.len() - 1) as u32
+    }
+
+    /// Installs a secret that was agreed on elsewhere. The client's end opens a session with it to `address` at its next
+    /// call to the returned target; the server's end answers whoever proves to have it. [P-6.7]
+    pub fn install(&mut self, address: SocketAddr, side: Side, secret: &Secret, label: &str, datagram_max: usize) -> Option<u32> {
+        let state = &mut self.state;
+        let key = InstalledKey::new(state.config.crypto, secret, state.config.cipher, label);
+        let id = key.id();
+        state.installed.insert(id, key);
+        // Two secrets for one address are two targets.
+        (side == Side::Client).then(|| self.add_target(Target { address, name: label.to_owned(), key: Some(id), datagram_max, session: None }))
+    }
+
+    /// The session in use with `target`, opened if there is none.
+    ///
+    /// # Errors
+    /// When no handshake can begin.
+    pub fn connect(&mut self, now: Instant, target: u32) -> Result<SessionId, Misuse> {
+        let slot = self.session_to(now, target)?;
+        Ok(self.state.at(slot).id)
+    }
+
+    fn session_to(&mut self, now: Instant, target: u32) -> Result<u32, Misuse> {
+        let state = &mut self.state;
+        let to = &state.targets[target as usize];
+        if let Some(slot) = to.session {
+            let session = state.at(slot);
+            // Near the end of what its keys may protect, a session takes no new calls. [P-6.6]
+            if !session.keys.as_ref().is_some_and(|keys| keys.sealing.budget.wants_next_epoch()) {
+                return Ok(slot);
+            }
+            state.retire(slot);
+        }
+        state.begin_handshake(now, target)
+    }
+
+    // ---- Messages ----
+
+    /// A pooled copy of `bytes`, to be sent.
+    pub fn copy(&mut self, bytes: &[u8]) -> Payload {
+        self.state.pool.copy(bytes)
+    }
+
+    /// Sends a request or a one-way message. Its fate comes as an event.
+    ///
+    /// # Errors
+    /// When it is not taken; nothing was sent then.
+    pub fn send(&mut self, now: Instant, to: To, body: Payload, sending: Sending) -> Result<CallId, Misuse> {
+        let limit = (self.state.config.proto.message_bytes_max as usize).min(MESSAGE_MAX);
+        if body.len() > limit {
+            return Err(Misuse::TooLong { length: body.len(), limit });
+        }
+        self.may_hold(body.len())?;
+        let slot = match to {
+            To::Target(target) => self.session_to(now, target)?,
+            To::Session(id) => self.state.session(id).ok_or(Misuse::NoSession)?.0,
+        };
+        let state = &mut self.state;
+        let length = body.len() as u64;
+        let session = state.sessions[slot as usize].as_mut().ok_or(Misuse::NoSession)?;
+        let Some(id) = session.ids.take() else {
+            state.retire(slot);
+            return Err(Misuse::KeysExhausted);
+        };
+        let name = CallId { session: session.id, rpc: id.message().rpc() };
+        let Sending { kind, cookie, waited, deadline, streamed } = sending;
+        let message = Queued { id, kind, body, cookie, waited, streamed, deadline };
+        let may_send = session.may_send;
+        state.held_bytes += length;
+        if may_send {
+            state.begin(slot, message, now)?;
+        } else {
+            state.sessions[slot as usize].as_mut().ok_or(Misuse::NoSession)?.queued.push_back(message);
+        }
+        Ok(name)
+    }
+
+    fn may_hold(&self, bytes: usize) -> Result<(), Misuse> {
+        let (held, limit) = (self.state.held_bytes, self.state.config.send_bytes_max);
+        // One message is always taken, however low the limit is.
+        if held > 0 && held + bytes as u64 > limit { Err(Misuse::SendBufferFull { held, limit }) } else { Ok(()) }
+    }
+
+    fn request(&self, id: CallId) -> Option<(u32, u32)> {
+        let (peer, session) = self.state.session(id.session)?;
+        let slot = self.state.machine.find(peer, id.rpc)?;
+        let (_, _, state) = self.state.machine.rpc(slot)?;
+        (id.rpc.began() != session.side && state == RpcState::InService).then_some((peer, slot))
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// When no such request waits for a reply, or the response is not taken.
+    pub fn reply(&mut self, now: Instant, id: CallId, body: Payload) -> Result<(), Misuse> {
+        let unknown = || Misuse::UnknownRequest(format!("{:?}", id.rpc));
+        let (peer, slot) = self.request(id).ok_or_else(unknown)?;
+        let length = body.len();
+        self.may_hold(length)?;
+        let state = &mut self.state;
+        let session = state.sessions[peer as usize].as_mut().ok_or(Misuse::NoSession)?;
+        if length > session.message_max {
+            return Err(Misuse::TooLong { length, limit: session.message_max });
+        }
+        let geometry = Geometry::cut(length, session.datagram_max);
+        reserve_budget(session, geometry)?;
+        let mut acks = [None; PIGGYBACK_ACKS_MAX];
+        let room = geometry.records() == 1 && length + 256 < session.datagram_max;
+        let acks_len = if room { state.machine.take_acks(peer, 0, &mut acks) } else { 0 };
+        let acks = acks.map(|ack| ack.unwrap_or(id.rpc));
+        let unscheduled = state.machine.unscheduled(peer, geometry);
+        let trailer = Trailer { geometry, unscheduled, floor_distance: 0, kind: Kind::Response, aux_len: 0 };
+        if !state.machine.respond(now, slot, geometry) {
+            return Err(unknown());
+        }
+        // The machine went from "in service" to "responding" just now, which it does once: the id's only use. [P-3.3]
+        let frozen = Message::freeze(Id::response(id.rpc), body, trailer, &acks[..acks_len]);
+        state.held_bytes += length as u64;
+        let call = state.calls[slot as usize].as_mut().expect("a request in service has both halves");
+        call.out = Some(frozen);
+        call.whole = None;
+        Ok(())
+    }
+
+    /// Refuses a request without a response.
+    ///
+    /// # Errors
+    /// When no such request waits for a reply.
+    pub fn refuse(&mut self, id: CallId) -> Result<(), Misuse> {
+        let (_, slot) = self.request(id).ok_or_else(|| Misuse::UnknownRequest(format!("{:?}", id.rpc)))?;
+        self.state.machine.refuse(slot);
+        self.state.drain_machine();
+        Ok(())
+    }
+
+    /// The caller no longer wants `id`: the peer is told, and no event comes any more. `false` when it has ended already.
+    pub fn abort(&mut self, id: CallId) -> bool {
+        let Some((peer, session)) = self.state.session(id.session) else { return false };
+        if id.rpc.began() != session.side {
+            return false;
+        }
+        if let Some(slot) = self.state.machine.find(peer, id.rpc) {
+            self.state.machine.cancel(slot);
+            self.state.drop_call(slot);
+            return true;
+        }
+        let queued = &mut self.state.at(peer).queued;
+        let Some(at) = queued.iter().position(|m| m.id.message().rpc() == id.rpc) else { return false };
+        let message = queued.remove(at).expect("it was just found");
+        self.state.held_bytes -= message.body.len() as u64;
+        true
+    }
+
+    /// Whether `id` is open: queued, under way, or waiting for a reply.
+    pub fn is_open(&self, id: CallId) -> bool {
+        let Some((peer, session)) = self.state.session(id.session) else { return false };
+        self.state.machine.find(peer, id.rpc).is_some() || session.queued.iter().any(|m| m.id.message().rpc() == id.rpc)
+    }
+
+    /// Ends a session; the peer is told. What was under way in it fails.
+    pub fn close_session(&mut self, id: SessionId) {
+        if let Some((slot, session)) = self.state.session(id)
+            && session.keys.is_some()
+        {
+            self.state.machine.close_peer(slot, Failure::SessionClosed);
+            self.state.drain_machine();
+            self.state.retire(slot);
+            self.state.notices.push_back((slot, Frame::Close));
+        }
+    }
+
+    /// All sessions that have keys.
+    pub fn open_sessions(&self) -> Vec<SessionId> {
+        self.state.sessions.iter().flatten().filter(|s| s.keys.is_some()).map(|s| s.id).collect()
+    }
+
+    /// Whether anything of the application is under way: messages queued, going out, coming in, or waiting for an ack.
+    pub fn is_busy(&self) -> bool {
+        self.state.machine.rpcs_open() > 0 || self.state.held_bytes > 0
+    }
+
+    // ---- Streams ----
+
+    /// Copies the next verified bytes of a streamed message, from `offset` on, to `into`. Gives how many, and whether the
+    /// message ends there; `None` when the stream broke.
+    pub fn read(&mut self, id: CallId, offset: usize, into: &mut [u8]) -> Option<(usize, bool)> {
+        let (peer, _) = self.state.session(id.session)?;
+        let slot = self.state.machine.find(peer, id.rpc)?;
+        let incoming = self.state.machine.incoming(slot)?;
+        let (length, ready) = (incoming.geometry().length() as usize, incoming.contiguous() as usize);
+        let call = self.state.calls[slot as usize].as_mut()?;
+        let n = ready.saturating_sub(offset).min(into.len());
+        match (&call.whole, &mut call.buffer) {
+            (Some(whole), _) => into[..n].copy_from_slice(&whole[offset..offset + n]),
+            (None, Some(buffer)) => into[..n].copy_from_slice(&buffer.bytes()[offset..offset + n]),
+            (None, None) => return None,
+        }
+        Some((n, offset + n == length))
+    }
+
+    /// The application has read a stream to its end, or no longer wants the rest. A request stays open for its reply.
+    pub fn end_stream(&mut self, id: CallId) {
+        let Some((peer, session)) = self.state.session(id.session) else { return };
+        let ours = id.rpc.began() == session.side;
+        let Some(slot) = self.state.machine.find(peer, id.rpc) else { return };
+        match self.state.machine.rpc(slot) {
+            Some((_, _, RpcState::Complete)) => drop(self.state.drop_call(slot)),
+            Some(_) if ours => drop(self.abort(id)),
+            _ => {
+                if let Some(call) = self.state.call(slot) {
+                    call.whole = None;
+                }
+            }
+        }
+    }
+
+    // ---- The contract ----
+
+    /// A buffer to receive a train of datagrams into.
+    pub fn buffer(&mut self) -> Buffer {
+        self.state.pool.datagrams()
+    }
+
+    /// A train of datagrams came: `len` bytes of `buffer`, every `segment` bytes one datagram. Gives the buffer back unless
+    /// delivered messages keep it.
+    pub fn handle_datagrams(&mut self, now: Instant, from: SocketAddr, buffer: Buffer, len: usize, segment: usize) -> Option<Buffer> {
+        self.state.receive(now, from, buffer, len, segment)
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.state.machine.handle_timeout(now);
+        self.state.drain_machine();
+        self.state.handshake_timeouts(now);
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called next.
+    pub fn timeout(&self) -> Option<Instant> {
+        let handshake = self.state.handshake_timers.peek().map(|(at, _)| at);
+        [self.state.machine.timeout(), handshake].into_iter().flatten().min()
+    }
+
+    /// Writes what goes next into `out`, and says where to; `None` when there is nothing to send now.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+        self.state.transmit(now, out)
+    }
+
+    /// What happened next.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.state.events.pop_front()
+    }
+
+    /// The way to `address` takes datagrams of at most `datagram_max` bytes, less than was thought: new messages are cut
+    /// accordingly. [P-3.4]
+    pub fn path_shrank(&mut self, address: SocketAddr, datagram_max: usize) {
+        let datagram_max = datagram_max.max(wire::limits::DATAGRAM_MIN);
+        for session in self.state.sessions.iter_mut().flatten().filter(|s| s.address == address) {
+            session.datagram_max = session.datagram_max.min(datagram_max);
+        }
+        for target in self.state.targets.iter_mut().filter(|t| t.address == address) {
+            target.datagram_max = target.datagram_max.min(datagram_max);
+        }
+    }
+
+    /// Whether a small message would be taken now.
+    pub const fn has_space(&self) -> bool {
+        self.state.held_bytes < self.state.config.send_bytes_max
+    }
+
+    // ---- Looking ----
+
+    /// What was counted.
+    pub const fn counters(&self) -> &Counters {
+        &self.state.counters
+    }
+
+    /// Bytes of our messages that are held until they are acknowledged.
+    pub const fn held_bytes(&self) -> u64 {
+        self.state.held_bytes
+    }
+
+    /// Snapshots of all open RPCs.
+    pub fn calls(&self) -> Vec<CallInfo> {
+        let info = |rpc: RpcInfo| {
+            let session = self.state.sessions[rpc.peer as usize].as_ref()?;
+            Some(CallInfo { id: CallId { session: session.id, rpc: rpc.rpc }, address: session.address, rpc })
+        };
+        self.state.machine.rpcs().filter_map(info).collect()
+    }
+
+    /// Snapshots of all sessions.
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        let info = |(slot, session): (usize, &Option<crate::session::Session>)| {
+            let session = session.as_ref()?;
+            Some(SessionInfo {
+                id: session.id,
+                origin: self.state.origin(slot as u32),
+                side: session.side,
+                cipher: session.cipher,
+                open: session.keys.is_some(),
+                mutual: session.mutual,
+                datagram_max: session.datagram_max,
+                rtt: self.state.machine.rtt(slot as u32),
+            })
+        };
+        self.state.sessions.iter().enumerate().filter_map(info).collect()
+    }
+
+    /// One session.
+    pub fn session(&self, id: SessionId) -> Option<SessionInfo> {
+        self.sessions().into_iter().find(|s| s.id == id)
+    }
+}

@@ -1,0 +1,390 @@
+//! Owns how sessions come to be: handshakes that begin, move, succeed or fail. The handshakes themselves are a crate below.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handshake::contract::{Progress, Setup};
+use handshake::error::{Alert, Error};
+use handshake::identity::PeerIdentity;
+use handshake::params::TransportParams;
+use handshake::secrets::Established;
+use handshake::server::{Offer, offer, refuse};
+use handshake::{client::Client, server::Server};
+use proto::io::Failure;
+use proto::time::Instant;
+use record::budget::OpenFailures;
+use record::keys::{Chain, Opening, Sealing};
+use record::replay::Window;
+use record::seal::Ids;
+use wire::control::Frame;
+use wire::handshake::{HandshakePacket, RetryPacket};
+use wire::ids::{SessionId, Side};
+
+use crate::error::{Ended, Misuse};
+use crate::session::{CallId, Keys, Phase, Session};
+use crate::state::{Event, State};
+
+/// DONE is said again at most this often, however often a lost copy makes the peer ask.
+const DONE_PAUSE: Duration = Duration::from_millis(1);
+/// Answers to strangers that may wait to be sent.
+const STRANGERS_MAX: usize = 64;
+
+impl State {
+    /// The handshake of `slot` has its secrets: the session opens. [P-6.3]
+    pub(crate) fn open(&mut self, slot: u32, established: Established, now: Instant) {
+        let crypto = self.config.crypto;
+        let Established { peer, secret, cipher, identity, mutual, rtt, .. } = established;
+        let session = self.sessions[slot as usize].as_mut().expect("a session in use");
+        let ours = Chain::new(crypto, &secret, cipher, session.side);
+        let theirs = Chain::new(crypto, &secret, cipher, session.side.peer());
+        session.keys = Some(Box::new(Keys {
+            sealing: Sealing::new(crypto, &ours),
+            opening: Opening::new(crypto, &theirs),
+            control_window: Window::new(),
+            failures: OpenFailures::new(cipher),
+        }));
+        session.cipher = cipher;
+        session.peer_id = peer.session;
+        session.identity = Arc::new(identity);
+        session.mutual = mutual;
+        session.message_max = peer.message_max as usize;
+        session.datagram_max = session.datagram_max.min(usize::from(peer.datagram_max)).max(wire::limits::DATAGRAM_MIN);
+        session.heard = now;
+        self.machine.open_peer(slot, session.side, rtt, peer.unscheduled);
+        self.counters.handshakes_completed += 1;
+        match &session.phase {
+            Phase::Connecting(client) => {
+                let must_wait = client.must_wait_for_done();
+                let id = session.id;
+                self.events.push_back(Event::Connected { session: id });
+                if !must_wait {
+                    self.start_sending(slot, now);
+                }
+            }
+            Phase::Accepting(_) => {
+                self.say_done(slot, now);
+                self.start_sending(slot, now);
+            }
+            Phase::Open => {}
+        }
+    }
+
+    /// A valid sealed packet of the peer came: it finished its half of the handshake, too. Nothing of it is kept.
+    pub(crate) fn confirm(&mut self, slot: u32, now: Instant) {
+        self.forget_acceptance(slot);
+        self.at(slot).phase = Phase::Open;
+        self.handshake_timers.remove(slot);
+        self.start_sending(slot, now);
+    }
+
+    /// The session is found by our name for it from now on.
+    pub(crate) fn forget_acceptance(&mut self, slot: u32) {
+        let session = self.at(slot);
+        if let Phase::Accepting(server) = &session.phase {
+            let key = (session.address, server.client());
+            self.accepting.remove(&key);
+        }
+    }
+
+    pub(crate) fn say_done(&mut self, slot: u32, now: Instant) {
+        let session = self.at(slot);
+        if session.done_said == Instant::ZERO || now.since(session.done_said) >= DONE_PAUSE {
+            session.done_said = now;
+            self.notices.push_back((slot, Frame::Done));
+        }
+    }
+
+    fn setup(&mut self, session: SessionId, datagram_max: usize, now: Instant) -> Setup {
+        let mut reset_token = [0; 16];
+        (self.entropy)(&mut reset_token);
+        let local = TransportParams {
+            session,
+            datagram_max: self.config.datagram_bytes_max.min(datagram_max).min(usize::from(u16::MAX)) as u16,
+            message_max: self.config.proto.message_bytes_max,
+            unscheduled: self.config.proto.unscheduled_bytes.min(self.config.proto.message_bytes_max),
+            reset_token,
+            layouts: handshake::params::LAYOUT_ALIGNED,
+            shards: 1,
+            idle: Duration::ZERO,
+        };
+        Setup {
+            crypto: self.config.crypto,
+            local,
+            datagram_max,
+            now,
+            unix_seconds: self.config.unix_seconds_at_zero + now.as_nanos() / 1_000_000_000,
+            lifetime: self.config.handshake_timeout,
+        }
+    }
+
+    fn nonce(&mut self) -> [u8; 16] {
+        let mut nonce = [0; 16];
+        (self.entropy)(&mut nonce);
+        nonce
+    }
+
+    // ---- Ours ----
+
+    /// Begins a handshake with `target`, in a session of its own.
+    pub(crate) fn begin_handshake(&mut self, now: Instant, target: u32) -> Result<u32, Misuse> {
+        let (slot, id) = self.reserve()?;
+        let to = &self.targets[target as usize];
+        let (address, key, name) = (to.address, to.key, to.name.clone());
+        let datagram_max = to.datagram_max.min(self.config.datagram_bytes_max);
+        let setup = self.setup(id, datagram_max, now);
+        let client = match key.and_then(|key| self.installed.get(&key).cloned()) {
+            Some(key) => Ok(Client::installed(&key, self.nonce(), &setup)),
+            None => self.tls_client(&name, &setup),
+        };
+        match client {
+            Ok(client) => {
+                self.new_session(slot, id, Side::Client, address, datagram_max, Phase::Connecting(Box::new(client)), now);
+                self.at(slot).target = Some(target);
+                self.targets[target as usize].session = Some(slot);
+                Ok(slot)
+            }
+            Err(why) => {
+                self.unreserve(slot);
+                Err(why)
+            }
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls_client(&self, name: &str, setup: &Setup) -> Result<Client, Misuse> {
+        let config = self.config.client.as_ref().ok_or(Misuse::NoTrust)?;
+        Client::tls(config, name, setup).map_err(Misuse::Handshake)
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn tls_client(&self, _: &str, _: &Setup) -> Result<Client, Misuse> {
+        Err(Misuse::NoTrust)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a session begins with")]
+    fn new_session(&mut self, slot: u32, id: SessionId, side: Side, address: SocketAddr, datagram_max: usize, phase: Phase, now: Instant) {
+        self.sessions[slot as usize] = Some(Session {
+            id,
+            peer_id: SessionId::NONE,
+            side,
+            address,
+            phase,
+            keys: None,
+            cipher: self.config.cipher,
+            identity: Arc::new(PeerIdentity::Anonymous),
+            mutual: false,
+            datagram_max,
+            message_max: self.config.proto.message_bytes_max as usize,
+            ids: Ids::new(side),
+            may_send: false,
+            queued: VecDeque::new(),
+            heard: now,
+            dying: false,
+            done_said: Instant::ZERO,
+            target: None,
+        });
+        self.flights.push_back(slot);
+    }
+
+    /// A server under load wants our address proven.
+    pub(crate) fn retry(&mut self, packet: &RetryPacket<'_>) {
+        let Some((slot, _)) = self.session(packet.header.session) else {
+            return self.counters.dropped_unknown_session += 1;
+        };
+        let taken = match &mut self.at(slot).phase {
+            Phase::Connecting(client) => client.retry(packet) == Progress::Taken,
+            Phase::Accepting(_) | Phase::Open => false,
+        };
+        if taken { self.flights.push_back(slot) } else { self.counters.dropped_handshake += 1 }
+    }
+
+    // ---- Others' ----
+
+    /// A HANDSHAKE packet, of a handshake that is known or of a new one.
+    pub(crate) fn handshake(&mut self, now: Instant, from: SocketAddr, packet: &HandshakePacket<'_>, len: usize) {
+        let known = match self.session(packet.header.session) {
+            Some((slot, _)) => Some(slot),
+            None if packet.header.session != SessionId::NONE => return self.counters.dropped_unknown_session += 1,
+            None => self.accepting.get(&(from, packet.fields.sender)).copied(),
+        };
+        match known.or_else(|| self.accept(now, from, packet)) {
+            Some(slot) => self.handshake_of(now, slot, packet, len),
+            None => self.counters.dropped_handshake += 1,
+        }
+    }
+
+    fn handshake_of(&mut self, now: Instant, slot: u32, packet: &HandshakePacket<'_>, len: usize) {
+        let session = self.at(slot);
+        let progress = match &mut session.phase {
+            Phase::Connecting(client) => client.handle(now, packet, len),
+            Phase::Accepting(server) => server.handle(now, packet, len),
+            // The client repeats its last flight: our DONE got lost.
+            Phase::Open if session.side == Side::Server => Ok(Progress::Unconfirmed),
+            Phase::Open => return,
+        };
+        self.flights.push_back(slot);
+        match progress {
+            Err(why) => self.handshake_failed(now, slot, why),
+            Ok(Progress::Established) => {
+                let established = match &mut self.at(slot).phase {
+                    Phase::Connecting(client) => client.established(),
+                    Phase::Accepting(server) => server.established(),
+                    Phase::Open => None,
+                };
+                if let Some(established) = established {
+                    self.open(slot, established, now);
+                }
+            }
+            Ok(Progress::Unconfirmed) => self.say_done(slot, now),
+            Ok(Progress::Dropped(_)) => self.counters.dropped_handshake += 1,
+            Ok(_) => {}
+        }
+    }
+
+    /// A stranger's first packet: a new handshake, if it can be one.
+    fn accept(&mut self, now: Instant, from: SocketAddr, packet: &HandshakePacket<'_>) -> Option<u32> {
+        let offer = offer(packet)?;
+        // Under load a stranger proves its address before anything is kept. [P-6.4]
+        let validated = self.cookies.check(self.config.crypto, packet, from, now);
+        if !validated && self.accepting.len() >= self.config.handshakes_max / 4 {
+            let mut out = [0; handshake::cookie::RETRY_LEN];
+            let len = self.cookies.retry(self.config.crypto, packet, from, now, &mut out)?;
+            self.answer_stranger(from, &out[..len]);
+            return None;
+        }
+        if self.accepting.len() >= self.config.handshakes_max {
+            return None;
+        }
+        let (slot, id) = self.reserve().ok()?;
+        // How large a datagram may be on the way back is not known before the client has said so.
+        let setup = self.setup(id, wire::limits::DATAGRAM_MIN, now);
+        let setup = Setup { local: TransportParams { datagram_max: self.config.datagram_bytes_max as u16, ..setup.local }, ..setup };
+        match self.server(offer, from, packet, validated, &setup) {
+            Some(server) => {
+                let datagram_max = self.config.datagram_bytes_max;
+                self.new_session(slot, id, Side::Server, from, datagram_max, Phase::Accepting(Box::new(server)), now);
+                self.accepting.insert((from, packet.fields.sender), slot);
+                Some(slot)
+            }
+            None => {
+                self.unreserve(slot);
+                None
+            }
+        }
+    }
+
+    fn server(&mut self, offer: Offer, from: SocketAddr, packet: &HandshakePacket<'_>, validated: bool, setup: &Setup) -> Option<Server> {
+        match offer {
+            Offer::Installed(id) => {
+                let key = self.installed.get(&id).cloned();
+                match key {
+                    Some(key) => Server::installed(&key, self.nonce(), packet, validated, setup).ok(),
+                    None => self.turn_away(from, packet, Alert::UNKNOWN_PSK_IDENTITY),
+                }
+            }
+            #[cfg(feature = "tls")]
+            Offer::Tls if self.config.server.is_some() => {
+                let config = self.config.server.clone()?;
+                Server::tls(&config, packet, validated, setup).ok()
+            }
+            Offer::Tls => self.turn_away(from, packet, Alert::ACCESS_DENIED),
+        }
+    }
+
+    /// Tells a stranger that there will be no handshake. It cannot be sure of it, as anyone could say so.
+    fn turn_away(&mut self, from: SocketAddr, packet: &HandshakePacket<'_>, alert: Alert) -> Option<Server> {
+        let mut out = [0; 256];
+        if let Some(len) = refuse(self.config.crypto, packet, alert, &mut out) {
+            self.answer_stranger(from, &out[..len]);
+        }
+        None
+    }
+
+    fn answer_stranger(&mut self, to: SocketAddr, bytes: &[u8]) {
+        if self.strangers.len() < STRANGERS_MAX {
+            self.strangers.push_back((to, bytes.to_vec()));
+        }
+    }
+
+    // ---- Ends ----
+
+    /// A handshake failed. Its farewell goes out before it is forgotten.
+    fn handshake_failed(&mut self, now: Instant, slot: u32, why: Error) {
+        let session = self.at(slot);
+        if session.dying {
+            return;
+        }
+        session.dying = true;
+        session.may_send = false;
+        let (side, id, address) = (session.side, session.id, session.address);
+        let queued = core::mem::take(&mut session.queued);
+        self.counters.handshakes_failed += 1;
+        self.retire(slot);
+        if side == Side::Client {
+            self.events.push_back(Event::ConnectFailed { session: id, why: why.clone(), address });
+        }
+        for message in queued {
+            self.held_bytes -= message.body.len() as u64;
+            let (id, cookie, waited) = (CallId { session: id, rpc: message.id.message().rpc() }, message.cookie, message.waited);
+            let why = Ended::Handshake(why.clone());
+            self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run: false, address });
+        }
+        if self.at(slot).keys.is_some() {
+            self.machine.close_peer(slot, Failure::SessionClosed);
+            self.drain_machine();
+            self.at(slot).keys = None;
+        }
+        self.flights.push_back(slot);
+        self.handshake_timers.set(slot, now);
+    }
+
+    /// Forgets a session whose handshake failed, once it has said so.
+    fn bury(&mut self, slot: u32) {
+        let over = match &self.at(slot).phase {
+            Phase::Connecting(client) => client.is_over(),
+            Phase::Accepting(server) => server.is_over(),
+            Phase::Open => true,
+        };
+        if over && self.at(slot).dying {
+            self.close(slot, &Ended::Failed(Failure::SessionClosed));
+        }
+    }
+
+    /// Handshakes whose time has come repeat themselves, or give up.
+    pub(crate) fn handshake_timeouts(&mut self, now: Instant) {
+        while let Some((_, slot)) = self.handshake_timers.peek().filter(|(at, _)| *at <= now) {
+            self.handshake_timers.remove(slot);
+            let outcome = match &mut self.at(slot).phase {
+                Phase::Connecting(client) => client.handle_timeout(now),
+                Phase::Accepting(server) => server.handle_timeout(now),
+                Phase::Open => continue,
+            };
+            self.flights.push_back(slot);
+            if let Err(why) = outcome {
+                self.handshake_failed(now, slot, why);
+            } else if self.at(slot).dying {
+                self.bury(slot);
+            } else {
+                self.rearm(slot, now);
+            }
+        }
+    }
+
+    /// The handshake's timer, as it stands after whatever it did.
+    pub(crate) fn rearm(&mut self, slot: u32, now: Instant) {
+        let timeout = match &self.at(slot).phase {
+            Phase::Connecting(client) => client.timeout(),
+            Phase::Accepting(server) => server.timeout(),
+            Phase::Open => None,
+        };
+        match timeout {
+            Some(at) => self.handshake_timers.set(slot, at.max(now + Duration::from_nanos(1))),
+            None if self.at(slot).dying => self.handshake_timers.set(slot, now + Duration::from_millis(1)),
+            None => {
+                self.handshake_timers.remove(slot);
+            }
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Owns the way back: datagram -> packet -> record -> segment -> message, a function each.
+//!
+//! Nothing that has not been opened changes anything but a counter. [P-5.4]
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use proto::io::{Arrival, State as RpcState};
+use proto::time::Instant;
+use record::error::OpenError;
+use record::open::{Acks, open_control, open_in_place, open_into};
+use wire::bytes::Reader;
+use wire::control::{Frame, packet_number};
+use wire::data::{RecordView, record_at};
+use wire::header::Header;
+use wire::limits::DATA_HEADER_LEN;
+use wire::packet::Packet;
+use wire::trailer::Trailer;
+
+use crate::error::Ended;
+use crate::pool::{Buffer, Payload};
+use crate::session::Phase;
+use crate::state::{Call, Event, State};
+
+/// Payloads up to this many bytes are copied out of a receive buffer that holds several messages, so that one of them does
+/// not keep the memory of all.
+const COPIED_MAX: usize = 2048;
+
+impl State {
+    /// A train of datagrams of `segment` bytes each came from one address. Gives the buffer back unless payloads keep it.
+    pub(crate) fn receive(&mut self, now: Instant, from: SocketAddr, mut buffer: Buffer, len: usize, segment: usize) -> Option<Buffer> {
+        let bytes = &mut buffer.bytes()[..len];
+        let mut at = 0;
+        while at < len {
+            let end = len.min(at + segment.max(1));
+            self.datagram(now, from, bytes, at..end);
+            at = end;
+        }
+        self.machine.schedule_grants();
+        let buffer = self.land(buffer);
+        self.drain_machine();
+        buffer
+    }
+
+    /// One datagram: `bytes[place]`.
+    fn datagram(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8], place: Range<usize>) {
+        self.counters.datagrams_received += 1;
+        let datagram = &mut bytes[place.clone()];
+        match Packet::parse(datagram) {
+            Err(why) => self.counters.refuse(why),
+            Ok(Packet::Data(header)) => self.data(now, &header, datagram, place.start),
+            Ok(Packet::Control(header)) => self.control_packet(now, &header, datagram),
+            Ok(Packet::Handshake(packet)) => {
+                self.handshake(now, from, &packet, place.len());
+            }
+            Ok(Packet::Retry(packet)) => self.retry(&packet),
+            // No token is given out yet, so none can be right.
+            Ok(Packet::Reset(_)) => self.counters.dropped_unknown_session += 1,
+        }
+    }
+
+    /// The slot of the session that a packet is for, if that has keys for it.
+    fn addressed(&mut self, header: &Header) -> Option<u32> {
+        let Some((slot, session)) = self.session(header.session) else {
+            self.counters.dropped_unknown_session += 1;
+            return None;
+        };
+        match session.keys.as_ref().map(|keys| keys.opening.epoch == header.epoch) {
+            Some(true) => Some(slot),
+            Some(false) => {
+                self.counters.dropped_wrong_epoch += 1;
+                None
+            }
+            None => {
+                self.counters.dropped_too_early += 1;
+                None
+            }
+        }
+    }
+
+    fn refused(&mut self, slot: u32, why: OpenError) {
+        match why {
+            OpenError::Trailer => self.counters.dropped_nonsense += 1,
+            OpenError::Tag => {
+                self.counters.dropped_bad_tag += 1;
+                let keys = self.at(slot).keys.as_mut().expect("it tried to open something");
+                if keys.failures.add(1) {
+                    self.close(slot, &Ended::Failed(proto::io::Failure::SessionClosed));
+                }
+            }
+        }
+    }
+
+    /// A valid packet of the peer came.
+    fn alive(&mut self, slot: u32, now: Instant) {
+        let session = self.at(slot);
+        session.heard = now;
+        match &session.phase {
+            Phase::Open => {}
+            // What opened was sealed with keys that only a finished handshake gives.
+            Phase::Connecting(_) | Phase::Accepting(_) => self.confirm(slot, now),
+        }
+    }
+
+    /// A DATA packet: whole records, one after the other.
+    fn data(&mut self, now: Instant, header: &Header, packet: &mut [u8], base: usize) {
+        let Some(slot) = self.addressed(header) else { return };
+        let mut at = DATA_HEADER_LEN;
+        while at < packet.len() {
+            let view = match record_at(packet, at) {
+                Ok(view) => view,
+                Err(why) => return self.counters.refuse(why),
+            };
+            at = view.sealed.end;
+            if self.sessions[slot as usize].is_some() {
+                self.record(now, slot, packet, &view, base);
+            }
+        }
+    }
+
+    /// One record: straight to its place when its message is known, else in place.
+    fn record(&mut self, now: Instant, peer: u32, packet: &mut [u8], view: &RecordView, base: usize) {
+        let message = view.number.message();
+        // Later attempts come with NICs and changing paths; nobody sends them to this version. [P-3.4]
+        if message.attempt() != 0 {
+            self.counters.dropped_nonsense += 1;
+            return;
+        }
+        let rpc = message.rpc();
+        let found = self.machine.find(peer, rpc);
+        let growing = found.and_then(|slot| {
+            let ours = matches!(self.machine.rpc(slot)?.2, RpcState::Answering | RpcState::Receiving);
+            self.machine.incoming(slot).filter(|_| ours).map(|incoming| (slot, incoming))
+        });
+        let index = view.number.index();
+        if let Some((slot, incoming)) = growing {
+            if u32::from(index) >= incoming.geometry().records() {
+                self.counters.dropped_nonsense += 1;
+                return;
+            }
+            if incoming.has(index) {
+                self.counters.dropped_duplicate += 1;
+                return;
+            }
+            let place = incoming.geometry().bytes(index);
+            let keys = self.sessions[peer as usize].as_ref().and_then(|s| s.keys.as_ref()).expect("addressed");
+            let buffer = self.calls[slot as usize].as_mut().and_then(|call| call.buffer.as_mut());
+            let out = &mut buffer.expect("a message of several records has a buffer").bytes()[place.start..];
+            match open_into(&keys.opening.data, packet, view, place.len(), out) {
+                Err(why) => self.refused(peer, why),
+                Ok((trailer, acks)) => {
+                    self.alive(peer, now);
+                    let arrival = self.machine.arrived(now, peer, rpc, found, index, &trailer);
+                    self.arrived(now, peer, arrival, &acks, &[], index, &trailer, 0..0);
+                }
+            }
+            return;
+        }
+        let keys = self.sessions[peer as usize].as_ref().and_then(|s| s.keys.as_ref()).expect("addressed");
+        match open_in_place(&keys.opening.data, packet, view) {
+            Err(why) => self.refused(peer, why),
+            Ok(opened) => {
+                self.alive(peer, now);
+                let arrival = self.machine.arrived(now, peer, rpc, found, index, &opened.trailer);
+                let place = base + opened.payload.start..base + opened.payload.end;
+                let payload = &packet[opened.payload];
+                self.arrived(now, peer, arrival, &opened.acks, payload, index, &opened.trailer, place);
+            }
+        }
+    }
+
+    /// A record was opened and the machine has judged it.
+    #[expect(clippy::too_many_arguments, reason = "one step of a pipeline, called from two places above")]
+    fn arrived(
+        &mut self,
+        now: Instant,
+        peer: u32,
+        arrival: Arrival,
+        acks: &Acks,
+        payload: &[u8],
+        index: u16,
+        trailer: &Trailer,
+        place: Range<usize>,
+    ) {
+        self.counters.records_opened += 1;
+        match arrival {
+            Arrival::New { slot, first, complete } => {
+                if first {
+                    self.first_record(peer, slot, complete, payload, index, trailer, place);
+                }
+                if complete && !first {
+                    self.landed.push((slot, 0..0));
+                }
+                if !complete || !first {
+                    self.stream_grew(peer, slot);
+                }
+            }
+            Arrival::Duplicate => self.counters.dropped_duplicate += 1,
+            Arrival::Unexpected => self.counters.dropped_unexpected += 1,
+            Arrival::Contradiction | Arrival::OutsideWindow => self.counters.dropped_nonsense += 1,
+            Arrival::NoRoom => self.counters.dropped_no_room += 1,
+            Arrival::Refused => self.counters.dropped_refused += 1,
+        }
+        for rpc in acks.iter() {
+            self.machine.frame(now, peer, Frame::Ack { rpc });
+        }
+        // A NoRoom on the last record freed the RPC in the machine; its half here goes, too.
+        if arrival == Arrival::NoRoom {
+            self.sweep();
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one step of a pipeline")]
+    fn first_record(&mut self, peer: u32, slot: u32, complete: bool, payload: &[u8], index: u16, trailer: &Trailer, place: Range<usize>) {
+        if self.call(slot).is_none() {
+            self.put_call(slot, Call::default());
+        }
+        if complete {
+            self.landed.push((slot, place));
+            return;
+        }
+        let length = trailer.geometry.length() as usize;
+        let mut buffer = self.pool.message(length);
+        buffer.bytes()[trailer.geometry.bytes(index)].copy_from_slice(payload);
+        let streamed = self.config.stream_above.is_some_and(|limit| length > limit);
+        let call = self.calls[slot as usize].as_mut().expect("it was just put there");
+        call.buffer = Some(buffer);
+        call.streamed |= streamed;
+        if call.streamed {
+            let (cookie, waited) = (call.cookie, call.waited);
+            let (rpc, ..) = self.machine.rpc(slot).expect("it is open");
+            let (id, from) = (self.call_id(peer, rpc), self.origin(peer));
+            self.events.push_back(Event::Stream { id, from, kind: trailer.kind, length, cookie, waited });
+        }
+    }
+
+    fn stream_grew(&mut self, peer: u32, slot: u32) {
+        if self.call(slot).is_some_and(|call| call.streamed)
+            && let Some((rpc, ..)) = self.machine.rpc(slot)
+        {
+            let id = self.call_id(peer, rpc);
+            self.events.push_back(Event::Readable { id });
+        }
+    }
+
+    /// Drops the halves of RPCs that the machine no longer has.
+    fn sweep(&mut self) {
+        for slot in 0..self.calls.len() as u32 {
+            if self.calls[slot as usize].is_some() && self.machine.rpc(slot).is_none() {
+                self.drop_call(slot);
+            }
+        }
+    }
+
+    /// Messages that are complete leave: as views of the receive buffer, or of the buffer they were put together in.
+    fn land(&mut self, buffer: Buffer) -> Option<Buffer> {
+        let mut landed = core::mem::take(&mut self.landed);
+        let single = |place: &Range<usize>| !place.is_empty();
+        let views = landed.iter().filter(|(_, place)| single(place)).count();
+        let copied = |place: &Range<usize>, scarce: bool| place.len() <= COPIED_MAX && (views > 1 || scarce);
+        let scarce = self.pool.is_scarce();
+        let mut buffer = Some(buffer);
+        let mut frozen = None;
+        if landed.iter().any(|(_, place)| single(place) && !copied(place, scarce)) {
+            frozen = buffer.take().map(|buffer| self.pool.freeze_datagrams(buffer));
+        }
+        for (slot, place) in landed.drain(..) {
+            let payload = if place.is_empty() {
+                self.put_together(slot)
+            } else if copied(&place, scarce) {
+                let bytes = match (&frozen, &mut buffer) {
+                    (Some(frozen), _) => frozen.payload(place),
+                    (None, Some(buffer)) => {
+                        let copy = self.pool.copy(&buffer.bytes()[place]);
+                        self.deliver(slot, copy);
+                        continue;
+                    }
+                    (None, None) => unreachable!("the buffer is frozen or not"),
+                };
+                self.pool.copy(&bytes)
+            } else {
+                frozen.as_ref().map_or_else(Payload::empty, |frozen| frozen.payload(place))
+            };
+            self.deliver(slot, payload);
+        }
+        self.landed = landed;
+        buffer
+    }
+
+    /// The payload of a message of several records, or of an empty one.
+    fn put_together(&mut self, slot: u32) -> Payload {
+        let length = self.machine.incoming(slot).map_or(0, |incoming| incoming.geometry().length() as usize);
+        match self.calls[slot as usize].as_mut().and_then(|call| call.buffer.take()) {
+            Some(buffer) => self.pool.freeze(buffer, length),
+            None => Payload::empty(),
+        }
+    }
+
+    /// A complete message goes to the application.
+    fn deliver(&mut self, slot: u32, payload: Payload) {
+        let Some((rpc, peer, state)) = self.machine.rpc(slot) else { return };
+        let (id, from) = (self.call_id(peer, rpc), self.origin(peer));
+        self.counters.messages_delivered += 1;
+        let call = self.calls[slot as usize].as_mut().expect("a complete RPC has both halves");
+        let (cookie, waited) = (call.cookie, call.waited);
+        if call.streamed {
+            call.whole = Some(payload);
+            self.events.push_back(Event::Readable { id });
+            return;
+        }
+        let ours = rpc.began() == self.at(peer).side;
+        self.events.push_back(match (ours, state) {
+            (true, _) => Event::Response { id, from, cookie, waited, payload },
+            (false, RpcState::InService) => Event::Request { id, from, payload },
+            (false, _) => Event::OneWay { id, from, payload },
+        });
+        if state != RpcState::InService {
+            self.drop_call(slot);
+        }
+    }
+
+    /// A CONTROL packet: frames, sealed as one piece.
+    fn control_packet(&mut self, now: Instant, header: &Header, packet: &mut [u8]) {
+        let Some(slot) = self.addressed(header) else { return };
+        let Ok(number) = packet_number(packet) else { return self.counters.dropped_truncated += 1 };
+        let keys = self.at(slot).keys.as_mut().expect("addressed");
+        if !keys.control_window.check(number) {
+            self.counters.dropped_replayed_control += 1;
+            return;
+        }
+        let frames = match open_control(&keys.opening.control, number, packet) {
+            Ok(frames) => frames,
+            Err(why) => return self.refused(slot, why),
+        };
+        // Only now, as the tag has verified. [P-5.4]
+        keys.control_window.commit(number);
+        self.counters.controls_opened += 1;
+        self.alive(slot, now);
+        let mut r = Reader::new(&packet[frames]);
+        while !r.is_empty() {
+            let Ok(frame) = Frame::parse(&mut r) else {
+                self.counters.dropped_nonsense += 1;
+                break;
+            };
+            match frame {
+                Frame::Done => self.start_sending(slot, now),
+                Frame::Close => return self.close(slot, &Ended::Failed(proto::io::Failure::SessionClosed)),
+                Frame::PathChallenge { token } => self.notices.push_back((slot, Frame::PathResponse { token })),
+                frame if !self.machine.frame(now, slot, frame) => self.counters.dropped_nonsense += 1,
+                _ => {}
+            }
+        }
+    }
+}

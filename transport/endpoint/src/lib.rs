@@ -1,0 +1,17 @@
+//! Everything but the world: protocol, records, handshake and engine behind one sans-IO contract.
+//!
+//! [`endpoint::Endpoint`] takes datagrams, calls and the time, and gives datagrams, events and the next time it wants to
+//! be called. The real driver and the simulator drive the same type.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod error;
+pub mod config;
+pub mod counters;
+pub mod pool;
+pub mod session;
+pub mod state;
+pub mod handshakes;
+pub mod egress;
+pub mod ingress;
+pub mod endpoint;

@@ -1,0 +1,227 @@
+//! Owns the memory of messages: buffers that are used again, and [`Payload`], a view into one that may be shared.
+//!
+//! A buffer is filled while nobody else has it, then frozen: from then on only read. The pool keeps a handle on what it
+//! gave out and uses the buffer again once it is the only one that has it; so a payload needs no word back when it is
+//! dropped, and nothing is allocated per message in the steady state.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+/// Bytes of a message: read-only, cheap to clone, `Send`. It keeps its buffer from being used again while it lives.
+#[derive(Clone)]
+pub struct Payload {
+    bytes: Arc<Vec<u8>>,
+    start: usize,
+    end: usize,
+}
+
+impl Payload {
+    /// The empty payload.
+    pub fn empty() -> Self {
+        Self::from(Vec::new())
+    }
+
+    /// A part of it, without a copy.
+    ///
+    /// # Panics
+    /// When `range` is not within it.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len(), "slice {range:?} of {} bytes", self.len());
+        Self { bytes: Arc::clone(&self.bytes), start: self.start + range.start, end: self.start + range.end }
+    }
+}
+
+impl Deref for Payload {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+}
+
+impl AsRef<[u8]> for Payload {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Self {
+        let end = bytes.len();
+        Self { bytes: Arc::new(bytes), start: 0, end }
+    }
+}
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Payload {}
+
+impl fmt::Debug for Payload {
+    /// Lengths only: what applications say to each other does not belong in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} bytes)", self.len())
+    }
+}
+
+/// A buffer that nobody else has.
+#[derive(Debug)]
+pub struct Buffer(Arc<Vec<u8>>);
+
+impl Buffer {
+    /// Its bytes.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        Arc::get_mut(&mut self.0).expect("a buffer has one owner until it is frozen")
+    }
+}
+
+/// Buffers of one size.
+#[derive(Debug)]
+struct Class {
+    size: usize,
+    /// Handles on buffers given out, oldest first.
+    given: VecDeque<Arc<Vec<u8>>>,
+    given_max: usize,
+    /// The last search found none free although as many as may be kept were given out.
+    starved: bool,
+}
+
+/// How many of the oldest buffers are looked at for one that is free.
+const TRIES: usize = 4;
+
+impl Class {
+    fn take(&mut self) -> Buffer {
+        for _ in 0..TRIES.min(self.given.len()) {
+            let Some(mut bytes) = self.given.pop_front() else { break };
+            if Arc::get_mut(&mut bytes).is_some() {
+                self.starved = false;
+                return Buffer(bytes);
+            }
+            self.given.push_back(bytes);
+        }
+        self.starved = self.given.len() == self.given_max;
+        Buffer(Arc::new(vec![0; self.size]))
+    }
+
+    fn remember(&mut self, bytes: &Arc<Vec<u8>>) {
+        if self.given.len() < self.given_max {
+            self.given.push_back(Arc::clone(bytes));
+        }
+    }
+}
+
+/// Smallest class: 2^8 bytes.
+const SMALLEST: u32 = 8;
+/// Largest class: 2^27 bytes, twice the largest message.
+const LARGEST: u32 = 27;
+/// Bytes that a class may keep for later, at most; but always a few buffers.
+const KEPT_BYTES_MAX: usize = 4 << 20;
+
+/// What a buffer has beyond the message, so that the last record's sealed tail can be opened into it.
+pub const SLACK: usize = 64;
+
+/// The buffers of one endpoint.
+#[derive(Debug)]
+pub struct Pool {
+    classes: Vec<Class>,
+    datagrams: Class,
+}
+
+/// Receive buffers that may be held by payloads before small payloads are copied out of them.
+const DATAGRAMS_HELD_MAX: usize = 64;
+
+impl Pool {
+    /// An empty pool, whose receive buffers have `datagram_bytes` bytes.
+    pub fn new(datagram_bytes: usize) -> Self {
+        let class = |bits: u32| {
+            let size = 1usize << bits;
+            Class { size, given: VecDeque::new(), given_max: (KEPT_BYTES_MAX / size).clamp(4, 4096), starved: false }
+        };
+        Self {
+            classes: (SMALLEST..=LARGEST).map(class).collect(),
+            datagrams: Class { size: datagram_bytes, given: VecDeque::new(), given_max: DATAGRAMS_HELD_MAX, starved: false },
+        }
+    }
+
+    fn class(&mut self, len: usize) -> &mut Class {
+        let bits = len.max(1).next_power_of_two().trailing_zeros().clamp(SMALLEST, LARGEST);
+        &mut self.classes[(bits - SMALLEST) as usize]
+    }
+
+    /// A buffer for a message of `len` bytes and the [`SLACK`].
+    pub fn message(&mut self, len: usize) -> Buffer {
+        self.class(len + SLACK).take()
+    }
+
+    /// A buffer to receive into.
+    pub fn datagrams(&mut self) -> Buffer {
+        self.datagrams.take()
+    }
+
+    /// Whether so many receive buffers are held by payloads that small ones should be copied instead.
+    pub const fn is_scarce(&self) -> bool {
+        self.datagrams.starved
+    }
+
+    /// Freezes a message buffer: its first `len` bytes are the message.
+    pub fn freeze(&mut self, buffer: Buffer, len: usize) -> Payload {
+        self.class(buffer.0.len()).remember(&buffer.0);
+        Payload { bytes: buffer.0, start: 0, end: len }
+    }
+
+    /// Freezes a receive buffer, to be cut into payloads by [`Frozen::payload`].
+    pub fn freeze_datagrams(&mut self, buffer: Buffer) -> Frozen {
+        self.datagrams.remember(&buffer.0);
+        Frozen(buffer.0)
+    }
+
+    /// A copy of `bytes` in a buffer of the pool.
+    pub fn copy(&mut self, bytes: &[u8]) -> Payload {
+        let mut buffer = self.class(bytes.len()).take();
+        buffer.bytes()[..bytes.len()].copy_from_slice(bytes);
+        self.freeze(buffer, bytes.len())
+    }
+
+    /// Takes back a message buffer that was never frozen.
+    pub fn give_back(&mut self, buffer: Buffer) {
+        self.class(buffer.0.len()).remember(&buffer.0);
+    }
+}
+
+/// A receive buffer that is only read from now on.
+#[derive(Debug)]
+pub struct Frozen(Arc<Vec<u8>>);
+
+impl Frozen {
+    /// A payload that is part of it.
+    pub fn payload(&self, range: Range<usize>) -> Payload {
+        Payload { bytes: Arc::clone(&self.0), start: range.start, end: range.end }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_used_again_only_when_nobody_reads_it() {
+        let mut pool = Pool::new(1000);
+        let first = pool.copy(b"first");
+        let second = pool.copy(b"second");
+        assert_eq!((&*first, &*second), (&b"first"[..], &b"second"[..]));
+        let at = first.as_ptr();
+        drop(first);
+        let third = pool.copy(b"third");
+        assert_eq!(third.as_ptr(), at, "the freed buffer comes back");
+        assert_eq!(&*second, b"second");
+        let part = second.slice(1..3);
+        drop(second);
+        let fourth = pool.copy(b"fourth");
+        assert_eq!((&*part, &*fourth), (&b"ec"[..], &b"fourth"[..]), "a part keeps its buffer");
+    }
+}

@@ -1,0 +1,110 @@
+//! Owns one session: who the peer is, where it is, its keys, and what waits for them.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use handshake::identity::PeerIdentity;
+use proto::time::Instant;
+use record::aead::Cipher;
+use record::budget::OpenFailures;
+use record::keys::{Opening, Sealing};
+use record::replay::Window;
+use record::seal::{Id, Ids};
+use wire::ids::{SessionId, Side};
+use wire::trailer::Kind;
+
+use crate::pool::Payload;
+
+/// The name of an RPC of this endpoint, unique as long as the endpoint lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId {
+    /// Our name for the session.
+    pub session: SessionId,
+    /// The RPC in it.
+    pub rpc: wire::ids::RpcId,
+}
+
+/// A message that waits for its session's keys.
+#[derive(Debug)]
+pub struct Queued {
+    /// The right to seal it.
+    pub id: Id,
+    /// Request or one-way.
+    pub kind: Kind,
+    /// The message.
+    pub body: Payload,
+    /// The caller's own number for it.
+    pub cookie: u64,
+    /// Somebody waits for just this one.
+    pub waited: bool,
+    /// The response is read as a stream.
+    pub streamed: bool,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+}
+
+/// The keys of an open session.
+#[derive(Debug)]
+pub struct Keys {
+    /// What we seal with.
+    pub sealing: Sealing,
+    /// What we open with.
+    pub opening: Opening,
+    /// Control packets of the peer that were seen.
+    pub control_window: Window,
+    /// Packets that did not open.
+    pub failures: OpenFailures,
+}
+
+/// Where a session stands.
+#[derive(Debug)]
+pub enum Phase {
+    /// We began the handshake.
+    Connecting(Box<handshake::client::Client>),
+    /// The peer began it.
+    Accepting(Box<handshake::server::Server>),
+    /// Keys are there.
+    Open,
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    /// Our name for it.
+    pub id: SessionId,
+    /// The peer's name for it, once known.
+    pub peer_id: SessionId,
+    /// Which end we are.
+    pub side: Side,
+    /// Where the peer is.
+    pub address: SocketAddr,
+    /// Where it stands. The handshake stays until the peer is known to have finished, too.
+    pub phase: Phase,
+    /// The keys, once there are some.
+    pub keys: Option<Box<Keys>>,
+    /// The AEAD in use.
+    pub cipher: Cipher,
+    /// Who the peer proved to be.
+    pub identity: Arc<PeerIdentity>,
+    /// Both sides proved who they are.
+    pub mutual: bool,
+    /// Largest datagram towards the peer.
+    pub datagram_max: usize,
+    /// Longest message that the peer accepts.
+    pub message_max: usize,
+    /// Gives out the ids of what we begin.
+    pub ids: Ids,
+    /// Application data may be sent.
+    pub may_send: bool,
+    /// Messages that wait for that.
+    pub queued: VecDeque<Queued>,
+    /// The last valid packet of the peer.
+    pub heard: Instant,
+    /// The handshake failed: only its farewell is awaited.
+    pub dying: bool,
+    /// When DONE was said last.
+    pub done_said: Instant,
+    /// The target that it was opened for.
+    pub target: Option<u32>,
+}

@@ -1,0 +1,405 @@
+//! Owns what an endpoint consists of, and the life of its sessions. The ways of a message through it are in `egress` and
+//! `ingress`.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use handshake::identity::PeerIdentity;
+use handshake::cookie::Cookies;
+use handshake::installed::{InstalledKey, KeyId};
+use proto::heap::IndexHeap;
+use proto::io::Failure;
+use proto::machine::Machine;
+use proto::time::Instant;
+use record::seal::Message;
+use wire::control::Frame;
+use wire::geometry::Geometry;
+use wire::ids::{RpcId, SessionId};
+use wire::limits::{PIGGYBACK_ACKS_MAX, TRAILER_LEN};
+use wire::trailer::{Kind, Trailer};
+
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::error::{Ended, Misuse};
+use crate::pool::{Buffer, Payload, Pool};
+use crate::session::{CallId, Queued, Session};
+
+/// Fills its argument with random bytes. The only randomness an endpoint has.
+pub type Entropy = Box<dyn FnMut(&mut [u8]) + Send>;
+
+/// The endpoint's side of one open RPC; the machine's side has the same slot.
+#[derive(Debug, Default)]
+pub struct Call {
+    /// Our message, frozen.
+    pub out: Option<Message<Payload>>,
+    /// Where the peer's message is put together, when it has several records.
+    pub buffer: Option<Buffer>,
+    /// The peer's message, once complete, when it is read as a stream.
+    pub whole: Option<Payload>,
+    /// It is delivered as a stream.
+    pub streamed: bool,
+    /// The caller's own number for it.
+    pub cookie: u64,
+    /// Somebody waits for just this one.
+    pub waited: bool,
+}
+
+/// From whom something came.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// Where the peer is.
+    pub address: SocketAddr,
+    /// Who it proved to be.
+    pub identity: Arc<PeerIdentity>,
+}
+
+/// What an endpoint tells its driver.
+#[derive(Debug)]
+pub enum Event {
+    /// A request to be answered.
+    Request {
+        /// Its name.
+        id: CallId,
+        /// Who asks.
+        from: Origin,
+        /// The message.
+        payload: Payload,
+    },
+    /// A one-way message.
+    OneWay {
+        /// Its name.
+        id: CallId,
+        /// Who sent it.
+        from: Origin,
+        /// The message.
+        payload: Payload,
+    },
+    /// The response to a request of ours.
+    Response {
+        /// The request's name.
+        id: CallId,
+        /// Who answers.
+        from: Origin,
+        /// The caller's own number.
+        cookie: u64,
+        /// Somebody waits for just this one.
+        waited: bool,
+        /// The message.
+        payload: Payload,
+    },
+    /// The first bytes of a long message are there: it is read with `read` while it arrives.
+    Stream {
+        /// Its name.
+        id: CallId,
+        /// From whom.
+        from: Origin,
+        /// What it is.
+        kind: Kind,
+        /// Its length.
+        length: usize,
+        /// The caller's own number, when it is a response.
+        cookie: u64,
+        /// Somebody waits for just this one.
+        waited: bool,
+    },
+    /// More contiguous bytes of a stream can be read, or it broke.
+    Readable {
+        /// Its name.
+        id: CallId,
+    },
+    /// An RPC of ours ended without a reply.
+    Failed {
+        /// Its name.
+        id: CallId,
+        /// The caller's own number.
+        cookie: u64,
+        /// Somebody waits for just this one.
+        waited: bool,
+        /// Why.
+        why: Ended,
+        /// Whether the peer may have executed it.
+        may_have_run: bool,
+        /// Where the peer is.
+        address: SocketAddr,
+    },
+    /// A one-way message of ours arrived in full.
+    Arrived {
+        /// Its name.
+        id: CallId,
+        /// The caller's own number.
+        cookie: u64,
+        /// Somebody waits for just this one.
+        waited: bool,
+    },
+    /// The caller of a request that the application has no longer wants the response.
+    Cancelled {
+        /// Its name.
+        id: CallId,
+    },
+    /// A session that we began is open.
+    Connected {
+        /// Its name.
+        session: SessionId,
+    },
+    /// A handshake that we began failed.
+    ConnectFailed {
+        /// The session's name.
+        session: SessionId,
+        /// Why.
+        why: handshake::error::Error,
+        /// With whom.
+        address: SocketAddr,
+    },
+}
+
+/// A peer that sessions are opened to: an address and the name that its certificate must have.
+#[derive(Debug)]
+pub struct Target {
+    /// Where.
+    pub address: SocketAddr,
+    /// The name that its certificate must have.
+    pub name: String,
+    /// The installed secret to use instead of TLS.
+    pub key: Option<KeyId>,
+    /// Largest datagram towards it.
+    pub datagram_max: usize,
+    /// The session in use.
+    pub session: Option<u32>,
+}
+
+/// All of an endpoint.
+pub struct State {
+    pub(crate) config: Config,
+    pub(crate) entropy: Entropy,
+    pub(crate) sessions: Vec<Option<Session>>,
+    pub(crate) sessions_free: Vec<u32>,
+    pub(crate) sessions_open: usize,
+    pub(crate) targets: Vec<Target>,
+    /// Handshakes that others began, by where they come from and the name they gave.
+    pub(crate) accepting: HashMap<(SocketAddr, SessionId), u32>,
+    pub(crate) cookies: Cookies,
+    /// Secrets for sessions that are not negotiated by TLS, by their public id.
+    pub(crate) installed: HashMap<KeyId, InstalledKey>,
+    pub(crate) machine: Machine,
+    pub(crate) calls: Vec<Option<Call>>,
+    pub(crate) pool: Pool,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) counters: Counters,
+    /// Sessions whose handshake may have something to send.
+    pub(crate) flights: VecDeque<u32>,
+    pub(crate) handshake_timers: IndexHeap<Instant>,
+    /// Frames of the sessions themselves, not of an RPC.
+    pub(crate) notices: VecDeque<(u32, Frame)>,
+    /// Answers to strangers, for whom nothing is kept.
+    pub(crate) strangers: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// Bytes of our messages that are held.
+    pub(crate) held_bytes: u64,
+    /// Messages of one record that arrived in the datagrams being handled: slot and place.
+    pub(crate) landed: Vec<(u32, core::ops::Range<usize>)>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("sessions", &self.sessions_open).field("rpcs", &self.machine.rpcs_open()).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    pub(crate) fn random_u64(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        (self.entropy)(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    pub(crate) fn session(&self, id: SessionId) -> Option<(u32, &Session)> {
+        let slot = id.slot();
+        let session = self.sessions.get(slot as usize)?.as_ref()?;
+        (session.id == id).then_some((slot, session))
+    }
+
+    pub(crate) fn at(&mut self, slot: u32) -> &mut Session {
+        self.sessions[slot as usize].as_mut().expect("a session in use")
+    }
+
+    /// A free slot and a name for the session that will be in it.
+    pub(crate) fn reserve(&mut self) -> Result<(u32, SessionId), Misuse> {
+        if self.sessions_open >= self.config.sessions_max {
+            return Err(Misuse::TooManySessions(self.sessions_open));
+        }
+        let random = self.random_u64();
+        let slot = self.sessions_free.pop().unwrap_or_else(|| {
+            self.sessions.push(None);
+            (self.sessions.len() - 1) as u32
+        });
+        self.sessions_open += 1;
+        Ok((slot, SessionId::new(slot, random)))
+    }
+
+    /// Gives back a slot that [`Self::reserve`] gave out.
+    pub(crate) fn unreserve(&mut self, slot: u32) {
+        self.sessions[slot as usize] = None;
+        self.sessions_free.push(slot);
+        self.sessions_open -= 1;
+    }
+
+    /// Application data may go: what waited for it does.
+    pub(crate) fn start_sending(&mut self, slot: u32, now: Instant) {
+        let session = self.at(slot);
+        if core::mem::replace(&mut session.may_send, true) {
+            return;
+        }
+        let queued = core::mem::take(&mut session.queued);
+        for message in queued {
+            let (id, cookie, waited) =
+                (CallId { session: self.at(slot).id, rpc: message.id.message().rpc() }, message.cookie, message.waited);
+            if let Err(why) = self.begin(slot, message, now) {
+                let why = match why {
+                    Misuse::TooLong { .. } => Ended::Failed(Failure::Refused(wire::control::RefusalCode::TooLong)),
+                    _ => Ended::Failed(Failure::SessionClosed),
+                };
+                let address = self.at(slot).address;
+                self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run: false, address });
+            }
+        }
+    }
+
+    /// Freezes a message and hands it to the machine. [P-3.3]
+    pub(crate) fn begin(&mut self, slot: u32, message: Queued, now: Instant) -> Result<(), Misuse> {
+        let Queued { id, kind, body, cookie, waited, streamed, deadline } = message;
+        let rpc = id.message().rpc();
+        let length = body.len();
+        let session = self.sessions[slot as usize].as_mut().expect("a session in use");
+        if length > session.message_max {
+            self.held_bytes -= length as u64;
+            return Err(Misuse::TooLong { length, limit: session.message_max });
+        }
+        let geometry = Geometry::cut(length, session.datagram_max);
+        reserve_budget(session, geometry).inspect_err(|_| self.held_bytes -= length as u64)?;
+        let floor = self.machine.floor(slot);
+        let mut acks = [None; PIGGYBACK_ACKS_MAX];
+        let acks_len = if geometry.records() == 1 && length + 256 < session.datagram_max {
+            self.machine.take_acks(slot, floor, &mut acks)
+        } else {
+            0
+        };
+        let trailer = Trailer {
+            geometry,
+            unscheduled: self.machine.unscheduled(slot, geometry),
+            floor_distance: (rpc.sequence() - floor).min(u64::from(u32::MAX)) as u32,
+            kind,
+            aux_len: 0,
+        };
+        let acks: [RpcId; PIGGYBACK_ACKS_MAX] = acks.map(|ack| ack.unwrap_or(rpc));
+        let frozen = Message::freeze(id, body, trailer, &acks[..acks_len]);
+        let call_slot = self.machine.begin(now, slot, rpc, kind, geometry, deadline);
+        self.put_call(call_slot, Call { out: Some(frozen), cookie, waited, streamed, ..Call::default() });
+        Ok(())
+    }
+
+    pub(crate) fn put_call(&mut self, slot: u32, call: Call) {
+        let index = slot as usize;
+        if self.calls.len() <= index {
+            self.calls.resize_with(index + 1, || None);
+        }
+        self.calls[index] = Some(call);
+    }
+
+    pub(crate) fn call(&mut self, slot: u32) -> Option<&mut Call> {
+        self.calls.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// Forgets an RPC; its memory goes back.
+    pub(crate) fn drop_call(&mut self, slot: u32) -> Option<Call> {
+        self.machine.free(slot);
+        let mut call = self.calls.get_mut(slot as usize)?.take()?;
+        if let Some(out) = &call.out {
+            self.held_bytes -= u64::from(out.geometry().length());
+        }
+        if let Some(buffer) = call.buffer.take() {
+            self.pool.give_back(buffer);
+        }
+        Some(call)
+    }
+
+    pub(crate) fn origin(&self, slot: u32) -> Origin {
+        let session = self.sessions[slot as usize].as_ref().expect("a session in use");
+        Origin { address: session.address, identity: Arc::clone(&session.identity) }
+    }
+
+    pub(crate) fn call_id(&self, peer: u32, rpc: RpcId) -> CallId {
+        CallId { session: self.sessions[peer as usize].as_ref().expect("a session in use").id, rpc }
+    }
+
+    /// Carries out what the machine tells.
+    pub(crate) fn drain_machine(&mut self) {
+        while let Some(event) = self.machine.next_event() {
+            match event {
+                proto::io::Event::Failed { slot, why, may_have_run } => {
+                    let Some((rpc, peer, _)) = self.machine.rpc(slot) else { continue };
+                    let id = self.call_id(peer, rpc);
+                    let silent = why == Failure::PeerSilent;
+                    if let Some(call) = self.drop_call(slot) {
+                        if call.streamed {
+                            self.events.push_back(Event::Readable { id });
+                        }
+                        let (cookie, waited, why, address) = (call.cookie, call.waited, Ended::Failed(why), self.at(peer).address);
+                        self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
+                    }
+                    if silent {
+                        self.retire(peer);
+                    }
+                }
+                proto::io::Event::Released { slot, cancelled, acknowledged } => {
+                    let Some((rpc, peer, _)) = self.machine.rpc(slot) else { continue };
+                    let id = self.call_id(peer, rpc);
+                    let ours = rpc.began() == self.at(peer).side;
+                    if let Some(call) = self.drop_call(slot) {
+                        if cancelled || call.streamed {
+                            self.events.push_back(Event::Cancelled { id });
+                        } else if ours && acknowledged {
+                            self.events.push_back(Event::Arrived { id, cookie: call.cookie, waited: call.waited });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// New calls to the session's target make a new session; what is under way in this one goes on.
+    pub(crate) fn retire(&mut self, slot: u32) {
+        let target = self.sessions[slot as usize].as_ref().and_then(|session| session.target);
+        if let Some(target) = target.and_then(|t| self.targets.get_mut(t as usize)).filter(|t| t.session == Some(slot)) {
+            target.session = None;
+        }
+    }
+
+    /// Ends a session. What was under way in it fails.
+    pub(crate) fn close(&mut self, slot: u32, why: &Ended) {
+        self.retire(slot);
+        self.forget_acceptance(slot);
+        if self.at(slot).keys.is_some() {
+            self.machine.close_peer(slot, Failure::SessionClosed);
+            self.drain_machine();
+        }
+        let Some(session) = self.sessions[slot as usize].take() else { return };
+        for message in session.queued {
+            self.held_bytes -= message.body.len() as u64;
+            let id = CallId { session: session.id, rpc: message.id.message().rpc() };
+            let (cookie, waited, why, address) = (message.cookie, message.waited, why.clone(), session.address);
+            self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run: false, address });
+        }
+        self.handshake_timers.remove(slot);
+        self.notices.retain(|(s, _)| *s != slot);
+        self.flights.retain(|s| *s != slot);
+        self.unreserve(slot);
+    }
+}
+
+/// Takes what `geometry` needs from the budget of the session's key: all of it, before the first record. [P-6.6]
+pub(crate) fn reserve_budget(session: &mut Session, geometry: Geometry) -> Result<(), Misuse> {
+    let keys = session.keys.as_mut().ok_or(Misuse::NoSession)?;
+    let plaintext = usize::from(geometry.payload()) + TRAILER_LEN + wire::limits::AUX_MAX;
+    keys.sealing.budget.reserve(geometry.records(), plaintext as u32).map_err(|_| Misuse::KeysExhausted)
+}

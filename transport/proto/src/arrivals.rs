@@ -1,0 +1,229 @@
+//! Owns what a record that verified does to the machine. [P-7], [P-8.1]
+//!
+//! The peer is authenticated, not trusted: whatever it says is counted, bounded or refused here, and nothing that it says
+//! makes another peer's messages wait for ever.
+
+use wire::control::{Frame, RefusalCode};
+use wire::ids::RpcId;
+use wire::trailer::{Kind, Trailer};
+
+use crate::incoming::Incoming;
+use crate::io::{Arrival, Failure, State};
+use crate::machine::Machine;
+use crate::peer::ACKS_OWED_MAX;
+use crate::rpc::Rpc;
+use crate::seen::Verdict;
+use crate::time::Instant;
+
+impl Machine {
+    /// Record `index` of a message of `rpc` verified. `slot` is what [`Self::find`] said of it.
+    pub fn arrived(
+        &mut self,
+        now: Instant,
+        peer: u32,
+        rpc: RpcId,
+        slot: Option<u32>,
+        index: u16,
+        trailer: &Trailer,
+    ) -> Arrival {
+        self.note_time(now);
+        let ours = rpc.began() == self.peer(peer).side;
+        // A response comes to its beginner, everything else from it. And no message has records past its end. [P-4.4]
+        if ours != (trailer.kind == Kind::Response)
+            || u32::from(index) >= trailer.geometry.records()
+        {
+            return Arrival::Contradiction;
+        }
+        if !ours {
+            let floor = rpc.sequence().saturating_sub(u64::from(trailer.floor_distance));
+            self.raise_floor(peer, floor);
+        }
+        match slot {
+            Some(slot) if self.rpcs.taken(slot).ended => Arrival::Duplicate,
+            Some(slot) => self.arrived_known(now, slot, index, trailer),
+            None if ours => Arrival::Unexpected,
+            None => self.arrived_new(now, peer, rpc, index, trailer),
+        }
+    }
+
+    /// Whether a message of that length may be buffered. Whatever a peer holds already, it leaves as much to the others:
+    /// so messages that were begun and never finished cost their own peer first.
+    fn has_room(&self, peer: u32, length: u32) -> bool {
+        let left = self.config.buffered_bytes_max.saturating_sub(self.buffered);
+        let held = self.peers[peer as usize].as_ref().map_or(0, |p| p.buffered);
+        held + u64::from(length) <= left
+    }
+
+    fn arrived_known(&mut self, now: Instant, slot: u32, index: u16, trailer: &Trailer) -> Arrival {
+        let rpc = self.rpcs.taken(slot);
+        let (peer, id) = (rpc.peer, rpc.id);
+        match rpc.state {
+            State::Requesting => {
+                // Whether we take it or not: its sender lives.
+                rpc.heard = now;
+                if trailer.geometry.length() > self.config.message_bytes_max {
+                    self.fail(slot, Failure::Refused(RefusalCode::TooLong), true);
+                    self.say(peer, Frame::Ack { rpc: id });
+                    return Arrival::Refused;
+                }
+                if !self.has_room(peer, trailer.geometry.length()) {
+                    return Arrival::NoRoom;
+                }
+                let rpc = self.rpcs.taken(slot);
+                if !rpc.repeated && rpc.sent_at != Instant::FAR {
+                    let sample = now.since(rpc.sent_at);
+                    self.peers[peer as usize].as_mut().expect("an open peer").rtt.sample(sample);
+                }
+                // The response says that the request arrived in full.
+                rpc.state = State::Answering;
+                rpc.out = None;
+                self.ready.remove(slot);
+                self.begin_incoming(now, slot, index, trailer)
+            }
+            State::Answering | State::Receiving => self.arrived_more(now, slot, index, trailer),
+            State::Telling => Arrival::Contradiction,
+            // All of it was here: our answer or our ack got lost, or theirs is late. The timers settle it.
+            State::InService | State::Responding | State::Complete => Arrival::Duplicate,
+        }
+    }
+
+    fn arrived_more(&mut self, now: Instant, slot: u32, index: u16, trailer: &Trailer) -> Arrival {
+        let rpc = self.rpcs.taken(slot);
+        let inc = rpc.inc.as_mut().expect("a message comes in");
+        // All records of a message tell the same of it, or its sender is faulty. [P-4.4]
+        if inc.geometry() != trailer.geometry || inc.kind() != trailer.kind {
+            return Arrival::Contradiction;
+        }
+        rpc.heard = now;
+        if inc.has(index) {
+            return Arrival::Duplicate;
+        }
+        let before = inc.scheduled();
+        inc.arrive(index, now);
+        rpc.asked = 0;
+        let complete = inc.is_complete();
+        self.granter.update(rpc.peer, before, inc);
+        self.grants_due |= !self.granter.is_idle();
+        if complete {
+            return self.completed(slot, false);
+        }
+        Arrival::New { slot, first: false, complete }
+    }
+
+    fn arrived_new(
+        &mut self,
+        now: Instant,
+        peer: u32,
+        id: RpcId,
+        index: u16,
+        trailer: &Trailer,
+    ) -> Arrival {
+        let length = trailer.geometry.length();
+        let (serving, length_max, rpcs_max) =
+            (self.config.serving, self.config.message_bytes_max, self.config.rpcs_per_peer_max);
+        match self.peer(peer).seen.state(id.sequence()) {
+            Verdict::New => {}
+            // It finished earlier. A one-way message may lack our ack; a request's outcome is no longer known.
+            Verdict::Seen if trailer.kind == Kind::OneWay => {
+                self.owe_ack(peer, id, now);
+                return Arrival::Duplicate;
+            }
+            Verdict::Seen | Verdict::BelowFloor => return Arrival::Duplicate,
+            Verdict::BeyondWindow => return Arrival::OutsideWindow,
+            Verdict::Full => return Arrival::NoRoom,
+        }
+        let refusal = if !serving {
+            Some(RefusalCode::NotServing)
+        } else if length > length_max {
+            Some(RefusalCode::TooLong)
+        } else {
+            None
+        };
+        if let Some(code) = refusal {
+            // Not remembered as finished: then a repeat would be acknowledged, or called "may have run".
+            self.say(peer, Frame::Refused { rpc: id, code });
+            return Arrival::Refused;
+        }
+        if self.peer(peer).begun_by_peer >= rpcs_max || !self.has_room(peer, length) {
+            return Arrival::NoRoom;
+        }
+        self.peer(peer).begun_by_peer += 1;
+        let slot = self.insert(Rpc::new(peer, id, false, State::Receiving, now));
+        self.begin_incoming(now, slot, index, trailer)
+    }
+
+    fn begin_incoming(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        index: u16,
+        trailer: &Trailer,
+    ) -> Arrival {
+        let rpc = self.rpcs.taken(slot);
+        let peer = rpc.peer;
+        let length = trailer.geometry.length();
+        // More than we allow unscheduled is not believed: its sender gets grants as everybody. [P-8.1]
+        let unscheduled = trailer.unscheduled.min(self.config.unscheduled_bytes);
+        let mut inc = Incoming::new(trailer.geometry, trailer.kind, unscheduled, now);
+        inc.arrive(index, now);
+        let complete = inc.is_complete();
+        rpc.heard = now;
+        rpc.asked = 0;
+        self.granter.begin(peer, slot, rpc.age, &inc);
+        rpc.inc = Some(inc);
+        self.buffered += u64::from(length);
+        self.peer(peer).buffered += u64::from(length);
+        if complete {
+            return self.completed(slot, true);
+        }
+        self.grants_due |= !self.granter.is_idle();
+        self.arm(slot, now);
+        Arrival::New { slot, first: true, complete }
+    }
+
+    /// The last record of a message came.
+    fn completed(&mut self, slot: u32, first: bool) -> Arrival {
+        // From here on it is the endpoint's or the application's turn; a timer that fired now would find nothing to do.
+        self.timers.remove(slot);
+        let rpc = self.rpcs.taken(slot);
+        let (peer, id, now, ours) = (rpc.peer, rpc.id, rpc.heard, rpc.ours);
+        let one_way = rpc.inc.as_ref().is_some_and(|inc| inc.kind() == Kind::OneWay);
+        rpc.state = if ours || one_way { State::Complete } else { State::InService };
+        // From here on it counts as executed: at most once, whatever comes later. [P-7.1]
+        if !ours && self.peer(peer).seen.insert(id.sequence()) != Verdict::New {
+            // There is no room to remember that it ran, so it must not run. Its sender will try again.
+            self.free(slot);
+            return Arrival::NoRoom;
+        }
+        if ours || one_way {
+            self.owe_ack(peer, id, now);
+        }
+        Arrival::New { slot, first, complete: true }
+    }
+
+    fn owe_ack(&mut self, peer: u32, rpc: RpcId, now: Instant) {
+        let due = now + self.config.ack_delay;
+        let p = self.peer(peer);
+        p.acks.push(rpc);
+        if p.acks.len() >= ACKS_OWED_MAX {
+            self.flush_acks(peer);
+        } else if p.acks_due == Instant::FAR {
+            p.acks_due = due;
+            self.ack_timers.set(peer, due);
+        }
+    }
+
+    /// The peer stated that all it began below `floor` is finished: our responses to that arrived. [P-7.2]
+    fn raise_floor(&mut self, peer: u32, floor: u64) {
+        let p = self.peer(peer);
+        if floor <= p.seen.floor() {
+            return;
+        }
+        p.seen.raise_floor(floor);
+        while let Some((sequence, slot)) = self.peer(peer).below_floor(floor) {
+            if self.rpcs.get(slot).is_some_and(|rpc| rpc.is_response(peer, sequence)) {
+                self.release(slot, false, true);
+            }
+        }
+    }
+}

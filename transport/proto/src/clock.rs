@@ -1,0 +1,65 @@
+//! Owns what time does to the machine: timers that fire, questions, ends by silence.
+
+use core::time::Duration;
+
+use wire::control::Frame;
+
+use crate::io::Failure;
+use crate::machine::Machine;
+use crate::resend::{self, Due};
+use crate::time::Instant;
+
+impl Machine {
+    /// When [`Self::handle_timeout`] wants to be called next. [`Instant::ZERO`], that is at once, when grants are due that
+    /// nobody has decided on: what ended may be all that others waited for.
+    pub fn timeout(&self) -> Option<Instant> {
+        if self.grants_due {
+            return Some(Instant::ZERO);
+        }
+        let rpc = self.timers.peek().map(|(at, _)| at);
+        let ack = self.ack_timers.peek().map(|(at, _)| at);
+        [rpc, ack].into_iter().flatten().min().filter(|at| *at != Instant::FAR)
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.note_time(now);
+        while let Some((_, peer)) = self.ack_timers.peek().filter(|(at, _)| *at <= now) {
+            self.flush_acks(peer);
+        }
+        // Whatever fires is set to later than now, or taken out: so this ends.
+        while let Some((_, slot)) = self.timers.peek().filter(|(at, _)| *at <= now) {
+            self.fire(slot, now);
+        }
+        self.schedule_grants();
+    }
+
+    fn fire(&mut self, slot: u32, now: Instant) {
+        let rpc = self.rpcs.taken(slot);
+        let peer = self.peers[rpc.peer as usize].as_ref().expect("an open peer");
+        let (peer_slot, id) = (rpc.peer, rpc.id);
+        let at = match resend::judge(&self.config, &peer.rtt, rpc, now) {
+            Due::Wait(at) => at,
+            Due::Deadline => {
+                if rpc.may_have_run() {
+                    self.say(peer_slot, Frame::Cancel { rpc: id });
+                }
+                return self.end(slot, Failure::Deadline);
+            }
+            Due::GiveUp => return self.end(slot, Failure::PeerSilent),
+            Due::AskForMessage(pause) => {
+                rpc.asked = rpc.asked.saturating_add(1);
+                let at = (now + pause).min(rpc.deadline);
+                self.ask_for_message(slot);
+                at
+            }
+            Due::AskForAck(pause) => {
+                rpc.asked = rpc.asked.saturating_add(1);
+                let at = (now + pause).min(rpc.deadline);
+                self.say(peer_slot, Frame::NeedAck { rpc: id });
+                at
+            }
+        };
+        self.timers.set(slot, at.max(now + Duration::from_nanos(1)));
+    }
+}

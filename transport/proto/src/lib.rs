@@ -1,0 +1,31 @@
+//! The receiver-driven state machine: (input, now) -> outputs, on opaque bytes.
+//!
+//! Messages are lengths here, peers are slot numbers, and nothing is ever sealed or opened: what comes in was verified by
+//! the layer above. The scheduling follows Homa (SIGCOMM'18; docs/PROTOCOL.md section 8).
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod time;
+pub mod config;
+pub mod heap;
+pub mod ranges;
+pub mod seen;
+pub mod rtt;
+pub mod io;
+pub mod outgoing;
+pub mod incoming;
+pub mod rpc;
+pub mod table;
+pub mod peer;
+pub mod grant;
+pub mod resend;
+pub mod machine;
+pub mod outputs;
+pub mod arrivals;
+pub mod answers;
+pub mod clock;

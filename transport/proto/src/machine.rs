@@ -1,0 +1,338 @@
+//! Owns the state of the machine: begins, answers, ends and frees RPCs. What it has to say and to send is in `outputs`,
+//! records that come in are in `arrivals`, frames in `answers`, timers in `clock`; the policies are in the parts below.
+//!
+//! The contract: one input, then drain [`Machine::next_event`], [`Machine::next_work`] and [`Machine::next_frames`] until
+//! they are dry; then [`Machine::timeout`] says when to call [`Machine::handle_timeout`]. Time only comes in as an argument.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use wire::control::{Frame, RefusalCode};
+use wire::geometry::Geometry;
+use wire::ids::{RpcId, Side};
+use wire::limits::SEQUENCE_WINDOW;
+use wire::trailer::Kind;
+
+use crate::config::Config;
+use crate::grant::Granter;
+use crate::heap::IndexHeap;
+use crate::incoming::Incoming;
+use crate::io::{Event, Failure, RpcInfo, State};
+use crate::outgoing::Outgoing;
+use crate::peer::Peer;
+use crate::resend;
+use crate::rpc::Rpc;
+use crate::table::Table;
+use crate::time::Instant;
+
+/// The state machine of one endpoint.
+#[derive(Debug)]
+pub struct Machine {
+    pub(crate) config: Config,
+    pub(crate) peers: Vec<Option<Peer>>,
+    pub(crate) rpcs: Table,
+    /// RPCs with something to send, by bytes never sent yet, then by age: SRPT. [P-8.4]
+    pub(crate) ready: IndexHeap<(u32, u64)>,
+    /// One timer per RPC that waits for its peer.
+    pub(crate) timers: IndexHeap<Instant>,
+    /// One timer per peer: acks that waited long enough for a ride.
+    pub(crate) ack_timers: IndexHeap<Instant>,
+    pub(crate) granter: Granter,
+    /// Something happened that may allow a grant.
+    pub(crate) grants_due: bool,
+    /// Peers with frames to say.
+    pub(crate) talkative: Vec<u32>,
+    pub(crate) events: VecDeque<Event>,
+    /// Bytes of incoming messages that the endpoint buffers.
+    pub(crate) buffered: u64,
+    births: u64,
+    /// The latest time that any input stated.
+    pub(crate) now: Instant,
+}
+
+impl Machine {
+    /// A machine without peers. `key` is random.
+    pub fn new(config: Config, key: (u64, u64)) -> Self {
+        Self {
+            config,
+            peers: Vec::new(),
+            rpcs: Table::new(key),
+            ready: IndexHeap::default(),
+            timers: IndexHeap::default(),
+            ack_timers: IndexHeap::default(),
+            granter: Granter::default(),
+            grants_due: false,
+            talkative: Vec::new(),
+            events: VecDeque::new(),
+            buffered: 0,
+            births: 0,
+            now: Instant::ZERO,
+        }
+    }
+
+    /// The configuration.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn note_time(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    // ---- Peers ----
+
+    /// A session was established in `slot`; `side` is ours, `rtt` what its handshake took, `unscheduled` what the peer
+    /// takes of each message without having granted it.
+    pub fn open_peer(&mut self, slot: u32, side: Side, rtt: Duration, unscheduled: u32) {
+        let index = slot as usize;
+        if self.peers.len() <= index {
+            self.peers.resize_with(index + 1, || None);
+        }
+        let unscheduled = unscheduled.min(self.config.unscheduled_bytes);
+        self.peers[index] = Some(Peer::new(side, rtt, unscheduled, self.config.intervals_max));
+    }
+
+    /// The session in `slot` ended: all its RPCs fail or are released, also those that are complete and were not freed
+    /// yet, because nobody could name them afterwards. The endpoint drains events before it uses the slot again.
+    pub fn close_peer(&mut self, slot: u32, why: Failure) {
+        let of_peer = |(at, rpc): (u32, &Rpc)| (rpc.peer == slot && !rpc.ended).then_some(at);
+        let rpcs: Vec<u32> = self.rpcs.iter().filter_map(of_peer).collect();
+        for rpc in rpcs {
+            self.end(rpc, why);
+        }
+        self.ack_timers.remove(slot);
+        if let Some(peer) = self.peers.get_mut(slot as usize) {
+            *peer = None;
+        }
+        self.talkative.retain(|p| *p != slot);
+    }
+
+    pub(crate) fn peer(&mut self, slot: u32) -> &mut Peer {
+        self.peers[slot as usize].as_mut().expect("an open peer")
+    }
+
+    /// The sequence below which all RPCs that we began with `peer` are finished. [P-7.2]
+    pub fn floor(&self, peer: u32) -> u64 {
+        self.peers[peer as usize].as_ref().map_or(0, |p| p.finished.mark())
+    }
+
+    /// Whether `peer` takes an RPC of ours with this sequence: not too far above our floor. Beyond that a message must
+    /// not even be frozen, because it states the floor of that moment. [P-7.2]
+    pub fn may_begin(&self, peer: u32, sequence: u64) -> bool {
+        sequence.saturating_sub(self.floor(peer)) < SEQUENCE_WINDOW
+    }
+
+    /// An id that was taken for an RPC with `peer` will never be used: the caller gave up before it began. Without this
+    /// our floor stays below it for ever. [P-7.2]
+    pub fn skip(&mut self, peer: u32, rpc: RpcId) {
+        self.peer(peer).finished.insert(rpc.sequence());
+    }
+
+    /// Bytes that may be sent to `peer` unscheduled, of a message cut like `geometry`: whole records, at least one.
+    pub fn unscheduled(&self, peer: u32, geometry: Geometry) -> u32 {
+        let limit = self.peers[peer as usize].as_ref().map_or(0, |p| p.unscheduled);
+        Outgoing::new(geometry, limit).unscheduled()
+    }
+
+    /// Acks that may ride in a message with `floor` that is frozen now.
+    pub fn take_acks(&mut self, peer: u32, floor: u64, out: &mut [Option<RpcId>]) -> usize {
+        let p = self.peer(peer);
+        if p.acks.is_empty() {
+            return 0;
+        }
+        let n = p.take_acks(floor, out);
+        if p.acks_due == Instant::FAR {
+            self.ack_timers.remove(peer);
+        }
+        n
+    }
+
+    // ---- The life of an RPC ----
+
+    /// Begins an RPC: a request, or a one-way message. Returns its slot.
+    pub fn begin(
+        &mut self,
+        now: Instant,
+        peer: u32,
+        id: RpcId,
+        kind: Kind,
+        geometry: Geometry,
+        deadline: Instant,
+    ) -> u32 {
+        self.note_time(now);
+        let unscheduled = self.peer(peer).unscheduled;
+        let state = if kind == Kind::OneWay { State::Telling } else { State::Requesting };
+        let mut rpc = Rpc::new(peer, id, true, state, now);
+        rpc.out = Some(Outgoing::new(geometry, unscheduled));
+        rpc.deadline = deadline;
+        let slot = self.insert(rpc);
+        self.refresh_ready(slot);
+        self.arm(slot, now);
+        slot
+    }
+
+    pub(crate) fn insert(&mut self, mut rpc: Rpc) -> u32 {
+        self.births += 1;
+        rpc.age = self.births;
+        self.rpcs.insert(rpc)
+    }
+
+    /// The application answers a request. `false` when it is no longer in service.
+    pub fn respond(&mut self, now: Instant, slot: u32, geometry: Geometry) -> bool {
+        self.note_time(now);
+        let Some(rpc) = self.rpcs.get_mut(slot) else { return false };
+        if rpc.state != State::InService || rpc.ended {
+            return false;
+        }
+        let peer = self.peers[rpc.peer as usize].as_mut().expect("an open peer");
+        rpc.state = State::Responding;
+        rpc.out = Some(Outgoing::new(geometry, peer.unscheduled));
+        rpc.heard = now;
+        rpc.asked = 0;
+        let (of, sequence) = (rpc.peer, rpc.id.sequence());
+        let rpcs = &self.rpcs;
+        let live =
+            |sequence: u64, slot: u32| rpcs.get(slot).is_some_and(|r| r.is_response(of, sequence));
+        peer.await_floor(sequence, slot, live);
+        self.refresh_ready(slot);
+        self.arm(slot, now);
+        true
+    }
+
+    /// The application refuses a request that it has.
+    pub fn refuse(&mut self, slot: u32) {
+        if let Some(rpc) =
+            self.rpcs.get(slot).filter(|rpc| rpc.state == State::InService && !rpc.ended)
+        {
+            let (peer, id) = (rpc.peer, rpc.id);
+            self.say(peer, Frame::Refused { rpc: id, code: RefusalCode::Aborted });
+            self.release(slot, false, false);
+        }
+    }
+
+    /// The caller no longer wants an RPC of ours. The peer is told if it may know of it. The slot is free afterwards.
+    pub fn cancel(&mut self, slot: u32) {
+        let Some(rpc) = self.rpcs.get(slot).filter(|rpc| rpc.ours) else { return };
+        let (peer, id) = (rpc.peer, rpc.id);
+        // A complete one has nothing left to cancel, and an ack for it is on its way.
+        if !rpc.ended && rpc.state != State::Complete && rpc.may_have_run() {
+            self.say(peer, Frame::Cancel { rpc: id });
+        }
+        self.free(slot);
+    }
+
+    /// The endpoint is done with `slot`: it took the message of a complete RPC, or handled its last event.
+    pub fn free(&mut self, slot: u32) {
+        let Some(rpc) = self.rpcs.remove(slot) else { return };
+        self.ready.remove(slot);
+        self.timers.remove(slot);
+        // An event of this RPC must never be read as one of the next in its slot.
+        if rpc.ended && !rpc.told {
+            self.events.retain(|event| event.slot() != slot);
+        }
+        let length = rpc.inc.as_ref().map_or(0, |inc| u64::from(inc.geometry().length()));
+        if let Some(inc) = &rpc.inc {
+            self.granter.end(&self.rpcs, rpc.peer, inc);
+            self.buffered -= length;
+            self.grants_due |= !self.granter.is_idle();
+        }
+        let Some(peer) = self.peers[rpc.peer as usize].as_mut() else { return };
+        peer.buffered -= length;
+        if rpc.ours {
+            peer.finished.insert(rpc.id.sequence());
+        } else {
+            peer.begun_by_peer -= 1;
+        }
+    }
+
+    /// Ends what is not complete yet, or the endpoint's use of what is.
+    pub(crate) fn end(&mut self, slot: u32, why: Failure) {
+        let rpc = self.rpcs.taken(slot);
+        let (may_have_run, cancelled) = (rpc.may_have_run(), rpc.state == State::InService);
+        if rpc.ours {
+            self.announce(Event::Failed { slot, why, may_have_run });
+        } else {
+            self.announce(Event::Released { slot, cancelled, acknowledged: false });
+        }
+    }
+
+    pub(crate) fn fail(&mut self, slot: u32, why: Failure, may_have_run: bool) {
+        // What is complete has its result, and that is what the caller gets.
+        if self.rpcs.taken(slot).state != State::Complete {
+            self.announce(Event::Failed { slot, why, may_have_run });
+        }
+    }
+
+    pub(crate) fn release(&mut self, slot: u32, cancelled: bool, acknowledged: bool) {
+        if self.rpcs.taken(slot).state != State::Complete {
+            self.announce(Event::Released { slot, cancelled, acknowledged });
+        }
+    }
+
+    /// An RPC ends once, whatever else happens to it: one event.
+    fn announce(&mut self, event: Event) {
+        let slot = event.slot();
+        let rpc = self.rpcs.taken(slot);
+        if !core::mem::replace(&mut rpc.ended, true) {
+            self.ready.remove(slot);
+            self.timers.remove(slot);
+            self.events.push_back(event);
+        }
+    }
+
+    /// Gives an RPC its timer.
+    pub(crate) fn arm(&mut self, slot: u32, now: Instant) {
+        let rpc = self.rpcs.taken(slot);
+        let peer = self.peers[rpc.peer as usize].as_ref().expect("an open peer");
+        let at = now + resend::patience(&self.config, &peer.rtt, 0);
+        self.timers.set(slot, at.min(rpc.deadline));
+    }
+
+    // ---- Looking ----
+
+    /// The open RPC with that name.
+    pub fn find(&self, peer: u32, rpc: RpcId) -> Option<u32> {
+        self.rpcs.find(peer, rpc)
+    }
+
+    /// The message that comes in for `slot`.
+    pub fn incoming(&self, slot: u32) -> Option<&Incoming> {
+        self.rpcs.get(slot)?.inc.as_ref()
+    }
+
+    /// The message that goes out for `slot`.
+    pub fn outgoing(&self, slot: u32) -> Option<&Outgoing> {
+        self.rpcs.get(slot)?.out.as_ref()
+    }
+
+    /// The name and state of the RPC in `slot`.
+    pub fn rpc(&self, slot: u32) -> Option<(RpcId, u32, State)> {
+        self.rpcs.get(slot).map(|rpc| (rpc.id, rpc.peer, rpc.state))
+    }
+
+    /// Snapshots of all open RPCs.
+    pub fn rpcs(&self) -> impl Iterator<Item = RpcInfo> + '_ {
+        self.rpcs.iter().map(|(_, rpc)| rpc.info())
+    }
+
+    /// How many RPCs are open.
+    pub fn rpcs_open(&self) -> usize {
+        self.rpcs.len()
+    }
+
+    /// Bytes of incoming messages that are buffered.
+    pub const fn buffered_bytes(&self) -> u64 {
+        self.buffered
+    }
+
+    /// Granted bytes that have not arrived, over all messages.
+    pub const fn incoming_bytes(&self) -> u64 {
+        self.granter.outstanding()
+    }
+
+    /// How long `peer` takes to answer, smoothed.
+    pub fn rtt(&self, peer: u32) -> Option<Duration> {
+        Some(self.peers.get(peer as usize)?.as_ref()?.rtt.smoothed())
+    }
+}

@@ -1,0 +1,160 @@
+//! Owns what is known of one peer: answer time, finished sequences in both directions, acks owed, frames to say.
+
+use alloc::collections::BinaryHeap;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::time::Duration;
+
+use wire::control::Frame;
+use wire::ids::{RpcId, Side};
+use wire::limits::SEQUENCE_WINDOW;
+
+use crate::rtt::Rtt;
+use crate::seen::Seen;
+use crate::time::Instant;
+
+/// Acks that are owed before they are sent without waiting for a ride.
+pub const ACKS_OWED_MAX: usize = 32;
+
+/// Frames that wait to be said to one peer; beyond it they are dropped, as the network might: each is repeated or asked
+/// for again. Bounds what a peer that only listens, or provokes answers, can make us hold.
+pub const FRAMES_MAX: usize = 4096;
+
+/// Frames among which an equal one is looked for before one more is added.
+const FRAMES_COMPARED: usize = 64;
+
+/// Stale entries of `responses` that are not worth a look.
+const RESPONSES_MIN: usize = 64;
+
+/// One peer, which is one session.
+#[derive(Debug)]
+pub struct Peer {
+    /// Which end of the session we are.
+    pub side: Side,
+    /// How long it takes to answer.
+    pub rtt: Rtt,
+    /// Bytes of each message that we may send it unscheduled.
+    pub unscheduled: u32,
+    /// Our sequences that are finished; their mark is our floor. [P-7.2]
+    pub finished: Seen,
+    /// Its sequences that are finished: at-most-once. [P-7.1]
+    pub seen: Seen,
+    /// Open RPCs that it began.
+    pub begun_by_peer: u32,
+    /// Bytes of its messages that are buffered.
+    pub buffered: u64,
+    /// RPCs whose message to us is complete and not acknowledged yet.
+    pub acks: Vec<RpcId>,
+    /// Until when these may wait for a ride.
+    pub acks_due: Instant,
+    /// What to say in the next control packet.
+    pub frames: Vec<Frame>,
+    /// Whether it stands in the machine's list of peers with something to say.
+    pub listed: bool,
+    /// Our responses that wait for an ack, lowest sequence first: (sequence, slot). Entries may be stale.
+    pub responses: BinaryHeap<Reverse<(u64, u32)>>,
+}
+
+impl Peer {
+    /// A peer of which nothing is known but what the handshake told.
+    pub fn new(side: Side, rtt: Duration, unscheduled: u32, intervals_max: usize) -> Self {
+        Self {
+            side,
+            rtt: Rtt::new(rtt),
+            unscheduled,
+            finished: Seen::new(u64::MAX, usize::MAX),
+            seen: Seen::new(SEQUENCE_WINDOW, intervals_max),
+            begun_by_peer: 0,
+            buffered: 0,
+            acks: Vec::new(),
+            acks_due: Instant::FAR,
+            frames: Vec::new(),
+            listed: false,
+            responses: BinaryHeap::new(),
+        }
+    }
+
+    /// Queues a frame, unless it stands there already or there are too many.
+    pub fn say(&mut self, frame: Frame) {
+        if self.frames.len() < FRAMES_MAX
+            && !self.frames.iter().rev().take(FRAMES_COMPARED).any(|f| *f == frame)
+        {
+            self.frames.push(frame);
+        }
+    }
+
+    /// Moves the acks that are owed to the frames.
+    pub fn flush_acks(&mut self) {
+        self.acks_due = Instant::FAR;
+        let room = FRAMES_MAX.saturating_sub(self.frames.len());
+        self.frames.extend(self.acks.drain(..).take(room).map(|rpc| Frame::Ack { rpc }));
+    }
+
+    /// Notes a response that a floor may release. Entries whose RPC ended otherwise are swept when they are most: `live`
+    /// tells which are not.
+    pub fn await_floor(&mut self, sequence: u64, slot: u32, live: impl Fn(u64, u32) -> bool) {
+        if self.responses.len() >= RESPONSES_MIN + 2 * self.begun_by_peer as usize {
+            self.responses.retain(|Reverse((sequence, slot))| live(*sequence, *slot));
+        }
+        self.responses.push(Reverse((sequence, slot)));
+    }
+
+    /// The next response below `floor`; perhaps a stale one.
+    pub fn below_floor(&mut self, floor: u64) -> Option<(u64, u32)> {
+        let Reverse((sequence, _)) = self.responses.peek()?;
+        if *sequence < floor { self.responses.pop().map(|Reverse(entry)| entry) } else { None }
+    }
+
+    /// Acks that a message with `floor` does not already imply; up to `out.len()` of them, which are then no longer owed.
+    ///
+    /// A message of ours that states a floor acknowledges every response below it. [P-7.2]
+    pub fn take_acks(&mut self, floor: u64, out: &mut [Option<RpcId>]) -> usize {
+        let side = self.side;
+        self.acks.retain(|rpc| rpc.began() != side || rpc.sequence() >= floor);
+        let n = self.acks.len().min(out.len());
+        for (to, rpc) in out.iter_mut().zip(self.acks.drain(..n)) {
+            *to = Some(rpc);
+        }
+        if self.acks.is_empty() {
+            self.acks_due = Instant::FAR;
+        }
+        n
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> Peer {
+        Peer::new(Side::Server, Duration::ZERO, 0, 64)
+    }
+
+    /// A client that keeps one response unacknowledged for ever costs no memory for all the others that it takes.
+    #[test]
+    fn responses_that_ended_are_swept() {
+        let mut peer = peer();
+        peer.begun_by_peer = 2;
+        for sequence in 0..100_000 {
+            peer.await_floor(sequence, 0, |s, _| s == 0 || s + 1 == sequence);
+            assert!(peer.responses.len() <= RESPONSES_MIN + 5);
+        }
+        assert_eq!(peer.below_floor(1), Some((0, 0)));
+        assert_eq!(peer.below_floor(1), None);
+    }
+
+    #[test]
+    fn frames_are_said_once_and_not_without_end() {
+        let mut peer = peer();
+        for _ in 0..3 {
+            peer.say(Frame::Busy { rpc: RpcId::new(Side::Client, 7) });
+        }
+        assert_eq!(peer.frames.len(), 1);
+        for sequence in 0..2 * FRAMES_MAX as u64 {
+            peer.say(Frame::Busy { rpc: RpcId::new(Side::Client, sequence) });
+        }
+        peer.acks.push(RpcId::new(Side::Client, 1));
+        peer.flush_acks();
+        assert_eq!((peer.frames.len(), peer.acks.len()), (FRAMES_MAX, 0));
+    }
+}

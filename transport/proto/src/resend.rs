@@ -1,0 +1,91 @@
+//! Owns what to ask again when there is silence, and when to give up. [P-8.5]
+//!
+//! Pure: looks at one RPC and says what its timer is for. Timers are lazy: a sign of life only moves `heard`, and the
+//! timer finds out when it fires, so that an RPC costs one timer however many packets it has.
+
+use core::time::Duration;
+
+use crate::config::Config;
+use crate::io::State;
+use crate::rpc::Rpc;
+use crate::rtt::Rtt;
+use crate::time::Instant;
+
+/// Questions without any answer, below which nobody is given up: a machine that slept itself asks first.
+const ASKED_MIN: u8 = 3;
+
+/// What a timer that fired is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing yet; look again then.
+    Wait(Instant),
+    /// The caller's deadline passed.
+    Deadline,
+    /// The peer was silent for too long.
+    GiveUp,
+    /// Ask the peer about its message to us, then look again after the given time.
+    AskForMessage(Duration),
+    /// Ask the peer whether our message arrived, then look again after the given time.
+    AskForAck(Duration),
+}
+
+/// How long to wait for a sign of life after `asked` questions.
+pub fn patience(config: &Config, rtt: &Rtt, asked: u8) -> Duration {
+    let base = rtt.patience().clamp(config.resend_min, config.resend_max);
+    (base * (1 << asked.min(7))).min(config.resend_max)
+}
+
+/// Judges `rpc` at `now`.
+pub fn judge(config: &Config, rtt: &Rtt, rpc: &Rpc, now: Instant) -> Due {
+    if now >= rpc.deadline {
+        return Due::Deadline;
+    }
+    let pause = patience(config, rtt, rpc.asked);
+    let wait = |until: Instant| Due::Wait(until.min(rpc.deadline));
+    match rpc.state {
+        // The application's turn: no timer but the caller's own.
+        State::InService | State::Complete => wait(Instant::FAR),
+        State::Requesting | State::Telling | State::Responding => {
+            // As long as something of ours waits to go out, silence is our own.
+            if rpc.out.as_ref().is_some_and(|out| out.is_ready()) {
+                return wait(now + pause);
+            }
+            let since =
+                if rpc.sent_at == Instant::FAR { rpc.heard } else { rpc.heard.max(rpc.sent_at) };
+            // A response that waits for its ack is in no hurry: acks ride, so give them the time to.
+            let pause =
+                if rpc.state == State::Responding { pause + config.ack_delay * 4 } else { pause };
+            silence(config, rpc, now, since, pause, rpc.state != State::Requesting)
+        }
+        State::Receiving | State::Answering => {
+            let Some(inc) = rpc.inc.as_ref() else { return wait(Instant::FAR) };
+            let since = rpc.heard.max(inc.heard);
+            // Nothing is on its way because we hold grants back, so there is nothing to ask for. But a sender that lives
+            // asks us meanwhile; one that does not must not hold its place for ever.
+            if inc.outstanding() == 0 {
+                let end = since + config.peer_timeout;
+                return if now >= end { Due::GiveUp } else { wait(end) };
+            }
+            silence(config, rpc, now, since, pause, false)
+        }
+    }
+}
+
+fn silence(
+    config: &Config,
+    rpc: &Rpc,
+    now: Instant,
+    since: Instant,
+    pause: Duration,
+    for_ack: bool,
+) -> Due {
+    if now.since(since) >= config.peer_timeout && rpc.asked >= ASKED_MIN {
+        return Due::GiveUp;
+    }
+    // Also after questions: they were answered since, if only by "not yet". Pauses double, so this never holds up a
+    // question that was not.
+    if now < since + pause {
+        return Due::Wait((since + pause).min(rpc.deadline));
+    }
+    if for_ack { Due::AskForAck(pause) } else { Due::AskForMessage(pause) }
+}

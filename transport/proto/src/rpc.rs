@@ -1,0 +1,105 @@
+//! Owns one RPC's life, on either side, as a table of events.
+//!
+//! | state       | begun by | leaves when                                   | to                       |
+//! |-------------|----------|-----------------------------------------------|--------------------------|
+//! | Requesting  | us       | first record of the response                  | Answering                |
+//! | Answering   | us       | last record of the response                   | Complete                 |
+//! | Telling     | us       | ACK                                           | released                 |
+//! | Receiving   | peer     | last record of a request / one-way message    | InService / Complete     |
+//! | InService   | peer     | the application replies                       | Responding               |
+//! | Responding  | peer     | ACK, or a floor above it                      | released                 |
+//! | Complete    | either   | the endpoint took the message                 | freed                    |
+//!
+//! From every state of ours, silence, the deadline, REFUSED or the caller's abort lead to "failed"; from every state of
+//! the peer's, its CANCEL, its floor or its silence lead to "released".
+
+use wire::ids::RpcId;
+
+use crate::incoming::Incoming;
+use crate::io::{RpcInfo, State};
+use crate::outgoing::Outgoing;
+use crate::time::Instant;
+
+/// One RPC.
+#[derive(Debug)]
+pub struct Rpc {
+    /// Its peer.
+    pub peer: u32,
+    /// Its name.
+    pub id: RpcId,
+    /// Whether we began it.
+    pub ours: bool,
+    /// Where it stands.
+    pub state: State,
+    /// Our message.
+    pub out: Option<Outgoing>,
+    /// The peer's message.
+    pub inc: Option<Incoming>,
+    /// Order of birth: ties in SRPT go to the older.
+    pub age: u64,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+    /// The last sign of life that concerns this RPC.
+    pub heard: Instant,
+    /// When we last sent something of it; [`Instant::FAR`] before that.
+    pub sent_at: Instant,
+    /// Questions asked since the last sign of life.
+    pub asked: u8,
+    /// Something was sent twice: no sample of the answer time.
+    pub repeated: bool,
+    /// It already failed or was released; only the endpoint's `free` is awaited.
+    pub ended: bool,
+    /// The endpoint was told that it ended.
+    pub told: bool,
+}
+
+impl Rpc {
+    /// One that begins now.
+    pub const fn new(peer: u32, id: RpcId, ours: bool, state: State, now: Instant) -> Self {
+        Self {
+            peer,
+            id,
+            ours,
+            state,
+            out: None,
+            inc: None,
+            age: 0,
+            deadline: Instant::FAR,
+            heard: now,
+            sent_at: Instant::FAR,
+            asked: 0,
+            repeated: false,
+            ended: false,
+            told: false,
+        }
+    }
+
+    /// Whether the peer may have executed it: something of the request left us.
+    pub fn may_have_run(&self) -> bool {
+        self.state != State::Requesting && self.state != State::Telling
+            || !self.out.as_ref().is_none_or(Outgoing::is_untouched)
+    }
+
+    /// Whether this is the response to what `peer` began as `sequence`, waiting for its ack.
+    pub fn is_response(&self, peer: u32, sequence: u64) -> bool {
+        let awaited = self.state == State::Responding && !self.ours && !self.ended;
+        awaited && self.peer == peer && self.id.sequence() == sequence
+    }
+
+    /// A snapshot.
+    pub fn info(&self) -> RpcInfo {
+        let out = self.out.as_ref();
+        let inc = self.inc.as_ref();
+        RpcInfo {
+            rpc: self.id,
+            peer: self.peer,
+            state: self.state,
+            out_length: out.map_or(0, |o| o.geometry().length()),
+            out_sent: out.map_or(0, Outgoing::bytes_sent),
+            out_granted: out.map_or(0, Outgoing::bytes_granted),
+            in_length: inc.map_or(0, |i| i.geometry().length()),
+            in_received: inc.map_or(0, Incoming::received),
+            in_granted: inc.map_or(0, Incoming::granted),
+        }
+    }
+}

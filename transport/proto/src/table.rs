@@ -1,0 +1,114 @@
+//! Owns the table of open RPCs: slots that are used again, and the way from a name to a slot.
+
+use alloc::vec::Vec;
+use core::hash::BuildHasher;
+use core::mem;
+
+use hashbrown::HashTable;
+use siphasher::sip::SipHasher13;
+use wire::ids::RpcId;
+
+use crate::rpc::Rpc;
+
+/// Hashes names with a key of its own: the peer chooses sequences, and must not be able to choose collisions.
+#[derive(Clone, Debug)]
+struct Keyed(u64, u64);
+
+impl BuildHasher for Keyed {
+    type Hasher = SipHasher13;
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.0, self.1)
+    }
+}
+
+/// Open RPCs by slot and by name.
+#[derive(Debug)]
+pub struct Table {
+    slots: Vec<Option<Rpc>>,
+    free: Vec<u32>,
+    names: HashTable<u32>,
+    hash: Keyed,
+}
+
+impl Table {
+    /// An empty table. `key` is random: see [`Keyed`].
+    pub fn new(key: (u64, u64)) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            names: HashTable::new(),
+            hash: Keyed(key.0, key.1),
+        }
+    }
+
+    fn hash_of(&self, peer: u32, rpc: RpcId) -> u64 {
+        self.hash.hash_one((peer, rpc.as_u48()))
+    }
+
+    /// The slot of an RPC.
+    pub fn find(&self, peer: u32, rpc: RpcId) -> Option<u32> {
+        let hash = self.hash_of(peer, rpc);
+        let is_it = |slot: &u32| {
+            self.slots[*slot as usize].as_ref().is_some_and(|r| r.peer == peer && r.id == rpc)
+        };
+        self.names.find(hash, is_it).copied()
+    }
+
+    /// Takes an RPC in.
+    pub fn insert(&mut self, rpc: Rpc) -> u32 {
+        let hash = self.hash_of(rpc.peer, rpc.id);
+        let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
+        if slot as usize == self.slots.len() {
+            self.slots.push(Some(rpc));
+        } else {
+            self.slots[slot as usize] = Some(rpc);
+        }
+        let Self { slots, names, hash: keyed, .. } = self;
+        names.insert_unique(hash, slot, |slot| {
+            let rpc = slots[*slot as usize].as_ref().expect("named slots are taken");
+            keyed.hash_one((rpc.peer, rpc.id.as_u48()))
+        });
+        slot
+    }
+
+    /// Gives an RPC out; its slot may be used again.
+    pub fn remove(&mut self, slot: u32) -> Option<Rpc> {
+        let rpc = mem::take(self.slots.get_mut(slot as usize)?)?;
+        let hash = self.hash_of(rpc.peer, rpc.id);
+        if let Ok(entry) = self.names.find_entry(hash, |s| *s == slot) {
+            entry.remove();
+        }
+        self.free.push(slot);
+        Some(rpc)
+    }
+
+    /// The RPC in `slot`.
+    pub fn get(&self, slot: u32) -> Option<&Rpc> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    /// The RPC in `slot`.
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Rpc> {
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// The RPC in a slot that is known to be taken.
+    pub(crate) fn taken(&mut self, slot: u32) -> &mut Rpc {
+        self.slots[slot as usize].as_mut().expect("a slot in use")
+    }
+
+    /// All open RPCs.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Rpc)> {
+        self.slots.iter().enumerate().filter_map(|(i, rpc)| Some((i as u32, rpc.as_ref()?)))
+    }
+
+    /// How many RPCs are open.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

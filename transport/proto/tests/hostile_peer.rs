@@ -1,0 +1,189 @@
+//! A peer that is authenticated and says anything at all: nothing panics, budgets hold, honest calls go on, and when it
+//! falls silent nothing of it is left.
+
+mod half;
+mod net;
+
+use std::time::Duration;
+
+use half::{Half, Message, message, ours, theirs};
+use net::Rng;
+use proto::config::Config;
+use proto::io::{Arrival, State};
+use wire::control::{Frame, RefusalCode};
+use wire::geometry::Geometry;
+use wire::ids::RpcId;
+use wire::trailer::{Kind, Trailer};
+
+const HOSTILE: u32 = 0;
+const HONEST: u32 = 1;
+
+fn config() -> Config {
+    Config {
+        serving: true,
+        unscheduled_bytes: 10_000,
+        grant_window_bytes: 40_000,
+        incoming_bytes_max: 100_000,
+        buffered_bytes_max: 8_000_000,
+        message_bytes_max: 1_000_000,
+        rpcs_per_peer_max: 50,
+        intervals_max: 16,
+        peer_timeout: Duration::from_millis(500),
+        ..Config::default()
+    }
+}
+
+fn some_rpc(rng: &mut Rng) -> RpcId {
+    let sequence = match rng.below(10) {
+        0 => rng.next() & RpcId::SEQUENCE_MAX,
+        _ => rng.below(40),
+    };
+    if rng.chance(50) { theirs(sequence) } else { ours(sequence) }
+}
+
+/// A trailer as `Trailer::parse` lets it pass, and an index as `record` may let it pass.
+fn some_record(rng: &mut Rng) -> (RpcId, u16, Trailer) {
+    let kind = [Kind::Request, Kind::Response, Kind::OneWay][rng.below(3) as usize];
+    let length = match rng.below(4) {
+        0 => rng.below(3),
+        1 => rng.below(2_000_000),
+        // Often the same, so that messages get anywhere.
+        _ => 30_000,
+    } as u32;
+    let payload = [1, 1000, 1000, 16_000][rng.below(4) as usize];
+    let geometry = Geometry::stated(length, payload).unwrap_or(Geometry::cut(9_000, 1472));
+    let unscheduled = [0, geometry.length(), 10_000.min(geometry.length())][rng.below(3) as usize];
+    let rpc = some_rpc(rng);
+    let floor_distance = match rng.below(50) {
+        0 => rng.next() as u32,
+        1 => 0,
+        _ => rpc.sequence().min(u64::from(u32::MAX)) as u32,
+    };
+    let index = match rng.below(20) {
+        0 => rng.next() as u16,
+        _ => rng.below(geometry.records().into()) as u16,
+    };
+    (rpc, index, Trailer { geometry, unscheduled, floor_distance, kind, aux_len: 0 })
+}
+
+fn some_frame(rng: &mut Rng) -> Frame {
+    let rpc = some_rpc(rng);
+    let offset =
+        |rng: &mut Rng| [0, 1, 10_000, 50_000, u32::MAX, rng.next() as u32][rng.below(6) as usize];
+    match rng.below(9) {
+        0 => Frame::Grant { rpc, offset: offset(rng), priority: rng.below(8) as u8 },
+        1 => {
+            let (a, b) = (offset(rng), offset(rng));
+            Frame::Resend { rpc, start: a.min(b), end: a.max(b) }
+        }
+        2 => Frame::Busy { rpc },
+        3 => Frame::Unknown { rpc },
+        4 => Frame::Ack { rpc },
+        5 => Frame::NeedAck { rpc },
+        6 => Frame::Cancel { rpc },
+        7 => {
+            let codes = [
+                RefusalCode::NotServing,
+                RefusalCode::TooLong,
+                RefusalCode::Forgotten,
+                RefusalCode::Aborted,
+            ];
+            Frame::Refused { rpc, code: codes[rng.below(4) as usize] }
+        }
+        _ => Frame::Close,
+    }
+}
+
+/// What an endpoint does with what arrives and happens.
+fn attend(half: &mut Half, rng: &mut Rng, arrival: Arrival) {
+    if let Arrival::New { slot, complete: true, .. } = arrival {
+        let (rpc, _, state) = half.machine.rpc(slot).expect("it is open");
+        match state {
+            State::InService if rng.chance(50) => {
+                assert!(half.machine.respond(half.now, slot, Geometry::cut(20_000, 1472)))
+            }
+            State::InService => half.machine.refuse(slot),
+            State::Complete => half.machine.free(slot),
+            other => panic!("{rpc:?} is complete and {other:?}"),
+        }
+    }
+    half.events();
+    half.said();
+    half.sent();
+}
+
+/// [P-7.1] [P-4.4] [P-8.2]
+#[test]
+fn anything_at_all() {
+    for seed in 0..60 {
+        let mut rng = Rng::new(seed);
+        let mut half = Half::new(config());
+        let (mut begun, mut cancelled) = (0, 0);
+        for step in 0..3_000 {
+            let arrival = match rng.below(10) {
+                0..5 => {
+                    let (rpc, index, trailer) = some_record(&mut rng);
+                    half.record_of(HOSTILE, &(rpc, trailer), index)
+                }
+                5..8 => {
+                    half.frame(some_frame(&mut rng));
+                    Arrival::Duplicate
+                }
+                8 if begun < 40 && rng.chance(20) => {
+                    let kind = if rng.chance(30) { Kind::OneWay } else { Kind::Request };
+                    half.begin(ours(begun), kind, rng.below(60_000) as u32);
+                    begun += 1;
+                    Arrival::Duplicate
+                }
+                _ => {
+                    half.pass(Duration::from_micros(rng.below(3_000)));
+                    if let Some(slot) =
+                        half.machine.find(HOSTILE, ours(cancelled)).filter(|_| rng.chance(3))
+                    {
+                        half.machine.cancel(slot);
+                        cancelled += 1;
+                    }
+                    Arrival::Duplicate
+                }
+            };
+            attend(&mut half, &mut rng, arrival);
+            let m = &half.machine;
+            let fits = m.incoming_bytes() <= 100_000 && m.buffered_bytes() <= 8_000_000;
+            assert!(fits && m.rpcs_open() <= 50 + begun as usize, "seed {seed}, step {step}");
+        }
+        for _ in 0..5 {
+            half.pass(config().peer_timeout);
+            half.events();
+        }
+        let left = (
+            half.machine.rpcs_open(),
+            half.machine.buffered_bytes(),
+            half.machine.incoming_bytes(),
+        );
+        assert_eq!(left, (0, 0, 0), "seed {seed}: {:?}", half.machine.rpcs().collect::<Vec<_>>());
+    }
+}
+
+/// An honest peer's message arrives and is granted while another peer begins all that it may, and keeps it alive.
+#[test]
+fn others_go_on() {
+    let mut half = Half::new(Config { rpcs_per_peer_max: 10_000, ..config() });
+    half.open(HONEST);
+    let lie = |sequence| -> Message { message(theirs(sequence), Kind::Request, 12_000, u32::MAX) };
+    for sequence in 0..10_000 {
+        half.record_of(HOSTILE, &lie(sequence), 0);
+    }
+    half.said();
+    let m = message(theirs(0), Kind::Request, 900_000, 10_000);
+    for index in 0..900 {
+        let open = half.machine.find(HONEST, m.0).and_then(|slot| half.machine.incoming(slot));
+        assert!(
+            open.is_none_or(|incoming| u32::from(index) * 1000 < incoming.granted()),
+            "no grant at {index}"
+        );
+        assert!(matches!(half.record_of(HONEST, &m, index), Arrival::New { .. }));
+        half.frame(Frame::Busy { rpc: theirs(u64::from(index)) });
+        half.said();
+    }
+    assert!(half.machine.rpcs().any(|info| info.peer == HONEST && info.state == State::InService));
+}

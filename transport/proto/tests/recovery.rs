@@ -1,0 +1,267 @@
+//! What is asked for again, what is answered, and when somebody is given up.
+
+mod half;
+
+use std::time::Duration;
+
+use half::{Half, Message, message, ours, serving, theirs};
+use proto::config::Config;
+use proto::io::{Arrival, Event, Failure, State};
+use wire::control::{Frame, RefusalCode};
+use wire::trailer::Kind;
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn config() -> Config {
+    Config { unscheduled_bytes: 10_000, grant_window_bytes: 40_000, ..serving() }
+}
+
+fn request(sequence: u64, length: u32) -> Message {
+    message(theirs(sequence), Kind::Request, length, 10_000)
+}
+
+fn resends(said: &[Frame]) -> Vec<(u32, u32)> {
+    let resend = |frame: &Frame| {
+        if let Frame::Resend { start, end, .. } = *frame { Some((start, end)) } else { None }
+    };
+    said.iter().filter_map(resend).collect()
+}
+
+/// [P-8.5] The receiver asks for the gaps, and for nothing that it has or did not grant.
+#[test]
+fn gaps_only() {
+    let mut half = Half::new(config());
+    let m = request(0, 100_000);
+    for index in [0, 1, 4, 5, 8] {
+        half.record(&m, index);
+    }
+    half.said();
+    let said = half.pass(Duration::from_millis(1));
+    assert_eq!(resends(&said), [(2_000, 4_000), (6_000, 8_000), (9_000, 45_000)]);
+}
+
+/// [P-8.5] A request to repeat what was not granted tells of a grant that got lost.
+#[test]
+fn a_lost_grant_is_inferred() {
+    let mut half = Half::new(config());
+    half.begin(ours(0), Kind::OneWay, 50_000);
+    assert_eq!(half.sent(), [(ours(0), 0, 10)]);
+    half.frame(Frame::Resend { rpc: ours(0), start: 10_000, end: 30_000 });
+    assert_eq!(half.sent(), [(ours(0), 10, 30)]);
+}
+
+/// [P-8.5] Pauses between questions double, up to the longest.
+#[test]
+fn questions_become_rare() {
+    let mut half = Half::new(config());
+    half.begin(ours(0), Kind::Request, 1_000);
+    half.sent();
+    assert_eq!(half.pass(Duration::from_micros(999)), []);
+    assert_eq!(
+        half.pass(Duration::from_micros(1)),
+        [Frame::Resend { rpc: ours(0), start: 0, end: u32::MAX }]
+    );
+    assert_eq!(half.pass(Duration::from_millis(1)).len(), 1);
+    assert_eq!(half.pass(Duration::from_millis(1)).len(), 0);
+    assert_eq!(half.pass(Duration::from_millis(124)).len(), 5);
+    assert_eq!(half.pass(Duration::from_millis(1000)).len(), 10);
+}
+
+/// [P-8.5] BUSY keeps a call alive for as long as the peer says it, and does not make us ask faster.
+#[test]
+fn busy_keeps_a_call_alive() {
+    let mut half = Half::new(config());
+    half.begin(ours(0), Kind::Request, 1_000);
+    half.sent();
+    let mut asked = 0;
+    let mut said = half.pass(Duration::from_millis(200));
+    for _ in 0..200 {
+        asked += resends(&said).len();
+        half.frame(Frame::Busy { rpc: ours(0) });
+        said = half.pass(Duration::from_millis(100));
+    }
+    assert!(half.events().is_empty() && asked < 230, "{asked} questions in 20 s");
+    half.pass(Duration::from_secs(4));
+    let silent = Event::Failed { slot: 0, why: Failure::PeerSilent, may_have_run: true };
+    assert_eq!(half.events(), [silent]);
+}
+
+/// A request in service answers questions with BUSY; one that is half here, with what is missing.
+#[test]
+fn a_question_for_the_response() {
+    let mut half = Half::new(config());
+    half.record(&request(0, 500), 0);
+    half.bytes(&request(1, 3_000), 1_000..2_000);
+    half.bytes(&request(2, 90_000), 0..10_000);
+    half.said();
+    let slot = half.slot(theirs(2));
+    let granted = half.machine.incoming(slot).expect("it comes in").granted();
+    let ask = |sequence| Frame::Resend { rpc: theirs(sequence), start: 0, end: u32::MAX };
+    for sequence in 0..4 {
+        half.frame(ask(sequence));
+    }
+    let expected = [
+        Frame::Busy { rpc: theirs(0) },
+        Frame::Resend { rpc: theirs(1), start: 0, end: 1_000 },
+        Frame::Resend { rpc: theirs(1), start: 2_000, end: 3_000 },
+        Frame::Resend { rpc: theirs(2), start: 10_000, end: granted },
+        Frame::Unknown { rpc: theirs(3) },
+    ];
+    assert_eq!(half.said(), expected);
+}
+
+/// [P-8.5] UNKNOWN makes everything that was sent go again; said again and again, it does not make a flood.
+#[test]
+fn unknown_restarts() {
+    let mut half = Half::new(config());
+    half.begin(ours(0), Kind::Request, 50_000);
+    assert_eq!(half.sent(), [(ours(0), 0, 10)]);
+    let mut rounds = 0;
+    let end = half.now + Duration::from_secs(10);
+    while half.now < end {
+        if !resends(&half.pass(Duration::from_millis(1))).is_empty() {
+            half.frame(Frame::Unknown { rpc: ours(0) });
+            assert_eq!(half.sent(), [(ours(0), 0, 10)]);
+            rounds += 1;
+        }
+    }
+    assert!(half.events().is_empty(), "it lives");
+    assert!((90..130).contains(&rounds), "{rounds} times in 10 s");
+}
+
+/// NEED_ACK is answered with ACK, with what is missing, with BUSY when grants are held back, or with UNKNOWN.
+#[test]
+fn need_ack() {
+    let mut half = Half::new(Config { incoming_bytes_max: 0, ..config() });
+    let one_way = |sequence, length| message(theirs(sequence), Kind::OneWay, length, 10_000);
+    half.record(&one_way(0, 500), 0);
+    half.record(&one_way(1, 2_000), 0);
+    half.bytes(&one_way(2, 90_000), 0..10_000);
+    half.bytes(&one_way(3, 90_000), 0..10_000);
+    half.said();
+    half.begin(ours(0), Kind::Request, 500);
+    half.sent();
+    let rpcs = [theirs(0), theirs(1), theirs(3), theirs(4), ours(0), ours(1)];
+    for rpc in rpcs {
+        half.frame(Frame::NeedAck { rpc });
+    }
+    let expected = [
+        Frame::Ack { rpc: theirs(0) },
+        Frame::Resend { rpc: theirs(1), start: 1_000, end: 2_000 },
+        Frame::Busy { rpc: theirs(3) },
+        Frame::Unknown { rpc: theirs(4) },
+        Frame::Resend { rpc: ours(0), start: 0, end: u32::MAX },
+        Frame::Ack { rpc: ours(1) },
+    ];
+    assert_eq!(half.said(), expected);
+}
+
+/// A response that nobody acknowledges: the server asks, and at last lets it go.
+#[test]
+fn a_response_without_ack() {
+    let mut half = Half::new(config());
+    half.record(&request(0, 500), 0);
+    half.respond(theirs(0), 700);
+    assert_eq!(half.sent(), [(theirs(0), 0, 1)]);
+    let said = half.pass(LONG);
+    assert!(
+        said.len() > 10 && said.iter().all(|frame| *frame == Frame::NeedAck { rpc: theirs(0) })
+    );
+    assert_eq!(half.events(), [Event::Released { slot: 0, cancelled: false, acknowledged: false }]);
+    // Its client comes back: it learns that the outcome is gone, and nothing runs again.
+    assert_eq!(half.record(&request(0, 500), 0), Arrival::Duplicate);
+    half.frame(Frame::Resend { rpc: theirs(0), start: 0, end: u32::MAX });
+    assert_eq!(half.said(), [Frame::Refused { rpc: theirs(0), code: RefusalCode::Forgotten }]);
+}
+
+/// A sender that vanishes while we hold its grants back does not keep its slot; one that asks does.
+#[test]
+fn vanished_while_grants_are_held_back() {
+    let mut half = Half::new(Config { overcommit: 1, incoming_bytes_max: 100, ..config() });
+    half.open(1);
+    let m = request(0, 50_000);
+    half.record_of(1, &request(0, 20_000), 0);
+    half.bytes(&m, 0..10_000);
+    half.said();
+    let slot = half.slot(m.0);
+    assert_eq!(half.machine.incoming(slot).expect("it comes in").outstanding(), 0);
+    for _ in 0..100 {
+        half.machine.frame(half.now, 1, Frame::Busy { rpc: theirs(0) });
+        half.frame(Frame::Resend { rpc: m.0, start: 0, end: u32::MAX });
+        assert!(half.pass(Duration::from_millis(100)).contains(&Frame::Busy { rpc: m.0 }));
+    }
+    assert!(half.events().is_empty());
+    let mut ended = Vec::new();
+    for _ in 0..40 {
+        half.machine.frame(half.now, 1, Frame::Busy { rpc: theirs(0) });
+        half.pass(Duration::from_millis(100));
+        ended.extend(half.events());
+    }
+    assert_eq!(ended, [Event::Released { slot, cancelled: false, acknowledged: false }]);
+}
+
+/// A sender whose other messages go first says so, or it would be taken for dead.
+#[test]
+fn busy_while_others_go_first() {
+    let mut half = Half::new(config());
+    half.begin(ours(0), Kind::OneWay, 9_000);
+    half.sent();
+    half.begin(ours(1), Kind::OneWay, 2_000);
+    half.begin(ours(2), Kind::OneWay, 5_000);
+    half.frame(Frame::Resend { rpc: ours(2), start: 0, end: u32::MAX });
+    assert_eq!(half.said(), [Frame::Busy { rpc: ours(2) }]);
+    half.frame(Frame::Resend { rpc: ours(0), start: 3_000, end: 4_000 });
+    assert_eq!(half.said(), [], "what little is left of it goes first");
+    assert_eq!(half.sent()[0], (ours(0), 3, 4));
+}
+
+/// [P-8.6] A CANCEL that got lost is said again to who still asks for the request.
+#[test]
+fn a_lost_cancel() {
+    let mut half = Half::new(config());
+    let slot = half.begin(ours(0), Kind::Request, 50_000);
+    half.sent();
+    half.machine.cancel(slot);
+    assert_eq!(half.said(), [Frame::Cancel { rpc: ours(0) }]);
+    half.frame(Frame::Resend { rpc: ours(0), start: 3_000, end: 4_000 });
+    assert_eq!(half.said(), [Frame::Cancel { rpc: ours(0) }]);
+}
+
+/// The deadline ends a call, whatever the peer says; the peer is told. One that is complete has its result.
+#[test]
+fn the_deadline() {
+    let mut half = Half::new(config());
+    let deadline = half.now + Duration::from_millis(50);
+    let geometry = request(0, 500).1.geometry;
+    for sequence in 0..3 {
+        half.machine.begin(half.now, 0, ours(sequence), Kind::Request, geometry, deadline);
+        if sequence < 2 {
+            half.sent();
+        }
+    }
+    half.record(&message(ours(0), Kind::Response, 500, 500), 0);
+    let (complete, unsent) = (half.slot(ours(0)), half.slot(ours(2)));
+    let said = half.pass(Duration::from_secs(1));
+    assert_eq!(
+        said.iter().filter(|f| matches!(f, Frame::Cancel { .. })).collect::<Vec<_>>(),
+        [&Frame::Cancel { rpc: ours(1) }]
+    );
+    let events = half.events();
+    assert_eq!(events.len(), 2);
+    assert!(events.contains(&Event::Failed {
+        slot: unsent,
+        why: Failure::Deadline,
+        may_have_run: false
+    }));
+    assert_eq!(half.machine.rpc(complete).map(|(_, _, state)| state), Some(State::Complete));
+}
+
+/// Silence is not the peer's as long as what we have for it waits to go out.
+#[test]
+fn our_own_silence() {
+    let mut half = Half::new(config());
+    half.begin(ours(0), Kind::Request, 1_000);
+    assert_eq!(half.pass(LONG), []);
+    half.sent();
+    assert!(half.events().is_empty());
+}

@@ -1,0 +1,289 @@
+//! Owns the tokio form of the socket: the same core, driven by one task instead of by whoever waits.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::ToSocketAddrs;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use endpoint::endpoint::To;
+use endpoint::pool::Payload;
+use endpoint::session::CallId;
+use proto::time::Instant;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
+use udp::poll::Set;
+use wire::trailer::Kind;
+
+use crate::config::CallOptions;
+use crate::delivery::Delivery;
+use crate::driver::{Core, Outcome, Shared};
+use crate::error::Error;
+use crate::info::Info;
+use crate::message::{Body, Peer, ReplyToken, RpcId};
+use crate::socket::{Socket, sending};
+
+/// A [`Socket`] for tokio. Its methods take `&self`; futures may be dropped at any time, which for an unfinished call tells
+/// the peer.
+pub struct AsyncSocket {
+    socket: Socket,
+    task: JoinHandle<()>,
+}
+
+impl fmt::Debug for AsyncSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AsyncSocket({})", self.socket.local_addr())
+    }
+}
+
+/// The descriptor that the task watches.
+struct Watched(Arc<Set>);
+
+impl AsRawFd for Watched {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.fd().as_raw_fd()
+    }
+}
+
+/// Pumps the socket whenever its descriptor says so, until it is closed.
+async fn drive(shared: Arc<Shared>, fd: AsyncFd<Watched>) {
+    loop {
+        let Ok(mut ready) = fd.readable().await else { return };
+        let mut core = shared.lock();
+        if core.closed {
+            return;
+        }
+        core.attend_outside();
+        shared.attend(&mut core);
+        // Everything, or the edge that tells of the rest would be lost.
+        while core.pump(true) {}
+        core.arm_outside();
+        core.hush_outside();
+        drop(core);
+        ready.clear_ready();
+    }
+}
+
+impl AsyncSocket {
+    /// Hands `socket` to tokio.
+    ///
+    /// # Errors
+    /// [`Error::System`] when there is no descriptor left, or no tokio runtime here.
+    pub fn new(socket: Socket) -> Result<Self, Error> {
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|e| Error::system("no tokio runtime here")(io::Error::other(e)))?;
+        let set = socket.shared.outside()?;
+        #[expect(deprecated, reason = "its successor is unsafe to call; `Watched` keeps its descriptor open, as that asks for")]
+        let fd = AsyncFd::with_interest(Watched(set), Interest::READABLE).map_err(Error::system("cannot watch the socket"))?;
+        let task = runtime.spawn(drive(Arc::clone(&socket.shared), fd));
+        Ok(Self { socket, task })
+    }
+
+    /// The blocking form of the same socket, for what needs no waiting: `local_addr`, `abort`, `info`, `install_session`.
+    pub const fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// As [`Socket::peer`]. Resolving a host name blocks; give an address where that matters.
+    ///
+    /// # Errors
+    /// As [`Socket::peer`].
+    pub fn peer(&self, address: impl ToSocketAddrs + fmt::Debug, name: &str) -> Result<Peer, Error> {
+        self.socket.peer(address, name)
+    }
+
+    /// Completes the handshake with `peer`.
+    ///
+    /// # Errors
+    /// As [`Socket::connect`].
+    pub async fn connect(&self, peer: &Peer) -> Result<(), Error> {
+        let To::Target(target) = peer.to else { return Ok(()) };
+        let session = {
+            let mut core = self.socket.open_core()?;
+            let now = core.now();
+            let session = core.endpoint.connect(now, target)?;
+            if core.endpoint.session(session).is_some_and(|s| s.open) {
+                return Ok(());
+            }
+            core.connects.insert(session, None);
+            core.flush();
+            core.arm_outside();
+            session
+        };
+        let done = poll_fn(|cx| {
+            self.poll(cx, |core, cx| {
+                let found = core.connects.get_mut(&session).and_then(Option::take);
+                if found.is_none() {
+                    core.connect_wakers.insert(session, cx.waker().clone());
+                }
+                found
+            })
+        });
+        let result = done.await;
+        self.socket.shared.lock().connects.remove(&session);
+        result?
+    }
+
+    fn poll<T>(&self, cx: &mut Context<'_>, f: impl FnOnce(&mut Core, &mut Context<'_>) -> Option<T>) -> Poll<Result<T, Error>> {
+        match self.socket.open_core() {
+            Err(closed) => Poll::Ready(Err(closed)),
+            Ok(mut core) => f(&mut core, cx).map_or(Poll::Pending, |found| Poll::Ready(Ok(found))),
+        }
+    }
+
+    /// As [`Socket::call`].
+    ///
+    /// # Errors
+    /// As [`Socket::call`].
+    pub async fn call<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>) -> Result<Payload, Error> {
+        self.call_with(peer, body, CallOptions::new()).await
+    }
+
+    /// As [`Socket::call_with`]. Dropping the future before it is done tells the peer.
+    ///
+    /// # Errors
+    /// As [`Socket::call_with`].
+    pub async fn call_with<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>, options: CallOptions) -> Result<Payload, Error> {
+        let id = self.submit(peer, body.into(), Kind::Request, 0, true, options).await?;
+        match self.settled(id).await? {
+            Outcome::Payload(payload) => Ok(payload),
+            Outcome::Failed(error) => Err(error),
+            Outcome::Arrived | Outcome::Stream { .. } => Err(Error::UnknownCall(RpcId(id).to_string())),
+        }
+    }
+
+    /// As [`Socket::send`]; waits where that blocks.
+    ///
+    /// # Errors
+    /// As [`Socket::send`].
+    pub async fn send<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>, cookie: u64) -> Result<RpcId, Error> {
+        self.submit(peer, body.into(), Kind::Request, cookie, false, CallOptions::new()).await.map(RpcId)
+    }
+
+    /// As [`Socket::send_one_way`].
+    ///
+    /// # Errors
+    /// As [`Socket::send_one_way`].
+    pub async fn send_one_way<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>) -> Result<RpcId, Error> {
+        self.submit(peer, body.into(), Kind::OneWay, 0, false, CallOptions::new()).await.map(RpcId)
+    }
+
+    /// As [`Socket::tell`].
+    ///
+    /// # Errors
+    /// As [`Socket::tell`].
+    pub async fn tell<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>) -> Result<(), Error> {
+        let id = self.submit(peer, body.into(), Kind::OneWay, 0, true, CallOptions::new()).await?;
+        match self.settled(id).await? {
+            Outcome::Failed(error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn submit(&self, peer: &Peer, body: Body<'_>, kind: Kind, cookie: u64, waited: bool, options: CallOptions) -> Result<CallId, Error> {
+        let submitted = poll_fn(|cx| {
+            self.poll(cx, |core, cx| {
+                let deadline = options.deadline.map_or(Instant::FAR, |span| core.now() + span);
+                let done = self.socket.submit_now(core, peer, &body, sending(kind, cookie, waited, deadline, false));
+                space_or(core, cx, done)
+            })
+        });
+        submitted.await?
+    }
+
+    async fn settled(&self, id: CallId) -> Result<Outcome, Error> {
+        struct Unfinished<'a>(&'a AsyncSocket, CallId, bool);
+        impl Drop for Unfinished<'_> {
+            fn drop(&mut self) {
+                if self.2 {
+                    self.0.socket.abort(RpcId(self.1));
+                }
+            }
+        }
+        let mut guard = Unfinished(self, id, true);
+        let outcome = poll_fn(|cx| {
+            self.poll(cx, |core, cx| {
+                let found = core.outcomes.remove(&id);
+                if found.is_none() {
+                    core.call_wakers.insert(id, cx.waker().clone());
+                }
+                found
+            })
+        });
+        let outcome = outcome.await;
+        guard.2 = false;
+        outcome
+    }
+
+    /// As [`Socket::recv`].
+    ///
+    /// # Errors
+    /// As [`Socket::recv`].
+    pub async fn recv(&self) -> Result<Delivery, Error> {
+        let item = poll_fn(|cx| {
+            self.poll(cx, |core, cx| {
+                let item = core.inbox.pop_front();
+                if item.is_none() {
+                    core.inbox_wakers.push_back(cx.waker().clone());
+                }
+                item
+            })
+        });
+        Ok(self.socket.delivery(item.await?))
+    }
+
+    /// As [`Socket::reply`]; waits where that blocks.
+    ///
+    /// # Errors
+    /// As [`Socket::reply`].
+    pub async fn reply<'a>(&self, token: ReplyToken, body: impl Into<Body<'a>>) -> Result<(), Error> {
+        let body = body.into();
+        let replied = poll_fn(|cx| {
+            self.poll(cx, |core, cx| {
+                let done = self.socket.reply_now(core, token.0, &body);
+                space_or(core, cx, done)
+            })
+        });
+        replied.await?
+    }
+
+    /// As [`Socket::info`].
+    pub fn info(&self) -> Info {
+        self.socket.info()
+    }
+
+    /// As [`Socket::close`]; does not block the runtime.
+    ///
+    /// # Errors
+    /// As [`Socket::close`].
+    pub async fn close(self) -> Result<(), Error> {
+        let Self { .. } = &self;
+        let busy = || self.socket.shared.lock().endpoint.is_busy();
+        for _ in 0..100 {
+            if !busy() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        self.socket.hang_up();
+        Ok(())
+    }
+}
+
+impl Drop for AsyncSocket {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// "Would block" becomes pending, to be tried again when there is space.
+fn space_or<T>(core: &mut Core, cx: &Context<'_>, done: Result<T, Error>) -> Option<Result<T, Error>> {
+    if matches!(done, Err(Error::WouldBlock { .. })) {
+        core.space_wakers.push_back(cx.waker().clone());
+        return None;
+    }
+    Some(done)
+}

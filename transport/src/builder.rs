@@ -1,0 +1,455 @@
+//! Owns the builder, whose secure choices cannot be skipped, and the public knobs of a socket: default, unit, cost.
+//!
+//! A socket cannot be bound before it was said whom it trusts and who it is: these are two steps of the type. What can
+//! hurt says `danger`.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use endpoint::config::Config;
+use endpoint::endpoint::Endpoint;
+use record::aead::Cipher;
+use udp::batch::Datagrams;
+
+use crate::config::{Wait, datagram_bytes};
+use crate::driver::{CLOCK_START_NANOS, Shared};
+use crate::error::Error;
+use crate::socket::Socket;
+
+#[cfg(feature = "aws-lc")]
+pub use tls::{Clients, Identity, Trust};
+
+/// A step of the builder: nothing was said yet of whom to trust.
+#[derive(Debug)]
+pub struct NeedsTrust(());
+/// A step of the builder: nothing was said yet of who we are.
+#[derive(Debug)]
+pub struct NeedsIdentity(());
+/// A step of the builder: it can be bound.
+#[derive(Debug)]
+pub struct Ready(());
+
+type Wrap = Box<dyn FnOnce(Box<dyn Datagrams>) -> Box<dyn Datagrams> + Send>;
+
+/// Makes a [`Socket`]. Begin with [`Socket::builder`].
+pub struct Builder<Step> {
+    knobs: Knobs,
+    step: Step,
+}
+
+struct Knobs {
+    #[cfg(feature = "aws-lc")]
+    tls: tls::Choices,
+    ciphers: Vec<Cipher>,
+    serving: bool,
+    wait: Wait,
+    mtu: Option<u32>,
+    helper: bool,
+    gso: bool,
+    receive_buffer_bytes: usize,
+    message_bytes_max: usize,
+    send_bytes_max: u64,
+    buffered_bytes_max: u64,
+    peer_timeout: Duration,
+    handshake_timeout: Duration,
+    stream_above: Option<usize>,
+    wrap: Option<Wrap>,
+}
+
+impl<Step> fmt::Debug for Builder<Step> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("serving", &self.knobs.serving).field("wait", &self.knobs.wait).finish_non_exhaustive()
+    }
+}
+
+impl<Step> Builder<Step> {
+    fn to<Next>(self, step: Next) -> Builder<Next> {
+        Builder { knobs: self.knobs, step }
+    }
+}
+
+impl Builder<NeedsTrust> {
+    pub(crate) fn new() -> Self {
+        let proto = proto::config::Config::default();
+        Self {
+            knobs: Knobs {
+                #[cfg(feature = "aws-lc")]
+                tls: tls::Choices::default(),
+                ciphers: Cipher::ALL.to_vec(),
+                serving: false,
+                wait: Wait::default(),
+                mtu: None,
+                helper: true,
+                gso: true,
+                receive_buffer_bytes: 4 << 20,
+                message_bytes_max: proto.message_bytes_max as usize,
+                send_bytes_max: 256 << 20,
+                buffered_bytes_max: proto.buffered_bytes_max,
+                peer_timeout: proto.peer_timeout,
+                handshake_timeout: Duration::from_secs(10),
+                stream_above: None,
+                wrap: None,
+            },
+            step: NeedsTrust(()),
+        }
+    }
+
+    /// Only sessions whose secrets are installed by [`Socket::install_session`]: no handshake is begun or answered, and
+    /// whoever has an installed secret is trusted.
+    pub fn installed_only(self) -> Builder<Ready> {
+        self.to(Ready(()))
+    }
+}
+
+impl Builder<Ready> {
+    /// Ciphers to offer and accept, best first. Default: AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305. The first one is
+    /// what installed sessions use.
+    #[must_use]
+    pub fn ciphers(mut self, ciphers: &[Cipher]) -> Self {
+        self.knobs.ciphers = ciphers.to_vec();
+        self
+    }
+
+    /// Only this cipher.
+    #[must_use]
+    pub fn cipher(self, cipher: Cipher) -> Self {
+        self.ciphers(&[cipher])
+    }
+
+    /// Takes requests and one-way messages from peers with installed secrets. Without this or `serve` they are refused.
+    #[must_use]
+    pub fn serve_installed(mut self) -> Self {
+        self.knobs.serving = true;
+        self
+    }
+
+    /// How blocking calls wait. Default [`Wait::Adaptive`].
+    #[must_use]
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.knobs.wait = wait;
+        self
+    }
+
+    /// The path MTU in bytes, IP header included, from 1,280. Default: the route's own, asked for at each peer. Too large a
+    /// value is found out and lowered; too small a one costs throughput.
+    #[must_use]
+    pub fn mtu(mut self, bytes: u32) -> Self {
+        self.knobs.mtu = Some(bytes);
+        self
+    }
+
+    /// Longest message, sent or received, in bytes, up to 64 MiB. Default 64 MiB.
+    #[must_use]
+    pub fn message_bytes_max(mut self, bytes: usize) -> Self {
+        self.knobs.message_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes of messages held until their receivers acknowledged them; beyond it `send` blocks or says `WouldBlock`.
+    /// Default 256 MiB.
+    #[must_use]
+    pub fn send_bytes_max(mut self, bytes: u64) -> Self {
+        self.knobs.send_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes of incoming messages buffered at once, over all peers. Default 1 GiB. Beyond it new messages wait.
+    #[must_use]
+    pub fn buffered_bytes_max(mut self, bytes: u64) -> Self {
+        self.knobs.buffered_bytes_max = bytes;
+        self
+    }
+
+    /// Silence after which a peer counts as dead. Default 3 s.
+    #[must_use]
+    pub fn peer_timeout(mut self, span: Duration) -> Self {
+        self.knobs.peer_timeout = span;
+        self
+    }
+
+    /// How long a handshake may take. Default 10 s.
+    #[must_use]
+    pub fn handshake_timeout(mut self, span: Duration) -> Self {
+        self.knobs.handshake_timeout = span;
+        self
+    }
+
+    /// Messages longer than this are delivered as streams of verified bytes, while they arrive. Default: none.
+    #[must_use]
+    pub fn stream_above(mut self, bytes: usize) -> Self {
+        self.knobs.stream_above = Some(bytes);
+        self
+    }
+
+    /// Bytes of datagrams that the kernel should keep for us. Default 4 MiB; the system's limit caps it, and with it how
+    /// much is granted at once.
+    #[must_use]
+    pub fn receive_buffer_bytes(mut self, bytes: usize) -> Self {
+        self.knobs.receive_buffer_bytes = bytes;
+        self
+    }
+
+    /// Whether segments are handed to the kernel whole (UDP GSO). Default true, where the kernel can; off costs about a
+    /// microsecond per packet.
+    #[must_use]
+    pub fn gso(mut self, on: bool) -> Self {
+        self.knobs.gso = on;
+        self
+    }
+
+    /// Danger: without the helper thread nothing is granted, acknowledged or repeated while no thread is in a call of this
+    /// socket. For programs that poll all the time, or have thousands of sockets. Default true.
+    #[must_use]
+    pub fn danger_helper_thread(mut self, on: bool) -> Self {
+        self.knobs.helper = on;
+        self
+    }
+
+    /// Puts something between the socket and the network that loses, delays or repeats datagrams. For tests.
+    #[must_use]
+    pub fn danger_wrap(mut self, wrap: impl FnOnce(Box<dyn Datagrams>) -> Box<dyn Datagrams> + Send + 'static) -> Self {
+        self.knobs.wrap = Some(Box::new(wrap));
+        self
+    }
+
+    /// Binds the socket; port 0 lets the system choose. A client binds to `0.0.0.0:0` or `[::]:0`.
+    ///
+    /// # Errors
+    /// [`Error::Bind`] with the cause, e.g. a port that is taken; [`Error::Config`] or [`Error::Credentials`] when the
+    /// choices cannot work.
+    pub fn bind(self, address: impl ToSocketAddrs + fmt::Debug) -> Result<Socket, Error> {
+        let Ready(()) = self.step;
+        self.knobs.bind(address)
+    }
+}
+
+impl Knobs {
+    fn check(&self) -> Result<(), Error> {
+        let wrong = |what: String| Err(Error::Config(what));
+        if let Some(mtu) = self.mtu.filter(|mtu| !(1280..=65_535).contains(mtu)) {
+            return wrong(format!("an MTU of {mtu} bytes cannot work: it must be from 1,280 to 65,535"));
+        }
+        if self.message_bytes_max > wire::limits::MESSAGE_MAX {
+            let (asked, most) = (self.message_bytes_max, wire::limits::MESSAGE_MAX);
+            return wrong(format!("messages of {asked} bytes cannot be sent: at most {most}"));
+        }
+        if self.peer_timeout.is_zero() || self.handshake_timeout.is_zero() {
+            return wrong("a timeout of zero would fail every call".to_owned());
+        }
+        Ok(())
+    }
+
+    fn bind(self, address: impl ToSocketAddrs + fmt::Debug) -> Result<Socket, Error> {
+        self.check()?;
+        let named = format!("{address:?}").trim_matches('"').to_owned();
+        let failed = |source: std::io::Error| Error::Bind { address: named.clone(), source: Arc::new(source) };
+        let nowhere = || failed(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the name has no address"));
+        let address = address.to_socket_addrs().map_err(failed)?.next().ok_or_else(nowhere)?;
+        let options = udp::mmsg::Options {
+            receive_buffer_bytes: self.receive_buffer_bytes,
+            gso: self.gso,
+            ..udp::mmsg::Options::default()
+        };
+        let socket = udp::mmsg::bind(address, &options).map_err(failed)?;
+        let caps = socket.caps().clone();
+        let config = self.endpoint_config(&caps, address)?;
+        let udp: Box<dyn Datagrams> = Box::new(socket);
+        let udp = match self.wrap {
+            Some(wrap) => wrap(udp),
+            None => udp,
+        };
+        // Without a source of randomness nothing here is safe: there is nothing to fall back to.
+        let entropy = Box::new(|bytes: &mut [u8]| getrandom::fill(bytes).expect("the system gives randomness"));
+        let shared = Shared::new(Endpoint::new(config, entropy), udp, self.wait, self.helper)?;
+        Ok(Socket::over(shared, self.mtu, caps))
+    }
+
+    fn endpoint_config(&self, caps: &udp::caps::Caps, address: SocketAddr) -> Result<Config, Error> {
+        let mut config = Config::new(offload::software::crypto());
+        config.proto.serving = self.serving;
+        config.proto.message_bytes_max = self.message_bytes_max as u32;
+        config.proto.buffered_bytes_max = self.buffered_bytes_max;
+        config.proto.peer_timeout = self.peer_timeout;
+        // The kernel counts what a datagram occupies, not what it holds: half of the buffer is what can be relied on.
+        config.proto.incoming_bytes_max = config.proto.incoming_bytes_max.min((caps.receive_buffer_bytes as u64 / 4).max(128 << 10));
+        config.proto.grant_window_bytes = (config.proto.incoming_bytes_max / 2).min(u64::from(config.proto.grant_window_bytes)) as u32;
+        config.proto.unscheduled_bytes = config.proto.unscheduled_bytes.min(config.proto.grant_window_bytes);
+        config.send_bytes_max = self.send_bytes_max;
+        config.handshake_timeout = self.handshake_timeout;
+        config.stream_above = self.stream_above;
+        config.unix_seconds_at_zero = unix_seconds().saturating_sub(CLOCK_START_NANOS / 1_000_000_000);
+        config.cipher = self.ciphers.first().copied().unwrap_or(Cipher::Aes128Gcm);
+        config.segment_packets_max = caps.segments_max().clamp(1, 128);
+        if let Some(mtu) = self.mtu {
+            config.datagram_bytes_max = datagram_bytes(mtu, address);
+        }
+        #[cfg(feature = "aws-lc")]
+        self.tls.apply(&self.ciphers, &mut config)?;
+        Ok(config)
+    }
+}
+
+/// The calendar, for judging certificates. A clock before 1970 judges them all "not yet valid", which is safe.
+fn unix_seconds() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "read once, where the socket is made")]
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl Socket {
+    /// Begins to make a socket. The next steps say whom it trusts and who it is.
+    pub fn builder() -> Builder<NeedsTrust> {
+        Builder::new()
+    }
+}
+
+#[cfg(feature = "aws-lc")]
+mod tls {
+    //! Whom to trust and who we are, by certificates.
+
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use endpoint::config::Config;
+    use handshake::config::{ClientConfig, Clients as ServerClients, ServerConfig};
+    use record::aead::Cipher;
+
+    use super::{Builder, NeedsIdentity, NeedsTrust, Ready};
+    use crate::error::Error;
+
+    /// Whom we believe: certificate authorities.
+    #[derive(Clone, Debug)]
+    pub struct Trust(pub(super) handshake::config::Trust);
+
+    impl Trust {
+        /// The authorities in a PEM file.
+        ///
+        /// # Errors
+        /// [`Error::Credentials`], naming the file and what is wrong with it.
+        pub fn pem_file(path: impl AsRef<Path>) -> Result<Self, Error> {
+            handshake::config::Trust::pem_file(path).map(Self).map_err(Error::Credentials)
+        }
+
+        /// The authorities in PEM text.
+        ///
+        /// # Errors
+        /// [`Error::Credentials`].
+        pub fn pem(text: &[u8]) -> Result<Self, Error> {
+            handshake::config::Trust::pem("the given text", text).map(Self).map_err(Error::Credentials)
+        }
+
+        /// Nobody. Such a socket can begin no session; it can serve anonymous clients.
+        pub fn nobody() -> Self {
+            Self(handshake::config::Trust::nobody())
+        }
+    }
+
+    /// Who we are: a certificate chain and its private key.
+    #[derive(Clone, Debug)]
+    pub struct Identity(pub(super) handshake::identity::Identity);
+
+    impl Identity {
+        /// A chain and a key in PEM files.
+        ///
+        /// # Errors
+        /// [`Error::Credentials`], naming the file and what is wrong with it.
+        pub fn pem_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, Error> {
+            handshake::identity::Identity::pem_files(chain, key).map(Self).map_err(Error::Credentials)
+        }
+
+        /// A chain and a key in PEM text.
+        ///
+        /// # Errors
+        /// [`Error::Credentials`].
+        pub fn pem(chain: &[u8], key: &[u8]) -> Result<Self, Error> {
+            handshake::identity::Identity::pem("the given text", chain, key).map(Self).map_err(Error::Credentials)
+        }
+    }
+
+    /// Whose requests a server takes.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum Clients {
+        /// Only of clients with a certificate of a trusted authority.
+        Authenticated,
+        /// Of anybody. They are told who the server is; it does not learn who they are.
+        Anonymous,
+    }
+
+    /// What was chosen so far.
+    #[derive(Default)]
+    pub(super) struct Choices {
+        trust: Option<Trust>,
+        identity: Option<Identity>,
+        clients: Option<Clients>,
+        alpn: Option<Vec<u8>>,
+    }
+
+    impl Builder<NeedsTrust> {
+        /// Whom to believe: every peer's certificate must come from one of these authorities.
+        pub fn trust(mut self, trust: Trust) -> Builder<NeedsIdentity> {
+            self.knobs.tls.trust = Some(trust);
+            self.to(NeedsIdentity(()))
+        }
+    }
+
+    impl Builder<NeedsIdentity> {
+        /// Who we are. Servers always have an identity; clients where servers ask for it.
+        pub fn identity(mut self, identity: Identity) -> Builder<Ready> {
+            self.knobs.tls.identity = Some(identity);
+            self.to(Ready(()))
+        }
+
+        /// Nobody: a client that servers know nothing of.
+        pub fn anonymous(self) -> Builder<Ready> {
+            self.to(Ready(()))
+        }
+    }
+
+    impl Builder<Ready> {
+        /// Takes requests and one-way messages. Without this they are refused.
+        #[must_use]
+        pub fn serve(mut self, clients: Clients) -> Self {
+            self.knobs.serving = true;
+            self.knobs.tls.clients = Some(clients);
+            self
+        }
+
+        /// Danger: offers another protocol name than Sealane's, so that no handshake succeeds. For tests.
+        #[must_use]
+        pub fn danger_alpn(mut self, name: &[u8]) -> Self {
+            self.knobs.tls.alpn = Some(name.to_vec());
+            self
+        }
+    }
+
+    impl Choices {
+        pub(super) fn apply(&self, ciphers: &[Cipher], config: &mut Config) -> Result<(), Error> {
+            let Some(trust) = &self.trust else { return Ok(()) };
+            let identity = self.identity.as_ref().map(|identity| &identity.0);
+            if !trust.0.is_nobody() {
+                let client = ClientConfig::new(&trust.0, identity, ciphers).map_err(Error::Credentials)?;
+                let client = match &self.alpn {
+                    Some(name) => client.danger_alpn(name),
+                    None => client,
+                };
+                config.client = Some(Arc::new(client));
+            }
+            let Some(clients) = self.clients else { return Ok(()) };
+            let Some(identity) = identity else {
+                return Err(Error::Config("a server needs an identity: its clients must be able to tell who it is".to_owned()));
+            };
+            let clients = match clients {
+                Clients::Authenticated if trust.0.is_nobody() => {
+                    let what = "a server that trusts nobody has no authenticated clients: name an authority, or serve anonymous ones";
+                    return Err(Error::Config(what.to_owned()));
+                }
+                Clients::Authenticated => ServerClients::Authenticated(&trust.0),
+                Clients::Anonymous => ServerClients::Anonymous,
+            };
+            config.server = Some(Arc::new(ServerConfig::new(identity, clients, ciphers).map_err(Error::Credentials)?));
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Owns the public knobs of calls, and how the path's MTU becomes the size of datagrams.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How a blocking call waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Wait {
+    /// Polls until there is something: the shortest latency, at the cost of a core per waiting thread.
+    Spin,
+    /// Sleeps in the kernel: no cost while nothing happens; a wake-up of tens of microseconds when it does.
+    Block,
+    /// Polls for 20 us, then sleeps. The default.
+    #[default]
+    Adaptive,
+}
+
+/// How to make one call.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallOptions {
+    pub(crate) deadline: Option<Duration>,
+}
+
+impl CallOptions {
+    /// The defaults: no deadline (a peer that no longer answers is found out all the same).
+    pub const fn new() -> Self {
+        Self { deadline: None }
+    }
+
+    /// Give up after `span`. The peer is told; it may have executed the request.
+    #[must_use]
+    pub const fn deadline(mut self, span: Duration) -> Self {
+        self.deadline = Some(span);
+        self
+    }
+}
+
+/// The largest UDP payload in an IP packet of `mtu` bytes to `address`, as far as we use it.
+pub(crate) fn datagram_bytes(mtu: u32, address: SocketAddr) -> usize {
+    let headers = if address.is_ipv4() { 20 + 8 } else { 40 + 8 };
+    (mtu as usize).saturating_sub(headers).clamp(wire::limits::DATAGRAM_MIN, wire::limits::PACKET_MAX)
+}

@@ -1,0 +1,63 @@
+//! Owns what a socket tells about itself.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use endpoint::counters::Counters;
+use endpoint::endpoint::{CallInfo, SessionInfo};
+
+/// A snapshot of a socket: what it does now, and what it has counted.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Info {
+    /// Where it is bound.
+    pub local_addr: SocketAddr,
+    /// What the kernel does for it.
+    pub kernel: String,
+    /// The record engine.
+    pub engine: &'static str,
+    /// Bytes of messages held until their receivers acknowledged them.
+    pub held_bytes: u64,
+    /// Open RPCs.
+    pub rpcs: Vec<CallInfo>,
+    /// Sessions.
+    pub sessions: Vec<SessionInfo>,
+    /// Packets and drops by reason, since the socket was bound.
+    pub counters: Counters,
+    /// Datagrams too large for the way to their receiver, or for us.
+    pub oversized: u64,
+    /// Datagrams that the kernel refused to send.
+    pub unsent: u64,
+}
+
+impl fmt::Display for Info {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} ({}; {})", self.local_addr, self.engine, self.kernel)?;
+        writeln!(f, "{} bytes held for sending", self.held_bytes)?;
+        for session in &self.sessions {
+            let state = if session.open { "open" } else { "handshake" };
+            let (address, identity) = (session.origin.address, &session.origin.identity);
+            writeln!(f, "session {:?} with {address} ({identity}): {state}, {}", session.id, session.cipher)?;
+        }
+        for call in &self.rpcs {
+            let rpc = &call.rpc;
+            writeln!(
+                f,
+                "rpc {:?} with {}: {:?}, out {}/{}/{} (sent/granted/length), in {}/{}/{} (received/granted/length)",
+                rpc.rpc,
+                call.address,
+                rpc.state,
+                rpc.out_sent,
+                rpc.out_granted,
+                rpc.out_length,
+                rpc.in_received,
+                rpc.in_granted,
+                rpc.in_length
+            )?;
+        }
+        for (name, value) in self.counters.iter().filter(|(_, value)| *value > 0) {
+            writeln!(f, "{name} {value}")?;
+        }
+        Ok(())
+    }
+}

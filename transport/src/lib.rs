@@ -1,0 +1,45 @@
+//! Encrypted messages between machines of a datacenter: a one-to-many socket over UDP.
+//!
+//! One [`Socket`] talks to any number of peers, as client and server at once. Every message is encrypted on its own and
+//! arrives on its own: no message waits for another, and the receiver decides who may send how much (after Homa). Sessions
+//! are made by TLS 1.3, or with secrets installed by the application.
+//!
+//! Begin with [`Socket::builder`]; `examples/echo` is a client and a server on one page.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("Sealane runs on Linux only: it needs UDP segmentation offload, epoll and timer descriptors");
+
+pub mod error;
+mod config;
+mod driver;
+mod message;
+mod stream;
+mod delivery;
+mod info;
+mod socket;
+pub mod builder;
+#[cfg(feature = "tokio")]
+mod asynchronous;
+
+#[cfg(feature = "tokio")]
+pub use asynchronous::AsyncSocket;
+pub use builder::Builder;
+#[cfg(feature = "aws-lc")]
+pub use builder::{Clients, Identity, Trust};
+pub use config::{CallOptions, Wait};
+pub use endpoint::counters::Counters;
+pub use endpoint::endpoint::{CallInfo, SessionInfo};
+pub use endpoint::pool::Payload;
+pub use error::{Error, Fault};
+pub use handshake::error::Error as HandshakeError;
+pub use handshake::identity::PeerIdentity;
+pub use info::Info;
+pub use delivery::Delivery;
+pub use message::{Body, Failed, OneWay, Peer, PeerInfo, ReplyToken, Request, Response, RpcId};
+pub use record::aead::Cipher;
+pub use socket::{CallStream, Readiness, Role, Socket};
+pub use stream::{MessageStream, StreamKind};
+pub use udp::batch::Datagrams;
+pub use udp::fault;

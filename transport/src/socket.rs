@@ -1,0 +1,517 @@
+//! Owns the socket: bind, call, send, recv, reply, close. Everything here is a few lines around one call of the endpoint.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant as Clock};
+
+use endpoint::endpoint::{Sending, To};
+use endpoint::pool::Payload;
+use endpoint::session::CallId;
+use proto::time::Instant;
+use record::keys::Secret;
+use udp::caps::Caps;
+use udp::poll::Set;
+use wire::ids::Side;
+use wire::trailer::Kind;
+
+use crate::config::{CallOptions, datagram_bytes};
+use crate::driver::{Core, Item, Outcome, Shared, WaitEnd};
+use crate::error::Error;
+use crate::info::Info;
+use crate::delivery::Delivery;
+use crate::message::{Body, Failed, OneWay, Peer, PeerInfo, ReplyToken, Request, Response, RpcId};
+use crate::stream::MessageStream;
+
+/// Which end of an installed session a socket is; the other end is the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Opens the session when it first sends.
+    Client,
+    /// Answers.
+    Server,
+}
+
+/// One socket talks to any number of peers, as client and server at once. All of its methods take `&self`: share it
+/// between threads by reference or in an `Arc`.
+///
+/// ```no_run
+/// use sealane::{Clients, Delivery, Identity, Socket, Trust};
+/// # fn main() -> Result<(), sealane::Error> {
+/// let server = Socket::builder()
+///     .trust(Trust::pem_file("ca.pem")?)
+///     .identity(Identity::pem_files("server.pem", "server.key")?)
+///     .serve(Clients::Authenticated)
+///     .bind("127.0.0.1:7000")?;
+/// while let Delivery::Request(request) = server.recv()? {
+///     server.reply(request.token, request.payload)?;
+/// }
+/// # Ok(()) }
+/// ```
+pub struct Socket {
+    pub(crate) shared: Arc<Shared>,
+    mtu: Option<u32>,
+    caps: Caps,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Socket({})", self.shared.local)
+    }
+}
+
+/// How long `close` waits for what is under way.
+const LINGER: Duration = Duration::from_secs(1);
+
+impl Socket {
+    pub(crate) const fn over(shared: Arc<Shared>, mtu: Option<u32>, caps: Caps) -> Self {
+        Self { shared, mtu, caps }
+    }
+
+    /// Where it is bound, with the port that the system chose.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.local
+    }
+
+    // ---- Peers ----
+
+    /// A peer at `address` whose certificate must say `name` (a DNS name or an IP address). Nothing is sent yet: the first
+    /// message makes the session.
+    ///
+    /// # Errors
+    /// [`Error::Address`] when `address` does not resolve.
+    pub fn peer(&self, address: impl ToSocketAddrs + fmt::Debug, name: &str) -> Result<Peer, Error> {
+        let failed = |source| Error::Address { address: format!("{address:?}"), source: Arc::new(source) };
+        let nowhere = || failed(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the name has no address"));
+        let address = address.to_socket_addrs().map_err(failed)?.next().ok_or_else(nowhere)?;
+        let datagram = self.datagram_max(address);
+        let target = self.shared.lock().endpoint.target(address, name, datagram);
+        Ok(Peer { to: To::Target(target), address })
+    }
+
+    fn datagram_max(&self, address: SocketAddr) -> usize {
+        // A route that cannot be asked for is assumed to carry what every IPv6 path must.
+        let mtu = self.mtu.or_else(|| udp::caps::path_mtu(address).ok()).unwrap_or(1280);
+        datagram_bytes(mtu, address)
+    }
+
+    /// Installs a secret that both ends agreed on elsewhere, as kTLS takes keys after a handshake elsewhere. Both ends mix
+    /// fresh randomness into every key, so installing the same secret again never repeats one. `label` is what the peer is
+    /// called in identities.
+    ///
+    /// The client's end gets a peer to send to; the server's answers whoever proves to have the secret.
+    pub fn install_session(&self, address: SocketAddr, role: Role, secret: [u8; 32], label: &str) -> Option<Peer> {
+        let side = match role {
+            Role::Client => Side::Client,
+            Role::Server => Side::Server,
+        };
+        let datagram = self.datagram_max(address);
+        let target = self.shared.lock().endpoint.install(address, side, &Secret::new(secret), label, datagram)?;
+        Some(Peer { to: To::Target(target), address })
+    }
+
+    /// Completes the handshake with `peer` now instead of with the first message.
+    ///
+    /// # Errors
+    /// [`Error::Handshake`], saying which check failed.
+    pub fn connect(&self, peer: &Peer) -> Result<(), Error> {
+        let To::Target(target) = peer.to else { return Ok(()) };
+        let session = {
+            let mut core = self.open_core()?;
+            let now = core.now();
+            let session = core.endpoint.connect(now, target)?;
+            if core.endpoint.session(session).is_some_and(|s| s.open) {
+                return Ok(());
+            }
+            core.connects.insert(session, None);
+            core.flush();
+            self.shared.stir(&mut core);
+            session
+        };
+        let taken = self.shared.wait_for(None, |core| core.connects.get_mut(&session).and_then(Option::take));
+        self.shared.lock().connects.remove(&session);
+        taken.map_err(|_| Error::Closed)?
+    }
+
+    // ---- Calls ----
+
+    /// Sends a request and waits for its response.
+    ///
+    /// # Errors
+    /// Why there is none; [`Error::may_have_run`] says whether the peer may have executed the request.
+    pub fn call<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>) -> Result<Payload, Error> {
+        self.call_with(peer, body, CallOptions::new())
+    }
+
+    /// [`Self::call`] with options.
+    ///
+    /// # Errors
+    /// As [`Self::call`]; [`Error::Deadline`] when the deadline passed.
+    pub fn call_with<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>, options: CallOptions) -> Result<Payload, Error> {
+        let id = self.submit(peer, body.into(), Kind::Request, 0, true, options, false)?;
+        self.outcome(id)
+    }
+
+    /// Sends a request and gives its response as a stream, from its first bytes on.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn call_stream<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>) -> Result<CallStream, Error> {
+        let id = self.submit(peer, body.into(), Kind::Request, 0, true, CallOptions::new(), true)?;
+        match self.settled(id)? {
+            Outcome::Payload(payload) => Ok(CallStream::Whole(payload)),
+            Outcome::Stream { from, length } => {
+                let peer = PeerInfo::new(from, id);
+                Ok(CallStream::Stream(MessageStream::new(Arc::clone(&self.shared), id, peer, Kind::Response, 0, length)))
+            }
+            Outcome::Arrived => Err(Error::UnknownCall(RpcId(id).to_string())),
+            Outcome::Failed(error) => Err(error),
+        }
+    }
+
+    /// Sends a request. Its response comes out of [`Self::recv`], with `cookie`, or of [`Self::wait`].
+    ///
+    /// Blocks while more than the configured bytes are held for sending; see [`Self::try_send`].
+    ///
+    /// # Errors
+    /// When it is not taken: nothing was sent.
+    pub fn send<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>, cookie: u64) -> Result<RpcId, Error> {
+        self.submit(peer, body.into(), Kind::Request, cookie, false, CallOptions::new(), false).map(RpcId)
+    }
+
+    /// [`Self::send`] that never blocks.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`] when too many bytes are held for sending.
+    pub fn try_send<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>, cookie: u64) -> Result<RpcId, Error> {
+        let mut core = self.open_core()?;
+        let sending = sending(Kind::Request, cookie, false, Instant::FAR, false);
+        self.submit_now(&mut core, peer, &body.into(), sending).map(RpcId)
+    }
+
+    /// Sends a message that wants no response. It is repeated until its receiver has it; should that fail,
+    /// [`Self::recv`] says so.
+    ///
+    /// # Errors
+    /// When it is not taken: nothing was sent.
+    pub fn send_one_way<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>) -> Result<RpcId, Error> {
+        self.submit(peer, body.into(), Kind::OneWay, 0, false, CallOptions::new(), false).map(RpcId)
+    }
+
+    /// Sends a message that wants no response, and waits until its receiver has all of it.
+    ///
+    /// # Errors
+    /// Why it did not arrive.
+    pub fn tell<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>) -> Result<(), Error> {
+        let id = self.submit(peer, body.into(), Kind::OneWay, 0, true, CallOptions::new(), false)?;
+        match self.settled(id)? {
+            Outcome::Failed(error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all that the public forms differ in")]
+    fn submit(
+        &self,
+        peer: &Peer,
+        body: Body<'_>,
+        kind: Kind,
+        cookie: u64,
+        waited: bool,
+        options: CallOptions,
+        streamed: bool,
+    ) -> Result<CallId, Error> {
+        let mut core = self.open_core()?;
+        loop {
+            let deadline = options.deadline.map_or(Instant::FAR, |span| core.now() + span);
+            match self.submit_now(&mut core, peer, &body, sending(kind, cookie, waited, deadline, streamed)) {
+                Err(Error::WouldBlock { .. }) => {
+                    drop(core);
+                    self.shared.wait_for(None, |core| core.endpoint.has_space().then_some(())).map_err(|_| Error::Closed)?;
+                    core = self.open_core()?;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    pub(crate) fn submit_now(&self, core: &mut Core, peer: &Peer, body: &Body<'_>, sending: Sending) -> Result<CallId, Error> {
+        let now = core.now();
+        let limit = core.endpoint.config().proto.message_bytes_max as usize;
+        if body.len() > limit {
+            return Err(Error::TooLong { length: body.len(), limit });
+        }
+        let payload = match body {
+            Body::Borrowed(bytes) => core.endpoint.copy(bytes),
+            Body::Owned(payload) => payload.clone(),
+        };
+        let waited = sending.waited;
+        let id = core.endpoint.send(now, peer.to, payload, sending)?;
+        if waited { core.flush() } else { core.flush_soon(now) }
+        self.shared.stir(core);
+        Ok(id)
+    }
+
+    fn outcome(&self, id: CallId) -> Result<Payload, Error> {
+        match self.settled(id)? {
+            Outcome::Payload(payload) => Ok(payload),
+            Outcome::Arrived => Ok(Payload::empty()),
+            Outcome::Failed(error) => Err(error),
+            // Only who asked for a stream is given one; a response that became one is read to its end.
+            Outcome::Stream { from, length } => {
+                let peer = PeerInfo::new(from, id);
+                let mut stream = MessageStream::new(Arc::clone(&self.shared), id, peer, Kind::Response, 0, length);
+                let mut whole = vec![0; length];
+                let mut at = 0;
+                while at < length {
+                    at += stream.read_some(&mut whole[at..])?;
+                }
+                Ok(whole.into())
+            }
+        }
+    }
+
+    fn settled(&self, id: CallId) -> Result<Outcome, Error> {
+        /// Tells the peer when the caller is gone before the response is there: unwound by a panic, for instance.
+        struct Unfinished<'a>(&'a Socket, CallId, bool);
+        impl Drop for Unfinished<'_> {
+            fn drop(&mut self) {
+                if self.2 {
+                    self.0.abort(RpcId(self.1));
+                }
+            }
+        }
+        let mut guard = Unfinished(self, id, true);
+        let outcome = self.shared.wait_for(None, |core| core.outcomes.remove(&id)).map_err(|_| Error::Closed);
+        guard.2 = false;
+        outcome
+    }
+
+    /// Waits for the response to one request that was sent with [`Self::send`], and takes it out of what `recv` gives.
+    ///
+    /// # Errors
+    /// Why there is none; [`Error::UnknownCall`] when no such call is open.
+    pub fn wait(&self, id: RpcId) -> Result<Payload, Error> {
+        let found = self.shared.wait_for(None, |core| {
+            let is_it = |item: &Item| matches!(item, Item::Response { id: i, .. } | Item::Failed { id: i, .. } if *i == id.0);
+            match core.inbox.iter().position(is_it).and_then(|at| core.inbox.remove(at)) {
+                Some(Item::Response { payload, .. }) => Some(Ok(payload)),
+                Some(Item::Failed { error, .. }) => Some(Err(error)),
+                Some(_) => None,
+                None if core.endpoint.is_open(id.0) => None,
+                None => Some(Err(Error::UnknownCall(id.to_string()))),
+            }
+        });
+        found.map_err(|_| Error::Closed)?
+    }
+
+    /// The caller no longer wants the call: the peer is told, and nothing more comes of it. `false` when it had ended.
+    pub fn abort(&self, id: RpcId) -> bool {
+        let mut core = self.shared.lock();
+        let aborted = core.endpoint.abort(id.0);
+        core.outcomes.remove(&id.0);
+        core.call_wakers.remove(&id.0);
+        core.flush();
+        aborted
+    }
+
+    // ---- Serving ----
+
+    /// Waits for what comes next from anyone: a request, a response to something sent with [`Self::send`], a one-way
+    /// message, or word that something sent failed.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the socket was closed.
+    pub fn recv(&self) -> Result<Delivery, Error> {
+        let item = self.shared.wait_for(None, |core| core.inbox.pop_front()).map_err(|_| Error::Closed)?;
+        Ok(self.delivery(item))
+    }
+
+    /// [`Self::recv`] that waits at most for `span`; `None` when nothing came.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the socket was closed.
+    pub fn recv_timeout(&self, span: Duration) -> Result<Option<Delivery>, Error> {
+        #[expect(clippy::disallowed_methods, reason = "the caller's time is the system's")]
+        let deadline = Clock::now() + span;
+        match self.shared.wait_for(Some(deadline), |core| core.inbox.pop_front()) {
+            Ok(item) => Ok(Some(self.delivery(item))),
+            Err(WaitEnd::TimedOut) => Ok(None),
+            Err(WaitEnd::Closed) => Err(Error::Closed),
+        }
+    }
+
+    /// [`Self::recv`] that does not wait. Polls the network once.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the socket was closed.
+    pub fn try_recv(&self) -> Result<Option<Delivery>, Error> {
+        let mut core = self.open_core()?;
+        self.shared.attend(&mut core);
+        core.attend_outside();
+        if core.inbox.is_empty() {
+            core.pump(true);
+        }
+        let item = core.inbox.pop_front();
+        core.arm_outside();
+        self.shared.leave(&mut core);
+        drop(core);
+        Ok(item.map(|item| self.delivery(item)))
+    }
+
+    pub(crate) fn delivery(&self, item: Item) -> Delivery {
+        match item {
+            Item::Request { id, from, payload } => {
+                Delivery::Request(Request { peer: PeerInfo::new(from, id), id: RpcId(id), payload, token: ReplyToken(id) })
+            }
+            Item::OneWay { id, from, payload } => {
+                Delivery::OneWay(OneWay { peer: PeerInfo::new(from, id), id: RpcId(id), payload })
+            }
+            Item::Response { id, from, cookie, payload } => {
+                Delivery::Response(Response { peer: PeerInfo::new(from, id), id: RpcId(id), cookie, payload })
+            }
+            Item::Stream { id, from, kind, length, cookie } => {
+                let peer = PeerInfo::new(from, id);
+                Delivery::Stream(MessageStream::new(Arc::clone(&self.shared), id, peer, kind, cookie, length))
+            }
+            Item::Failed { id, cookie, error } => Delivery::Failed(Failed { id: RpcId(id), cookie, error }),
+        }
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// [`Error::UnknownRequest`] when its caller gave up meanwhile.
+    pub fn reply<'a>(&self, token: ReplyToken, body: impl Into<Body<'a>>) -> Result<(), Error> {
+        let body = body.into();
+        let mut core = self.open_core()?;
+        loop {
+            match self.reply_now(&mut core, token.0, &body) {
+                Err(Error::WouldBlock { .. }) => {
+                    drop(core);
+                    self.shared.wait_for(None, |core| core.endpoint.has_space().then_some(())).map_err(|_| Error::Closed)?;
+                    core = self.open_core()?;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    pub(crate) fn reply_now(&self, core: &mut Core, id: CallId, body: &Body<'_>) -> Result<(), Error> {
+        let now = core.now();
+        let limit = core.endpoint.config().proto.message_bytes_max as usize;
+        if body.len() > limit {
+            return Err(Error::TooLong { length: body.len(), limit });
+        }
+        let payload = match body {
+            Body::Borrowed(bytes) => core.endpoint.copy(bytes),
+            Body::Owned(payload) => payload.clone(),
+        };
+        core.endpoint.reply(now, id, payload)?;
+        core.flush_soon(now);
+        self.shared.stir(core);
+        Ok(())
+    }
+
+    /// Refuses a request without a response: its caller gets [`Error::Refused`].
+    ///
+    /// # Errors
+    /// [`Error::UnknownRequest`] when its caller gave up meanwhile.
+    pub fn refuse(&self, token: ReplyToken) -> Result<(), Error> {
+        let mut core = self.open_core()?;
+        core.endpoint.refuse(token.0)?;
+        core.flush();
+        Ok(())
+    }
+
+    // ---- The socket itself ----
+
+    /// A descriptor for an event loop of the application's own: readable when [`Self::try_recv`] should be called. It covers
+    /// the network, timers and what other threads filed.
+    ///
+    /// # Errors
+    /// [`Error::System`] when the system has no descriptors left.
+    pub fn readiness(&self) -> Result<Readiness, Error> {
+        Ok(Readiness(self.shared.outside()?))
+    }
+
+    /// What the socket does now, and what it has counted.
+    pub fn info(&self) -> Info {
+        let core = self.shared.lock();
+        Info {
+            local_addr: self.shared.local,
+            kernel: self.caps.to_string(),
+            engine: core.endpoint.config().crypto.name(),
+            held_bytes: core.endpoint.held_bytes(),
+            rpcs: core.endpoint.calls(),
+            sessions: core.endpoint.sessions(),
+            counters: *core.endpoint.counters(),
+            oversized: core.oversized,
+            unsent: core.unsent,
+        }
+    }
+
+    /// Waits up to a second for what is under way, tells all peers, and ends every call of the socket.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when it was closed before.
+    pub fn close(&self) -> Result<(), Error> {
+        if self.shared.lock().closed {
+            return Err(Error::Closed);
+        }
+        #[expect(clippy::disallowed_methods, reason = "the caller's time is the system's")]
+        let deadline = Clock::now() + LINGER;
+        // Whatever is still under way then is ended by the peers being told.
+        let _ = self.shared.wait_for(Some(deadline), |core| (!core.endpoint.is_busy()).then_some(()));
+        self.hang_up();
+        Ok(())
+    }
+
+    pub(crate) fn hang_up(&self) {
+        let mut core = self.shared.lock();
+        for session in core.endpoint.open_sessions() {
+            core.endpoint.close_session(session);
+        }
+        core.flush();
+        core.file();
+        drop(core);
+        self.shared.shut();
+    }
+
+    pub(crate) fn open_core(&self) -> Result<std::sync::MutexGuard<'_, Core>, Error> {
+        let core = self.shared.lock();
+        if core.closed { Err(Error::Closed) } else { Ok(core) }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if !self.shared.lock().closed {
+            self.hang_up();
+        }
+    }
+}
+
+pub(crate) const fn sending(kind: Kind, cookie: u64, waited: bool, deadline: Instant, streamed: bool) -> Sending {
+    Sending { kind, cookie, waited, deadline, streamed }
+}
+
+/// The response of [`Socket::call_stream`].
+#[derive(Debug)]
+pub enum CallStream {
+    /// It came whole.
+    Whole(Payload),
+    /// It is read while it arrives.
+    Stream(MessageStream),
+}
+
+/// A descriptor to poll: readable when [`Socket::try_recv`] should be called.
+#[derive(Debug)]
+pub struct Readiness(Arc<Set>);
+
+impl AsFd for Readiness {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.fd()
+    }
+}
