@@ -19,9 +19,7 @@ use crate::assembly::{Assembly, NotKept};
 use crate::contract::Reason;
 use crate::error::Alert;
 use crate::guard::Guard;
-use crate::limits::{
-    ACK_DELAY, ALERTS_MAX, AMPLIFICATION, DOUBT_AFTER, INITIAL_MAX, SEALED_MAX, WINDOW,
-};
+use crate::limits::{ACK_DELAY, AMPLIFICATION, DOUBT_AFTER, INITIAL_MAX, SEALED_MAX, WINDOW};
 use crate::pace::Pace;
 
 /// What an accepted packet was.
@@ -50,11 +48,10 @@ impl Stream {
     }
 }
 
-/// An alert on its way out.
+/// An alert on its way out: once, and once more for each packet that shows that the other side has not heard it.
 struct AlertOut {
     alert: Alert,
     due: bool,
-    left: u32,
 }
 
 /// Bytes of an address that is not proven.
@@ -179,7 +176,7 @@ impl Flight {
         (self.repeat_at, self.ack_at, self.ack, self.ping, self.poke) =
             (None, None, false, false, false);
         self.streams.iter_mut().for_each(|stream| stream.out = Vec::new());
-        self.alert = alert.map(|alert| AlertOut { alert, due: true, left: ALERTS_MAX });
+        self.alert = alert.map(|alert| AlertOut { alert, due: true });
     }
 
     /// All is done: nothing is sent any more.
@@ -211,10 +208,11 @@ impl Flight {
 
     // ---- in ----
 
-    /// Takes a packet, or says why not.
+    /// Takes a packet that came at `came`, or says why not.
     pub(crate) fn receive(
         &mut self,
         now: Instant,
+        came: Instant,
         packet: &HandshakePacket<'_>,
         datagram_len: usize,
     ) -> Result<Arrival, Reason> {
@@ -239,10 +237,10 @@ impl Flight {
         let echo = &mut self.echo[packet.fields.level.index()];
         let heard = packet.fields.number.saturating_add(1);
         if heard > echo.0 {
-            *echo = (heard, now);
+            *echo = (heard, came);
         }
         if proven {
-            self.pace.echo(packet.fields.echo, packet.fields.echo_age, now);
+            self.pace.echo(packet.fields.echo, packet.fields.echo_age, came);
         }
         self.acknowledged(now, packet);
         self.keep(now, packet, &fragment)
@@ -370,14 +368,10 @@ impl Flight {
         }
         self.repeat_at = None;
         let repeats = self.pace.repeat();
-        if let Some(alert) = &mut self.alert {
-            alert.due |= alert.left > 0;
-            return;
-        }
         self.streams.iter_mut().for_each(|stream| stream.next = stream.acked);
         // Acknowledgements in clear can be forged; nothing is lost by not believing them for ever.
         if repeats.is_multiple_of(DOUBT_AFTER)
-            && !self.can_seal()
+            && !self.is_proven()
             && !self.guards[0].as_ref().is_some_and(Guard::proves)
         {
             self.resend_all(Level::Initial);
@@ -430,11 +424,8 @@ impl Flight {
         let level = if self.can_seal() { Level::Sealed } else { Level::Initial };
         let code = self.alert.as_ref()?.alert.0;
         let len = self.emit(now, out, FLAG_ALERT, level, 0, &[code])?;
-        let alert = self.alert.as_mut()?;
-        (alert.due, alert.left) = (false, alert.left.saturating_sub(1));
-        if alert.left == 0 {
-            self.repeat_at = None;
-        }
+        self.alert.as_mut()?.due = false;
+        self.repeat_at = None;
         Some(len)
     }
 

@@ -290,3 +290,31 @@ const fn cipher_code(cipher: Cipher) -> u8 {
         Cipher::ChaCha20Poly1305 => 3,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_crypto::CRYPTO;
+    use std::collections::HashSet;
+
+    /// No key serves two purposes, two roles, or two secrets.
+    #[test]
+    fn keys_differ() {
+        let mut seen = HashSet::new();
+        for secret in [1, 2] {
+            let key = InstalledKey::new(
+                &CRYPTO,
+                &Secret::new([secret; SECRET_LEN]),
+                Cipher::Aes128Gcm,
+                "x",
+            );
+            for side in [Side::Client, Side::Server] {
+                assert!(seen.insert(*key.packet_key(&CRYPTO, side)));
+            }
+            for label in [&b"inst c hello"[..], b"inst s answer", b"inst c finish"] {
+                assert!(seen.insert(*key.key(&CRYPTO, label)));
+            }
+            assert!(seen.insert(*key.root.expose()));
+        }
+    }
+}

@@ -27,5 +27,8 @@ pub mod installed;
 #[cfg(feature = "tls")]
 mod tls;
 mod machine;
+#[cfg(test)]
+#[path = "../tests/common/crypto.rs"]
+mod test_crypto;
 pub mod client;
 pub mod server;

@@ -47,9 +47,6 @@ pub const HINT_WAIT: Duration = Duration::from_secs(1);
 /// How long a failed handshake stays to repeat its alert.
 pub const LINGER: Duration = Duration::from_secs(1);
 
-/// How often an alert is sent by itself; further packets of the peer are each answered with one more.
-pub const ALERTS_MAX: u32 = 4;
-
 /// Most cookies that a client takes in one handshake: each costs it a flight. [P-6.4]
 pub const RETRIES_MAX: u32 = 3;
 

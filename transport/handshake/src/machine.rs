@@ -77,8 +77,8 @@ pub(crate) struct Machine {
     deadline: Instant,
     /// An alert that anyone could have sent, and when it is believed.
     hint: Option<(Instant, Alert)>,
-    /// Sealed packets that came before their keys: header and datagram.
-    early: Vec<(Header, Vec<u8>)>,
+    /// Sealed packets that came before their keys: when, header and datagram.
+    early: Vec<(Instant, Header, Vec<u8>)>,
     established: Option<Established>,
     must_wait: bool,
 }
@@ -154,9 +154,9 @@ impl Machine {
             }
             State::Running | State::Done => {}
         }
-        match self.flight.receive(now, packet, datagram_len) {
+        match self.flight.receive(now, now, packet, datagram_len) {
             Ok(arrival) => self.arrived(now, arrival),
-            Err(Reason::Early) => Ok(self.keep_early(packet)),
+            Err(Reason::Early) => Ok(self.keep_early(now, packet)),
             Err(reason) => Ok(Progress::Dropped(reason)),
         }
     }
@@ -193,9 +193,11 @@ impl Machine {
             }
         }
         if !could_seal && self.flight.can_seal() {
-            for (header, datagram) in core::mem::take(&mut self.early) {
+            for (came, header, datagram) in core::mem::take(&mut self.early) {
                 let Ok(packet) = HandshakePacket::parse(header, &datagram) else { continue };
-                if let Ok(Arrival::TooLong) = self.flight.receive(now, &packet, datagram.len()) {
+                if let Ok(Arrival::TooLong) =
+                    self.flight.receive(now, came, &packet, datagram.len())
+                {
                     let alert = Some(Alert::RECORD_OVERFLOW);
                     return Err(Failure { error: Error::FlightTooLarge, alert });
                 }
@@ -233,15 +235,15 @@ impl Machine {
     }
 
     /// A sealed packet that overtook what its keys come from is kept, as far as there is room.
-    fn keep_early(&mut self, packet: &HandshakePacket<'_>) -> Progress {
-        let kept: usize = self.early.iter().map(|(_, datagram)| datagram.len()).sum();
+    fn keep_early(&mut self, now: Instant, packet: &HandshakePacket<'_>) -> Progress {
+        let kept: usize = self.early.iter().map(|(_, _, datagram)| datagram.len()).sum();
         if self.flight.side() == Side::Server
             || packet.fragment.is_empty()
             || kept + packet.len() > EARLY_MAX
         {
             return Progress::Dropped(Reason::Early);
         }
-        self.early.push((packet.header, [packet.covered, &packet.tag[..]].concat()));
+        self.early.push((now, packet.header, [packet.covered, &packet.tag[..]].concat()));
         Progress::Taken
     }
 
@@ -339,5 +341,72 @@ fn refused(alert: Alert, proven: bool, side: Side) -> Error {
         // A client that found out by itself says it with the server's word.
         (Alert::CERTIFICATE_REQUIRED, Side::Server) => Error::ClientCertificateMissing,
         _ => Error::Refused { alert, proven },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flight::Ends;
+    use crate::installed::InstalledKey;
+    use crate::limits::LIFETIME;
+    use crate::params::TransportParams;
+    use crate::test_crypto::CRYPTO;
+    use record::aead::Cipher;
+    use record::keys::Secret;
+    use wire::ids::SessionId;
+    use wire::packet::Packet;
+
+    fn params(session: SessionId) -> TransportParams {
+        TransportParams {
+            session,
+            datagram_max: 1232,
+            message_max: 1,
+            unscheduled: 1,
+            layouts: 1,
+            shards: 1,
+            reset_token: [0; 16],
+            idle: LIFETIME,
+        }
+    }
+
+    /// [P-6.3] A client whose packets bear another id than its authenticated parameters is refused.
+    #[test]
+    fn ids_inside_and_outside() {
+        let key = InstalledKey::new(&CRYPTO, &Secret::new([1; 32]), Cipher::Aes128Gcm, "x");
+        let [outside, inside, server] = [1, 2, 3].map(|slot| SessionId::new(slot, 7));
+        let now = Instant::ZERO;
+        let ends = |side, local, remote| {
+            let (method, datagram_max, validated) = (Method::Installed, 1232, true);
+            Ends { side, method, local, remote, datagram_max, validated }
+        };
+        let machine = |ends: Ends, params: &TransportParams| {
+            let exchange = Exchange::new(&CRYPTO, key.clone(), ends.side, [1; 16], params.encode());
+            let guard = key.guard(&CRYPTO, ends.side);
+            let flight = Flight::new(&CRYPTO, ends, guard);
+            Machine::new(flight, Engine::Installed(Box::new(exchange)), now + LIFETIME)
+        };
+        for (inside, agrees) in [(inside, false), (outside, true)] {
+            let mut client = machine(ends(Side::Client, outside, SessionId::NONE), &params(inside));
+            let mut answerer = machine(ends(Side::Server, server, outside), &params(server));
+            let mut out = [0; 1232];
+            let mut last = Ok(Progress::Taken);
+            for _ in 0..3 {
+                while let Some(len) = client.poll_transmit(now, &mut out) {
+                    let Ok(Packet::Handshake(packet)) = Packet::parse(&out[..len]) else {
+                        panic!()
+                    };
+                    last = answerer.handle(now, &packet, len);
+                }
+                while let Some(len) = answerer.poll_transmit(now, &mut out) {
+                    let Ok(Packet::Handshake(packet)) = Packet::parse(&out[..len]) else {
+                        panic!()
+                    };
+                    let _ = client.handle(now, &packet, len);
+                }
+            }
+            assert_eq!(answerer.established().is_some(), agrees);
+            assert_eq!(matches!(last, Err(Error::Protocol { .. })), !agrees, "{last:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Owns TLS 1.3 by rustls: streams of handshake bytes in and out, keys for the sealed level, and at the end the exporter. [P-6.1]
 //!
-//! rustls runs as it does for QUIC: without its record layer, with our transport parameters in its extension. Nothing of
+//! rustls runs as it does for QUIC: without its record layer, with our transport parameters in its extension, and refusing
+//! a peer that has no ALPN name in common. Nothing of
 //! its 1-RTT keys is used.
 
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,6 @@ use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, PeerIncompatible, SignatureScheme};
 use wire::handshake::Level;
 use wire::ids::Side;
-use wire::limits::ALPN;
 use zeroize::Zeroizing;
 
 use crate::config::{ClientConfig, ServerConfig, cipher_of};
@@ -128,12 +128,6 @@ impl Tls {
             return Ok(None);
         }
         self.agreed = true;
-        if connection.alpn_protocol() != Some(ALPN) {
-            return Err(Failure {
-                error: Error::AlpnMismatch,
-                alert: Some(Alert::NO_APPLICATION_PROTOCOL),
-            });
-        }
         let params = connection.quic_transport_parameters().unwrap_or_default();
         let peer = TransportParams::decode(params).map_err(Failure::params)?;
         let cipher =

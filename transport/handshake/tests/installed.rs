@@ -60,6 +60,7 @@ fn agree() {
         assert!(!world.client.must_wait_for_done());
         assert_eq!(world.at_client.established_at, Some(Instant::ZERO + ONE_WAY * 2));
         assert_eq!([world.sent[0].len(), world.sent[1].len()], [2, 1]);
+        assert_eq!(world.sent[0][0], wire::limits::DATAGRAM_MIN, "the first datagram is padded");
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Faults, World, shared};
+use common::{Faults, ONE_WAY, World, shared};
+use handshake::limits::INTERVAL_FIRST;
+use proto::time::Instant;
 use record::aead::Cipher;
 
 const BAD: Faults = Faults { loss: 30, duplicate: 10, corrupt: 5, jitter_us: 4000 };
@@ -66,4 +68,24 @@ fn repeatable() {
         (world.now, world.sent, *world.at_client.established.unwrap().secret.expose())
     };
     assert_eq!(run(), run());
+}
+
+/// [P-6.2] Who hears the other side repeat itself answers at once, not when its own interval ends.
+#[test]
+fn answers_repeats() {
+    let key = shared::key(1, Cipher::Aes128Gcm);
+    let mut world = shared::world(&key, &key, [[1; 16], [2; 16]]);
+    let mut n = 0;
+    world.tap = Box::new(move |_, bytes| {
+        n += 1;
+        // The hello, then (after its repeat) the answer and the answer's own repeat.
+        if [1, 3, 4].contains(&n) {
+            bytes.clear();
+        }
+    });
+    world.run();
+    world.assert_agreed();
+    // The third hello leaves at 20 + 40 ms; the answer's second repeat would leave at 20.5 + 20 + 40 ms.
+    let at = Instant::ZERO + INTERVAL_FIRST * 3 + ONE_WAY * 2;
+    assert_eq!(world.at_client.established_at, Some(at));
 }

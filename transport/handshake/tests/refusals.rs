@@ -23,6 +23,9 @@ fn errors(world: &mut World) -> (Error, Error) {
     (world.at_client.error.clone().unwrap(), world.at_server.error.clone().unwrap())
 }
 
+/// Whose certificate, what the one who refuses it says, and the alert that tells the other.
+type Case = (Identity, fn(&Error) -> bool, u8);
+
 fn proven(code: u8) -> Error {
     Error::Refused { alert: Alert(code), proven: true }
 }
@@ -32,7 +35,7 @@ fn proven(code: u8) -> Error {
 fn server_certificate() {
     let (ca, other) = (Ca::new(), Ca::named("other"));
     let client = client_config(&ca, None);
-    let cases: [(Identity, fn(&Error) -> bool, u8); 5] = [
+    let cases: [Case; 5] = [
         (other.issue(&["localhost"]), |e| *e == Error::Untrusted { whose: Side::Server }, 48),
         // Two authorities of one name, as when somebody made his anew.
         (Ca::new().issue(&["localhost"]), |e| *e == Error::Untrusted { whose: Side::Server }, 51),
@@ -100,7 +103,7 @@ fn client_certificate_missing() {
 fn client_certificate() {
     let (ca, other) = (Ca::new(), Ca::named("other"));
     let server = server_config(&ca.issue(&["localhost"]), Some(&ca));
-    let cases: [(Identity, fn(&Error) -> bool, u8); 3] = [
+    let cases: [Case; 3] = [
         (other.issue(&["client"]), |e| *e == Error::Untrusted { whose: Side::Client }, 48),
         (ca.expired(&["client"]), |e| matches!(e, Error::Expired { whose: Side::Client, .. }), 45),
         (

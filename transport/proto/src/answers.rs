@@ -34,7 +34,7 @@ impl Machine {
             | Frame::PathChallenge { .. }
             | Frame::PathResponse { .. }
             | Frame::EpochReady { .. } => {}
-            Frame::Done | Frame::Close => {}
+            Frame::Done | Frame::Close | Frame::Renew => {}
         }
         true
     }

@@ -12,9 +12,11 @@ pub struct Config {
     /// Bytes of each message that are granted ahead of what has arrived. Default 512 KiB: covers 100 Gbit/s times 40 us.
     pub grant_window_bytes: u32,
     /// Granted bytes that have not arrived, over all messages. Default 2 MiB; the driver lowers it to what the socket's
-    /// receive buffer can hold, because what does not fit there is lost.
+    /// receive buffer can hold, because what does not fit there is lost. Unscheduled bytes are not counted: nobody can
+    /// hold those back. One peer gets at most three quarters, so that the next need not wait for it.
     pub incoming_bytes_max: u64,
-    /// Messages that are granted at once. Default 8, as Homa has it: fewer leave the link idle when a sender is busy.
+    /// Messages that are granted at once, at most 32. Default 8, as Homa has it: fewer leave the link idle when a sender is
+    /// busy. Peers share the places.
     pub overcommit: u32,
     /// Shortest silence before something is asked for again. Default 1 ms: a thread that lost its core is not a lost packet.
     pub resend_min: Duration,
@@ -27,7 +29,8 @@ pub struct Config {
     pub ack_delay: Duration,
     /// Longest message that is accepted. Default 64 MiB.
     pub message_bytes_max: u32,
-    /// Bytes of incoming messages that are buffered at once, over all peers. Default 1 GiB.
+    /// Bytes of incoming messages that are buffered at once, over all peers. Default 1 GiB. A peer that holds some of it gets
+    /// no more than it leaves to the others: about half, when it is alone.
     pub buffered_bytes_max: u64,
     /// RPCs that one peer may have open here. Default 65,536: bounds what a faulty peer can make us hold.
     pub rpcs_per_peer_max: u32,

@@ -18,7 +18,7 @@ pub struct Incoming {
     granted: u32,
     /// What was granted at the beginning, by nobody.
     unscheduled: u32,
-    /// When the last new record came, or was granted: since when we wait for the next.
+    /// When the last new record came.
     pub heard: Instant,
 }
 

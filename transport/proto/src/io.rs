@@ -16,6 +16,8 @@ pub enum Failure {
     Refused(RefusalCode),
     /// The session ended.
     SessionClosed,
+    /// The message was cut for a path that turned out to carry less.
+    PathShrank,
 }
 
 /// What became of a record that verified.

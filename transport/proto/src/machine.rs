@@ -211,6 +211,19 @@ impl Machine {
         }
     }
 
+    /// Our message of `slot` can never arrive: it was cut for a path that carried more. Whoever waits is told.
+    pub fn undeliverable(&mut self, slot: u32) {
+        let Some(rpc) = self.rpcs.get(slot).filter(|rpc| !rpc.ended && rpc.out.is_some()) else { return };
+        let (peer, id, ours, may_have_run) = (rpc.peer, rpc.id, rpc.ours, rpc.may_have_run());
+        if ours {
+            self.say(peer, Frame::Cancel { rpc: id });
+            self.fail(slot, Failure::PathShrank, may_have_run);
+        } else {
+            self.say(peer, Frame::Refused { rpc: id, code: RefusalCode::Aborted });
+            self.release(slot, false, false);
+        }
+    }
+
     /// The caller no longer wants an RPC of ours. The peer is told if it may know of it. The slot is free afterwards.
     pub fn cancel(&mut self, slot: u32) {
         let Some(rpc) = self.rpcs.get(slot).filter(|rpc| rpc.ours) else { return };

@@ -22,11 +22,14 @@ pub struct Outgoing {
 /// Ranges of records that wait to be repeated; beyond it they become one, which is what such loss calls for.
 const AGAIN_MAX: usize = 32;
 
+/// Priority of what nobody granted, above all that is granted: it is the head of every message, and all of a short one.
+const UNSCHEDULED_PRIORITY: u8 = 6;
+
 impl Outgoing {
     /// A message of which `unscheduled` bytes may go at once; at least its first record always may.
     pub fn new(geometry: Geometry, unscheduled: u32) -> Self {
         let allowed = geometry.records_below(unscheduled).max(1);
-        Self { geometry, sent: 0, allowed, again: Vec::new(), priority: 0 }
+        Self { geometry, sent: 0, allowed, again: Vec::new(), priority: UNSCHEDULED_PRIORITY }
     }
 
     /// How it is cut.

@@ -111,10 +111,7 @@ impl Machine {
         for grant in decided.into_iter().flatten() {
             let rpc = self.rpcs.taken(grant.slot);
             let (peer, id) = (rpc.peer, rpc.id);
-            // What was granted needs time to come, however long it was silent before.
-            if let Some(inc) = &mut rpc.inc {
-                inc.heard = now;
-            }
+            // While grants were held back its timer only watched for a sign of life.
             self.arm(grant.slot, now);
             self.say(
                 peer,

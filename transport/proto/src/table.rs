@@ -31,7 +31,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table. `key` is random: see [`Keyed`].
+    /// An empty table. `key` is random: who chooses sequences must not be able to choose collisions.
     pub fn new(key: (u64, u64)) -> Self {
         Self {
             slots: Vec::new(),

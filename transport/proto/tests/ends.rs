@@ -191,6 +191,7 @@ fn too_long() {
     let slot = half.begin(ours(0), Kind::Request, 100);
     half.sent();
     assert_eq!(half.record(&response(0), 0), Arrival::Refused);
+    half.frame(Frame::NeedAck { rpc: ours(0) });
     let why = Failure::Refused(RefusalCode::TooLong);
     assert_eq!(half.events(), [Event::Failed { slot, why, may_have_run: true }]);
     assert_eq!(half.said(), [Frame::Ack { rpc: ours(0) }], "the peer may forget it");
@@ -250,8 +251,15 @@ fn no_room() {
         start: 0,
         end: u32::MAX
     }));
+    // It waits for as long as that takes: its peer is not silent.
+    for _ in 0..50 {
+        half.frame(Frame::Busy { rpc: theirs(0) });
+        half.machine.frame(half.now, 1, Frame::Busy { rpc: theirs(1) });
+        half.pass(Duration::from_millis(100));
+        assert_eq!(half.record(&answer, 0), Arrival::NoRoom);
+    }
     half.frame(Frame::Cancel { rpc: theirs(0) });
-    half.events();
+    assert_eq!(half.events().len(), 1, "the cancelled one, not ours");
     assert_eq!(half.record(&answer, 0), Arrival::New { slot, first: true, complete: false });
     assert_eq!(half.machine.buffered_bytes(), 9_000);
 }

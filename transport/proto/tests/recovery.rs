@@ -200,6 +200,25 @@ fn vanished_while_grants_are_held_back() {
     assert_eq!(ended, [Event::Released { slot, cancelled: false, acknowledged: false }]);
 }
 
+/// What was held back and is granted at last is asked for as soon as anything else.
+#[test]
+fn granted_after_a_long_wait() {
+    let mut half = Half::new(Config { overcommit: 1, ..config() });
+    let (short, long) = (request(0, 20_000), request(1, 50_000));
+    half.record(&short, 0);
+    half.bytes(&long, 0..10_000);
+    half.said();
+    for _ in 0..10 {
+        half.frame(Frame::Busy { rpc: short.0 });
+        half.frame(Frame::Resend { rpc: long.0, start: 0, end: u32::MAX });
+        half.pass(Duration::from_millis(50));
+    }
+    half.bytes(&short, 1_000..20_000);
+    let grant = Frame::Grant { rpc: long.0, offset: 50_000, priority: 3 };
+    assert_eq!(half.pass(Duration::from_micros(999)), [grant]);
+    assert_eq!(resends(&half.pass(Duration::from_micros(1))), [(10_000, 50_000)]);
+}
+
 /// A sender whose other messages go first says so, or it would be taken for dead.
 #[test]
 fn busy_while_others_go_first() {

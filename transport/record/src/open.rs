@@ -11,6 +11,9 @@ use wire::trailer::Trailer;
 use crate::error::OpenError;
 use crate::keys::{ControlKey, DataKey};
 
+/// The most that may follow the message's bytes in a record that is opened straight to its place: acks and trailer.
+pub const TAIL_MAX: usize = TRAILER_LEN + wire::limits::AUX_MAX;
+
 /// The acknowledgements that ride in a record, read from its opened aux bytes. [P-4.3]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Acks {
@@ -92,14 +95,12 @@ pub fn open_into(
     payload_len: usize,
     out: &mut [u8],
 ) -> Result<(Trailer, Acks), OpenError> {
-    /// Trailer and aux, the most that may follow the bytes of a record that is opened this way.
-    const KEEP: usize = TRAILER_LEN + wire::limits::AUX_MAX;
     let plaintext_len = record.plaintext_len();
     let tail_len =
-        plaintext_len.checked_sub(payload_len).filter(|n| *n <= KEEP).ok_or(OpenError::Trailer)?;
+        plaintext_len.checked_sub(payload_len).filter(|n| *n <= TAIL_MAX).ok_or(OpenError::Trailer)?;
     let aad = record_aad(record.number, plaintext_len);
     // The sealed tail is opened onto the first bytes of the next record's place; these are put back at once.
-    let mut kept = [0; KEEP];
+    let mut kept = [0; TAIL_MAX];
     kept[..tail_len].copy_from_slice(&out[payload_len..plaintext_len]);
     let plaintext = &mut out[..plaintext_len];
     let opened =

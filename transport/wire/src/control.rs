@@ -121,6 +121,8 @@ pub enum Frame {
     },
     /// The handshake is complete at my end. [P-6.2]
     Done,
+    /// My keys have protected almost as much as they may: begin a new session for what you begin from now on. [P-6.7]
+    Renew,
     /// I forget this session now; nothing unfinished will be finished.
     Close,
 }
@@ -140,6 +142,7 @@ mod tag {
     pub(super) const EPOCH_READY: u8 = 12;
     pub(super) const DONE: u8 = 13;
     pub(super) const CLOSE: u8 = 14;
+    pub(super) const RENEW: u8 = 15;
 }
 
 impl Frame {
@@ -156,7 +159,7 @@ impl Frame {
             Self::Cutoffs { .. } => Self::LEN_MAX,
             Self::PathChallenge { .. } | Self::PathResponse { .. } => 1 + 8,
             Self::EpochReady { .. } => 1 + 1,
-            Self::Done | Self::Close => 1,
+            Self::Done | Self::Close | Self::Renew => 1,
         }
     }
 
@@ -205,6 +208,7 @@ impl Frame {
             }
             Self::Done => w.u8(tag::DONE),
             Self::Close => w.u8(tag::CLOSE),
+            Self::Renew => w.u8(tag::RENEW),
         }
     }
 
@@ -249,6 +253,7 @@ impl Frame {
             tag::EPOCH_READY => Self::EpochReady { epoch: r.u8()? },
             tag::DONE => Self::Done,
             tag::CLOSE => Self::Close,
+            tag::RENEW => Self::Renew,
             _ => return Err(Refusal::Malformed),
         })
     }
@@ -277,7 +282,7 @@ mod tests {
     proptest! {
         /// [P-5.3] Any bytes are refused or mean exactly what they say; a frame's stated length is its length.
         #[test]
-        fn meaning_is_exact(kind in 0u8..16, body in proptest::collection::vec(any::<u8>(), 0..48), small in any::<bool>()) {
+        fn meaning_is_exact(kind in 0u8..18, body in proptest::collection::vec(any::<u8>(), 0..48), small in any::<bool>()) {
             let mut bytes = std::vec![kind];
             bytes.extend(&body);
             if small && bytes.len() > 2 {

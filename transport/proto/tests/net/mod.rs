@@ -4,6 +4,8 @@
 //! grants and buffers stay in their budgets, no timer asks for the moment that just passed.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part of the harness")]
 
+mod rng;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::time::Duration;
@@ -17,38 +19,10 @@ use wire::geometry::Geometry;
 use wire::ids::{RpcId, Side};
 use wire::trailer::{Kind, Trailer};
 
+pub use rng::Rng;
+
 /// The session's slot in both machines.
 pub const PEER: u32 = 0;
-
-/// The only randomness.
-pub struct Rng(u64);
-
-impl Rng {
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    /// Lengths from nothing to a mebibyte, most of them short.
-    pub fn length(&mut self) -> usize {
-        let top = 1 << self.below(21);
-        self.below(top + 1) as usize
-    }
-}
 
 /// What crosses the network.
 #[derive(Clone, Debug)]
@@ -145,7 +119,7 @@ impl Net {
                 machine,
                 side,
                 alive: true,
-                datagram: if seed % 2 == 0 { 1472 } else { 16_384 },
+                datagram: if seed.is_multiple_of(2) { 1472 } else { 16_384 },
                 out: HashMap::new(),
                 parts: HashMap::new(),
                 calls: Vec::new(),
