@@ -105,7 +105,7 @@ impl AsyncSocket {
             let mut core = self.socket.open_core()?;
             let now = core.now();
             let session = core.endpoint.connect(now, target)?;
-            if core.endpoint.session(session).is_some_and(|s| s.open) {
+            if core.endpoint.is_session_open(session) {
                 return Ok(());
             }
             core.connects.insert(session, None);
@@ -244,6 +244,11 @@ impl AsyncSocket {
         let replied = poll_fn(|cx| {
             self.poll(cx, |core, cx| {
                 let done = self.socket.reply_now(core, token.0, &body);
+                if matches!(&done, Err(why) if !matches!(why, Error::WouldBlock { .. })) {
+                    // As in the blocking form: the caller must not wait for what cannot come.
+                    let _ = core.endpoint.refuse(token.0);
+                    core.flush();
+                }
                 space_or(core, cx, done)
             })
         });

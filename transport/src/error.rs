@@ -120,6 +120,14 @@ pub enum Error {
         /// Whether the peer may have executed the request.
         may_have_run: bool,
     },
+    /// The path to the peer turned out to carry less than the message was cut for. A new call is cut smaller.
+    #[error("the path to {address} carries less than was thought: try again")]
+    PathShrank {
+        /// To whom.
+        address: SocketAddr,
+        /// Whether the peer may have executed the request.
+        may_have_run: bool,
+    },
     /// The session's keys have protected as much as they may. The next call makes a new session.
     #[error("the session's keys have protected as much as they may")]
     KeysExhausted,
@@ -145,6 +153,7 @@ impl Error {
         match self {
             Self::PeerSilent { may_have_run, .. }
             | Self::Deadline { may_have_run, .. }
+            | Self::PathShrank { may_have_run, .. }
             | Self::SessionEnded { may_have_run, .. } => *may_have_run,
             Self::Refused { .. } => true,
             _ => false,
@@ -163,7 +172,7 @@ impl Error {
             | Self::Closed
             | Self::Deadline { .. } => Fault::Caller,
             Self::TooLongForPeer | Self::NotServing { .. } | Self::Refused { .. } | Self::SessionEnded { .. } => Fault::Peer,
-            Self::PeerSilent { .. } => Fault::Path,
+            Self::PeerSilent { .. } | Self::PathShrank { .. } => Fault::Path,
             Self::Handshake { source, .. } => match source.fault() {
                 handshake::error::Fault::Caller => Fault::Caller,
                 handshake::error::Fault::Peer => Fault::Peer,
@@ -186,6 +195,7 @@ impl Error {
             Ended::Handshake(source) => Self::Handshake { address, source },
             Ended::Failed(Failure::PeerSilent) => Self::PeerSilent { address, may_have_run },
             Ended::Failed(Failure::Deadline) => Self::Deadline { address, may_have_run },
+            Ended::Failed(Failure::PathShrank) => Self::PathShrank { address, may_have_run },
             Ended::Failed(Failure::Refused(RefusalCode::NotServing)) => Self::NotServing { address },
             Ended::Failed(Failure::Refused(RefusalCode::TooLong)) => Self::TooLongForPeer,
             Ended::Failed(Failure::Refused(RefusalCode::Forgotten)) => {

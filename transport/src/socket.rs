@@ -121,7 +121,7 @@ impl Socket {
             let mut core = self.open_core()?;
             let now = core.now();
             let session = core.endpoint.connect(now, target)?;
-            if core.endpoint.session(session).is_some_and(|s| s.open) {
+            if core.endpoint.is_session_open(session) {
                 return Ok(());
             }
             core.connects.insert(session, None);
@@ -393,7 +393,13 @@ impl Socket {
                     self.shared.wait_for(None, |core| core.endpoint.has_space().then_some(())).map_err(|_| Error::Closed)?;
                     core = self.open_core()?;
                 }
-                done => return done,
+                Err(why) => {
+                    // The right to answer is used up: the caller must not wait for what cannot come.
+                    let _ = core.endpoint.refuse(token.0);
+                    core.flush();
+                    return Err(why);
+                }
+                Ok(()) => return Ok(()),
             }
         }
     }

@@ -37,6 +37,8 @@ pub struct Config {
     pub sessions_max: usize,
     /// Handshakes at once that others began. Default 4,096: each may hold 64 KiB.
     pub handshakes_max: usize,
+    /// A session of which nothing was heard for so long is forgotten. Default 1 hour; a new call makes a new one.
+    pub session_idle: Duration,
     /// A handshake that takes longer fails. Default 10 s.
     pub handshake_timeout: Duration,
     /// The calendar at the endpoint's time zero, in seconds since 1970: certificates are judged by it.
@@ -62,6 +64,7 @@ impl Config {
             send_bytes_max: 256 << 20,
             sessions_max: wire::limits::SESSIONS_MAX,
             handshakes_max: 4096,
+            session_idle: Duration::from_secs(3600),
             handshake_timeout: Duration::from_secs(10),
             unix_seconds_at_zero: 0,
             stream_above: None,

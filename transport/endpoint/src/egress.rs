@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use proto::io::Failure;
 use proto::time::Instant;
 use record::seal::seal_control;
 use wire::bytes::Writer;
@@ -12,6 +13,7 @@ use wire::control::Frame;
 use wire::header::{Header, PacketType};
 use wire::limits::{CONTROL_HEADER_LEN, DATA_HEADER_LEN, DATAGRAM_MIN, TAG_LEN};
 
+use crate::error::Ended;
 use crate::session::{Phase, Session};
 use crate::state::State;
 
@@ -28,6 +30,10 @@ pub struct Transmit {
     pub priority: u8,
 }
 
+/// Control packets under one key after which a new session is wanted, and after which this one ends: as for data records,
+/// each of which is longer. [P-6.7]
+const CONTROL_PACKETS_SOFT: u64 = record::budget::RECORDS_SOFT;
+const CONTROL_PACKETS_MAX: u64 = record::budget::RECORDS_MAX;
 /// Priority of what is not data: above all of it.
 const CONTROL_PRIORITY: u8 = 7;
 
@@ -109,11 +115,20 @@ impl State {
             segment: (CONTROL_HEADER_LEN + len + TAG_LEN) as u16,
             session: session.peer_id,
         };
+        let to = session.address;
         let (key, number) = keys.sealing.next_control();
         let len = seal_control(key, number, &header, &frames[..len], out);
         self.counters.controls_sealed += 1;
         self.counters.packets_sent += 1;
-        Some(Transmit { to: session.address, len, segment: len, priority: CONTROL_PRIORITY })
+        let ends = session.closing || number >= CONTROL_PACKETS_MAX;
+        if number == CONTROL_PACKETS_SOFT {
+            self.notices.push_back((slot, Frame::Renew));
+            self.retire(slot);
+        }
+        if ends && !self.notices.iter().any(|(s, _)| *s == slot) {
+            self.close(slot, &Ended::Failed(Failure::SessionClosed));
+        }
+        Some(Transmit { to, len, segment: len, priority: CONTROL_PRIORITY })
     }
 
     /// The next segment: packets of one size for one peer, of one message or of several.

@@ -123,6 +123,7 @@ impl Endpoint {
                 counters: Counters::default(),
                 flights: VecDeque::new(),
                 handshake_timers: IndexHeap::default(),
+                idle_look: Instant::FAR,
                 notices: VecDeque::new(),
                 held_bytes: 0,
                 landed: Vec::new(),
@@ -152,7 +153,7 @@ impl Endpoint {
     }
 
     /// Installs a secret that was agreed on elsewhere. The client's end opens a session with it to `address` at its next
-    /// call to the returned target; the server's end answers whoever proves to have it. [P-6.7]
+    /// call to the returned target; the server's end answers whoever proves to have it. [P-6.6]
     pub fn install(&mut self, address: SocketAddr, side: Side, secret: &Secret, label: &str, datagram_max: usize) -> Option<u32> {
         let state = &mut self.state;
         let key = InstalledKey::new(state.config.crypto, secret, state.config.cipher, label);
@@ -176,7 +177,7 @@ impl Endpoint {
         let to = &state.targets[target as usize];
         if let Some(slot) = to.session {
             let session = state.at(slot);
-            // Near the end of what its keys may protect, a session takes no new calls. [P-6.6]
+            // Near the end of what its keys may protect, a session takes no new calls. [P-6.7]
             if !session.keys.as_ref().is_some_and(|keys| keys.sealing.budget.wants_next_epoch()) {
                 return Ok(slot);
             }
@@ -204,18 +205,23 @@ impl Endpoint {
         self.may_hold(body.len())?;
         let slot = match to {
             To::Target(target) => self.session_to(now, target)?,
-            To::Session(id) => self.state.session(id).ok_or(Misuse::NoSession)?.0,
+            To::Session(id) => self.state.session(id).filter(|(_, s)| !s.closing && !s.dying).ok_or(Misuse::NoSession)?.0,
         };
         let state = &mut self.state;
         let length = body.len() as u64;
         let session = state.sessions[slot as usize].as_mut().ok_or(Misuse::NoSession)?;
+        if session.keys.is_some() && !state.machine.may_begin(slot, session.ids.next_sequence()) {
+            // Too far ahead of the oldest call that is still open: the peer would not take it. [P-7.2]
+            let (held, limit) = (state.held_bytes, state.config.send_bytes_max);
+            return Err(Misuse::SendBufferFull { held, limit });
+        }
         let Some(id) = session.ids.take() else {
             state.retire(slot);
             return Err(Misuse::KeysExhausted);
         };
         let name = CallId { session: session.id, rpc: id.message().rpc() };
         let Sending { kind, cookie, waited, deadline, streamed } = sending;
-        let message = Queued { id, kind, body, cookie, waited, streamed, deadline };
+        let message = Queued { id, kind, body, cookie, waited, streamed, deadline, aborted: false };
         let may_send = session.may_send;
         state.held_bytes += length;
         if may_send {
@@ -254,7 +260,16 @@ impl Endpoint {
             return Err(Misuse::TooLong { length, limit: session.message_max });
         }
         let geometry = Geometry::cut(length, session.datagram_max);
-        reserve_budget(session, geometry)?;
+        if let Err(exhausted) = reserve_budget(session, geometry) {
+            // The caller must not wait for what can never be sealed.
+            state.machine.refuse(slot);
+            state.drain_machine();
+            return Err(exhausted);
+        }
+        let near_end = session.keys.as_ref().is_some_and(|keys| keys.sealing.budget.wants_next_epoch());
+        if near_end && !core::mem::replace(&mut session.renewing, true) {
+            state.notices.push_back((peer, Frame::Renew));
+        }
         let mut acks = [None; PIGGYBACK_ACKS_MAX];
         let room = geometry.records() == 1 && length + 256 < session.datagram_max;
         let acks_len = if room { state.machine.take_acks(peer, 0, &mut acks) } else { 0 };
@@ -296,23 +311,26 @@ impl Endpoint {
             return true;
         }
         let queued = &mut self.state.at(peer).queued;
-        let Some(at) = queued.iter().position(|m| m.id.message().rpc() == id.rpc) else { return false };
-        let message = queued.remove(at).expect("it was just found");
-        self.state.held_bytes -= message.body.len() as u64;
+        let Some(message) = queued.iter_mut().find(|m| m.id.message().rpc() == id.rpc && !m.aborted) else { return false };
+        message.aborted = true;
+        let body = core::mem::replace(&mut message.body, Payload::empty());
+        self.state.held_bytes -= body.len() as u64;
         true
     }
 
     /// Whether `id` is open: queued, under way, or waiting for a reply.
     pub fn is_open(&self, id: CallId) -> bool {
         let Some((peer, session)) = self.state.session(id.session) else { return false };
-        self.state.machine.find(peer, id.rpc).is_some() || session.queued.iter().any(|m| m.id.message().rpc() == id.rpc)
+        self.state.machine.find(peer, id.rpc).is_some() || session.queued.iter().any(|m| m.id.message().rpc() == id.rpc && !m.aborted)
     }
 
     /// Ends a session; the peer is told. What was under way in it fails.
     pub fn close_session(&mut self, id: SessionId) {
         if let Some((slot, session)) = self.state.session(id)
             && session.keys.is_some()
+            && !session.closing
         {
+            self.state.at(slot).closing = true;
             self.state.machine.close_peer(slot, Failure::SessionClosed);
             self.state.drain_machine();
             self.state.retire(slot);
@@ -322,7 +340,7 @@ impl Endpoint {
 
     /// All sessions that have keys.
     pub fn open_sessions(&self) -> Vec<SessionId> {
-        self.state.sessions.iter().flatten().filter(|s| s.keys.is_some()).map(|s| s.id).collect()
+        self.state.sessions.iter().flatten().filter(|s| s.keys.is_some() && !s.closing).map(|s| s.id).collect()
     }
 
     /// Whether anything of the application is under way: messages queued, going out, coming in, or waiting for an ack.
@@ -383,12 +401,14 @@ impl Endpoint {
         self.state.machine.handle_timeout(now);
         self.state.drain_machine();
         self.state.handshake_timeouts(now);
+        self.state.forget_idle(now);
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn timeout(&self) -> Option<Instant> {
         let handshake = self.state.handshake_timers.peek().map(|(at, _)| at);
-        [self.state.machine.timeout(), handshake].into_iter().flatten().min()
+        let idle = Some(self.state.idle_look).filter(|at| *at != Instant::FAR);
+        [self.state.machine.timeout(), handshake, idle].into_iter().flatten().min()
     }
 
     /// Writes what goes next into `out`, and says where to; `None` when there is nothing to send now.
@@ -402,12 +422,26 @@ impl Endpoint {
     }
 
     /// The way to `address` takes datagrams of at most `datagram_max` bytes, less than was thought: new messages are cut
-    /// accordingly. [P-3.4]
+    /// accordingly, and those that were cut larger end here, because they can never arrive. (To cut them anew is what
+    /// attempts are for, which this version does not send. [P-3.4])
     pub fn path_shrank(&mut self, address: SocketAddr, datagram_max: usize) {
         let datagram_max = datagram_max.max(wire::limits::DATAGRAM_MIN);
-        for session in self.state.sessions.iter_mut().flatten().filter(|s| s.address == address) {
-            session.datagram_max = session.datagram_max.min(datagram_max);
+        let mut narrowed = Vec::new();
+        for (slot, session) in self.state.sessions.iter_mut().enumerate() {
+            if let Some(session) = session.as_mut().filter(|s| s.address == address && s.datagram_max > datagram_max) {
+                session.datagram_max = datagram_max;
+                narrowed.push(slot as u32);
+            }
         }
+        for slot in 0..self.state.calls.len() as u32 {
+            let too_large = self.state.call(slot).and_then(|call| call.out.as_ref()).is_some_and(|message| {
+                usize::from(message.geometry().payload()) + wire::limits::PACKET_OVERHEAD > datagram_max
+            });
+            if too_large && self.state.machine.rpc(slot).is_some_and(|(_, peer, _)| narrowed.contains(&peer)) {
+                self.state.machine.undeliverable(slot);
+            }
+        }
+        self.state.drain_machine();
         for target in self.state.targets.iter_mut().filter(|t| t.address == address) {
             target.datagram_max = target.datagram_max.min(datagram_max);
         }
@@ -457,8 +491,8 @@ impl Endpoint {
         self.state.sessions.iter().enumerate().filter_map(info).collect()
     }
 
-    /// One session.
-    pub fn session(&self, id: SessionId) -> Option<SessionInfo> {
-        self.sessions().into_iter().find(|s| s.id == id)
+    /// Whether a session is there and has keys.
+    pub fn is_session_open(&self, id: SessionId) -> bool {
+        self.state.session(id).is_some_and(|(_, session)| session.keys.is_some())
     }
 }

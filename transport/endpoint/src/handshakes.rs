@@ -54,6 +54,9 @@ impl State {
         session.heard = now;
         self.machine.open_peer(slot, session.side, rtt, peer.unscheduled);
         self.counters.handshakes_completed += 1;
+        if self.idle_look == Instant::FAR {
+            self.idle_look = now + self.config.session_idle / 4;
+        }
         match &session.phase {
             Phase::Connecting(client) => {
                 let must_wait = client.must_wait_for_done();
@@ -112,7 +115,7 @@ impl State {
         Setup {
             crypto: self.config.crypto,
             local,
-            datagram_max,
+            datagram_max: wire::limits::DATAGRAM_MIN,
             now,
             unix_seconds: self.config.unix_seconds_at_zero + now.as_nanos() / 1_000_000_000,
             lifetime: self.config.handshake_timeout,
@@ -133,6 +136,7 @@ impl State {
         let to = &self.targets[target as usize];
         let (address, key, name) = (to.address, to.key, to.name.clone());
         let datagram_max = to.datagram_max.min(self.config.datagram_bytes_max);
+        // Its flights go in datagrams that every path carries: what this one carries is only believed so far.
         let setup = self.setup(id, datagram_max, now);
         let client = match key.and_then(|key| self.installed.get(&key).cloned()) {
             Some(key) => Ok(Client::installed(&key, self.nonce(), &setup)),
@@ -182,6 +186,8 @@ impl State {
             queued: VecDeque::new(),
             heard: now,
             dying: false,
+            closing: false,
+            renewing: false,
             done_said: Instant::ZERO,
             target: None,
         });
@@ -258,9 +264,7 @@ impl State {
             return None;
         }
         let (slot, id) = self.reserve().ok()?;
-        // How large a datagram may be on the way back is not known before the client has said so.
-        let setup = self.setup(id, wire::limits::DATAGRAM_MIN, now);
-        let setup = Setup { local: TransportParams { datagram_max: self.config.datagram_bytes_max as u16, ..setup.local }, ..setup };
+        let setup = self.setup(id, self.config.datagram_bytes_max, now);
         match self.server(offer, from, packet, validated, &setup) {
             Some(server) => {
                 let datagram_max = self.config.datagram_bytes_max;
@@ -325,7 +329,7 @@ impl State {
         if side == Side::Client {
             self.events.push_back(Event::ConnectFailed { session: id, why: why.clone(), address });
         }
-        for message in queued {
+        for message in queued.into_iter().filter(|message| !message.aborted) {
             self.held_bytes -= message.body.len() as u64;
             let (id, cookie, waited) = (CallId { session: id, rpc: message.id.message().rpc() }, message.cookie, message.waited);
             let why = Ended::Handshake(why.clone());
@@ -370,6 +374,20 @@ impl State {
                 self.rearm(slot, now);
             }
         }
+    }
+
+    /// Forgets sessions of which nothing was heard for long. What is under way is heard of all the time.
+    pub(crate) fn forget_idle(&mut self, now: Instant) {
+        if now < self.idle_look {
+            return;
+        }
+        for slot in 0..self.sessions.len() as u32 {
+            let idle = |s: &Session| s.keys.is_some() && now.since(s.heard) >= self.config.session_idle;
+            if self.sessions[slot as usize].as_ref().is_some_and(idle) {
+                self.close(slot, &Ended::Failed(Failure::SessionClosed));
+            }
+        }
+        self.idle_look = if self.sessions_open > 0 { now + self.config.session_idle / 4 } else { Instant::FAR };
     }
 
     /// The handshake's timer, as it stands after whatever it did.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use proto::io::{Arrival, State as RpcState};
 use proto::time::Instant;
 use record::error::OpenError;
-use record::open::{Acks, open_control, open_in_place, open_into};
+use record::open::{Acks, TAIL_MAX, open_control, open_in_place, open_into};
 use wire::bytes::Reader;
 use wire::control::{Frame, packet_number};
 use wire::data::{RecordView, record_at};
@@ -25,6 +25,9 @@ use crate::state::{Call, Event, State};
 /// Payloads up to this many bytes are copied out of a receive buffer that holds several messages, so that one of them does
 /// not keep the memory of all.
 const COPIED_MAX: usize = 2048;
+
+/// Frames of sessions that may wait to be sent; what would go beyond is not said.
+const NOTICES_MAX: usize = 1024;
 
 impl State {
     /// A train of datagrams of `segment` bytes each came from one address. Gives the buffer back unless payloads keep it.
@@ -65,7 +68,8 @@ impl State {
             self.counters.dropped_unknown_session += 1;
             return None;
         };
-        match session.keys.as_ref().map(|keys| keys.opening.epoch == header.epoch) {
+        let keys = session.keys.as_ref().filter(|_| !session.closing);
+        match keys.map(|keys| keys.opening.epoch == header.epoch) {
             Some(true) => Some(slot),
             Some(false) => {
                 self.counters.dropped_wrong_epoch += 1;
@@ -143,6 +147,9 @@ impl State {
                 return;
             }
             let place = incoming.geometry().bytes(index);
+            if view.plaintext_len() > place.len() + TAIL_MAX {
+                return self.padded_record(now, peer, packet, view, slot);
+            }
             let keys = self.sessions[peer as usize].as_ref().and_then(|s| s.keys.as_ref()).expect("addressed");
             let buffer = self.calls[slot as usize].as_mut().and_then(|call| call.buffer.as_mut());
             let out = &mut buffer.expect("a message of several records has a buffer").bytes()[place.start..];
@@ -152,6 +159,10 @@ impl State {
                     self.alive(peer, now);
                     let arrival = self.machine.arrived(now, peer, rpc, found, index, &trailer);
                     self.arrived(now, peer, arrival, &acks, &[], index, &trailer, 0..0);
+                    // There was no room to remember that it ran: the machine has dropped it, and its half here goes, too.
+                    if self.machine.rpc(slot).is_none() {
+                        self.drop_call(slot);
+                    }
                 }
             }
             return;
@@ -165,6 +176,24 @@ impl State {
                 let place = base + opened.payload.start..base + opened.payload.end;
                 let payload = &packet[opened.payload];
                 self.arrived(now, peer, arrival, &opened.acks, payload, index, &opened.trailer, place);
+            }
+        }
+    }
+
+    /// A record of a growing message with more padding than fits behind its place: opened in place, then copied. [P-4.5]
+    fn padded_record(&mut self, now: Instant, peer: u32, packet: &mut [u8], view: &RecordView, slot: u32) {
+        let keys = self.sessions[peer as usize].as_ref().and_then(|s| s.keys.as_ref()).expect("addressed");
+        let (rpc, index) = (view.number.message().rpc(), view.number.index());
+        match open_in_place(&keys.opening.data, packet, view) {
+            Err(why) => self.refused(peer, why),
+            Ok(opened) => {
+                self.alive(peer, now);
+                let arrival = self.machine.arrived(now, peer, rpc, Some(slot), index, &opened.trailer);
+                let buffer = self.call(slot).and_then(|call| call.buffer.as_mut());
+                if let (Arrival::New { .. }, Some(buffer)) = (arrival, buffer) {
+                    buffer.bytes()[opened.trailer.geometry.bytes(index)].copy_from_slice(&packet[opened.payload]);
+                }
+                self.arrived(now, peer, arrival, &opened.acks, &[], index, &opened.trailer, 0..0);
             }
         }
     }
@@ -204,10 +233,6 @@ impl State {
         for rpc in acks.iter() {
             self.machine.frame(now, peer, Frame::Ack { rpc });
         }
-        // A NoRoom on the last record freed the RPC in the machine; its half here goes, too.
-        if arrival == Arrival::NoRoom {
-            self.sweep();
-        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one step of a pipeline")]
@@ -240,15 +265,6 @@ impl State {
         {
             let id = self.call_id(peer, rpc);
             self.events.push_back(Event::Readable { id });
-        }
-    }
-
-    /// Drops the halves of RPCs that the machine no longer has.
-    fn sweep(&mut self) {
-        for slot in 0..self.calls.len() as u32 {
-            if self.calls[slot as usize].is_some() && self.machine.rpc(slot).is_none() {
-                self.drop_call(slot);
-            }
         }
     }
 
@@ -344,8 +360,11 @@ impl State {
             };
             match frame {
                 Frame::Done => self.start_sending(slot, now),
+                Frame::Renew => self.retire(slot),
                 Frame::Close => return self.close(slot, &Ended::Failed(proto::io::Failure::SessionClosed)),
-                Frame::PathChallenge { token } => self.notices.push_back((slot, Frame::PathResponse { token })),
+                Frame::PathChallenge { token } if self.notices.len() < NOTICES_MAX => {
+                    self.notices.push_back((slot, Frame::PathResponse { token }));
+                }
                 frame if !self.machine.frame(now, slot, frame) => self.counters.dropped_nonsense += 1,
                 _ => {}
             }

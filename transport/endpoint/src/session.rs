@@ -42,6 +42,8 @@ pub struct Queued {
     pub streamed: bool,
     /// When the caller stops waiting.
     pub deadline: Instant,
+    /// The caller gave up before it began. Its id is still to be skipped.
+    pub aborted: bool,
 }
 
 /// The keys of an open session.
@@ -103,6 +105,10 @@ pub struct Session {
     pub heard: Instant,
     /// The handshake failed: only its farewell is awaited.
     pub dying: bool,
+    /// CLOSE waits to be sent: then it is forgotten, and nothing is taken from the peer any more.
+    pub closing: bool,
+    /// The peer was told to begin a new session.
+    pub renewing: bool,
     /// When DONE was said last.
     pub done_said: Instant,
     /// The target that it was opened for.

@@ -190,6 +190,8 @@ pub struct State {
     /// Sessions whose handshake may have something to send.
     pub(crate) flights: VecDeque<u32>,
     pub(crate) handshake_timers: IndexHeap<Instant>,
+    /// When to look for idle sessions next.
+    pub(crate) idle_look: Instant,
     /// Frames of the sessions themselves, not of an RPC.
     pub(crate) notices: VecDeque<(u32, Frame)>,
     /// Answers to strangers, for whom nothing is kept.
@@ -252,6 +254,10 @@ impl State {
         }
         let queued = core::mem::take(&mut session.queued);
         for message in queued {
+            if message.aborted {
+                self.machine.skip(slot, message.id.message().rpc());
+                continue;
+            }
             let (id, cookie, waited) =
                 (CallId { session: self.at(slot).id, rpc: message.id.message().rpc() }, message.cookie, message.waited);
             if let Err(why) = self.begin(slot, message, now) {
@@ -267,16 +273,19 @@ impl State {
 
     /// Freezes a message and hands it to the machine. [P-3.3]
     pub(crate) fn begin(&mut self, slot: u32, message: Queued, now: Instant) -> Result<(), Misuse> {
-        let Queued { id, kind, body, cookie, waited, streamed, deadline } = message;
+        let Queued { id, kind, body, cookie, waited, streamed, deadline, .. } = message;
         let rpc = id.message().rpc();
         let length = body.len();
         let session = self.sessions[slot as usize].as_mut().expect("a session in use");
-        if length > session.message_max {
+        let limit = session.message_max;
+        let geometry = Geometry::cut(length.min(limit), session.datagram_max);
+        let taken = if length > limit { Err(Misuse::TooLong { length, limit }) } else { reserve_budget(session, geometry) };
+        if let Err(why) = taken {
             self.held_bytes -= length as u64;
-            return Err(Misuse::TooLong { length, limit: session.message_max });
+            // The id was taken and is never used: our floor must not wait for it. [P-7.2]
+            self.machine.skip(slot, rpc);
+            return Err(why);
         }
-        let geometry = Geometry::cut(length, session.datagram_max);
-        reserve_budget(session, geometry).inspect_err(|_| self.held_bytes -= length as u64)?;
         let floor = self.machine.floor(slot);
         let mut acks = [None; PIGGYBACK_ACKS_MAX];
         let acks_len = if geometry.records() == 1 && length + 256 < session.datagram_max {
@@ -313,6 +322,10 @@ impl State {
     /// Forgets an RPC; its memory goes back.
     pub(crate) fn drop_call(&mut self, slot: u32) -> Option<Call> {
         self.machine.free(slot);
+        // Whatever landed for it in the datagrams being handled must not be taken for its slot's next RPC.
+        if !self.landed.is_empty() {
+            self.landed.retain(|(landed, _)| *landed != slot);
+        }
         let mut call = self.calls.get_mut(slot as usize)?.take()?;
         if let Some(out) = &call.out {
             self.held_bytes -= u64::from(out.geometry().length());
@@ -384,7 +397,7 @@ impl State {
             self.drain_machine();
         }
         let Some(session) = self.sessions[slot as usize].take() else { return };
-        for message in session.queued {
+        for message in session.queued.into_iter().filter(|message| !message.aborted) {
             self.held_bytes -= message.body.len() as u64;
             let id = CallId { session: session.id, rpc: message.id.message().rpc() };
             let (cookie, waited, why, address) = (message.cookie, message.waited, why.clone(), session.address);
@@ -397,7 +410,7 @@ impl State {
     }
 }
 
-/// Takes what `geometry` needs from the budget of the session's key: all of it, before the first record. [P-6.6]
+/// Takes what `geometry` needs from the budget of the session's key: all of it, before the first record. [P-6.7]
 pub(crate) fn reserve_budget(session: &mut Session, geometry: Geometry) -> Result<(), Misuse> {
     let keys = session.keys.as_mut().ok_or(Misuse::NoSession)?;
     let plaintext = usize::from(geometry.payload()) + TRAILER_LEN + wire::limits::AUX_MAX;
