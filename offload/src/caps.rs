@@ -46,11 +46,7 @@ impl fmt::Display for Caps {
             Self::ANY_LENGTH => f.write_str("; segments of any length")?,
             max => write!(f, "; segments up to {max} B")?,
         }
-        f.write_str(if self.aligned_records {
-            "; records aligned to packets"
-        } else {
-            "; records at any place"
-        })
+        f.write_str(if self.aligned_records { "; records aligned to packets" } else { "; records at any place" })
     }
 }
 

@@ -28,9 +28,7 @@ pub fn crypto() -> &'static dyn Crypto {
 /// The algorithms of this build: there are none.
 #[cfg(not(any(feature = "aws-lc", feature = "rustcrypto")))]
 pub fn crypto() -> &'static dyn Crypto {
-    compile_error!(
-        "no cryptographic library: enable the feature `aws-lc` (the default) or `rustcrypto`"
-    )
+    compile_error!("no cryptographic library: enable the feature `aws-lc` (the default) or `rustcrypto`")
 }
 
 /// The engine of the CPU.
@@ -40,13 +38,8 @@ pub struct Software;
 /// The one value of [`Software`] that anybody needs.
 pub static SOFTWARE: Software = Software;
 
-static CAPS: Caps = Caps {
-    seal: true,
-    open: true,
-    ciphers: &Cipher::ALL,
-    segment_bytes_max: Caps::ANY_LENGTH,
-    aligned_records: false,
-};
+static CAPS: Caps =
+    Caps { seal: true, open: true, ciphers: &Cipher::ALL, segment_bytes_max: Caps::ANY_LENGTH, aligned_records: false };
 
 impl Engine for Software {
     fn caps(&self) -> &Caps {

@@ -31,13 +31,7 @@ fn cases() -> impl Strategy<Value = Case> {
 }
 
 /// Opens both ways; `Ok` only if both opened to `plaintext`; leaves nothing behind if refused.
-fn open(
-    key: &dyn Aead,
-    nonce: &[u8; 12],
-    aad: &[u8],
-    sealed: &[u8],
-    plaintext: &[u8],
-) -> Result<(), Refused> {
+fn open(key: &dyn Aead, nonce: &[u8; 12], aad: &[u8], sealed: &[u8], plaintext: &[u8]) -> Result<(), Refused> {
     let mut out = vec![0xEE; plaintext.len()];
     let apart = key.open(nonce, aad, sealed, &mut out);
     let mut buffer = sealed.to_vec();

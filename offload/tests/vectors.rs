@@ -8,10 +8,7 @@ use record::aead::{Cipher, TAG_LEN};
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
     assert_eq!(digits.len() % 2, 0);
-    digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(core::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
+    digits.chunks(2).map(|pair| u8::from_str_radix(core::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
 struct Vector {
@@ -216,21 +213,13 @@ fn hkdf_gives_the_bytes_of_rfc_5869() {
 fn hmac_gives_the_bytes_of_rfc_4231() {
     // Keys shorter than ours: HMAC pads a key with zeros, so padding it ourselves changes nothing.
     let cases: [(&[u8], Vec<u8>, &str); 4] = [
-        (
-            &[0x0b; 20],
-            b"Hi There".to_vec(),
-            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
-        ),
+        (&[0x0b; 20], b"Hi There".to_vec(), "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"),
         (
             b"Jefe",
             b"what do ya want for nothing?".to_vec(),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
         ),
-        (
-            &[0xaa; 20],
-            vec![0xdd; 50],
-            "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe",
-        ),
+        (&[0xaa; 20], vec![0xdd; 50], "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe"),
         (
             &core::array::from_fn::<u8, 25, _>(|i| i as u8 + 1),
             vec![0xcd; 50],

@@ -76,8 +76,12 @@ impl AsyncSocket {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|e| Error::system("no tokio runtime here")(io::Error::other(e)))?;
         let set = socket.shared.outside()?;
-        #[expect(deprecated, reason = "its successor is unsafe to call; `Watched` keeps its descriptor open, as that asks for")]
-        let fd = AsyncFd::with_interest(Watched(set), Interest::READABLE).map_err(Error::system("cannot watch the socket"))?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe to call; `Watched` keeps its descriptor open, as that asks for"
+        )]
+        let fd = AsyncFd::with_interest(Watched(set), Interest::READABLE)
+            .map_err(Error::system("cannot watch the socket"))?;
         let task = runtime.spawn(drive(Arc::clone(&socket.shared), fd));
         Ok(Self { socket, task })
     }
@@ -127,7 +131,11 @@ impl AsyncSocket {
         result?
     }
 
-    fn poll<T>(&self, cx: &mut Context<'_>, f: impl FnOnce(&mut Core, &mut Context<'_>) -> Option<T>) -> Poll<Result<T, Error>> {
+    fn poll<T>(
+        &self,
+        cx: &mut Context<'_>,
+        f: impl FnOnce(&mut Core, &mut Context<'_>) -> Option<T>,
+    ) -> Poll<Result<T, Error>> {
         match self.socket.open_core() {
             Err(closed) => Poll::Ready(Err(closed)),
             Ok(mut core) => f(&mut core, cx).map_or(Poll::Pending, |found| Poll::Ready(Ok(found))),
@@ -146,7 +154,12 @@ impl AsyncSocket {
     ///
     /// # Errors
     /// As [`Socket::call_with`].
-    pub async fn call_with<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>, options: CallOptions) -> Result<Payload, Error> {
+    pub async fn call_with<'a>(
+        &self,
+        peer: &Peer,
+        body: impl Into<Body<'a>>,
+        options: CallOptions,
+    ) -> Result<Payload, Error> {
         let id = self.submit(peer, body.into(), Kind::Request, 0, true, options).await?;
         match self.settled(id).await? {
             Outcome::Payload(payload) => Ok(payload),
@@ -183,7 +196,15 @@ impl AsyncSocket {
         }
     }
 
-    async fn submit(&self, peer: &Peer, body: Body<'_>, kind: Kind, cookie: u64, waited: bool, options: CallOptions) -> Result<CallId, Error> {
+    async fn submit(
+        &self,
+        peer: &Peer,
+        body: Body<'_>,
+        kind: Kind,
+        cookie: u64,
+        waited: bool,
+        options: CallOptions,
+    ) -> Result<CallId, Error> {
         let submitted = poll_fn(|cx| {
             self.poll(cx, |core, cx| {
                 let deadline = options.deadline.map_or(Instant::FAR, |span| core.now() + span);

@@ -14,7 +14,7 @@ use record::aead::Cipher;
 use udp::batch::Datagrams;
 
 use crate::config::{Wait, datagram_bytes};
-use crate::driver::{CLOCK_START_NANOS, Shared};
+use crate::driver::{CLOCK_START_NANOS, Shared, unix_seconds};
 use crate::error::Error;
 use crate::socket::Socket;
 
@@ -60,7 +60,10 @@ struct Knobs {
 
 impl<Step> fmt::Debug for Builder<Step> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("serving", &self.knobs.serving).field("wait", &self.knobs.wait).finish_non_exhaustive()
+        f.debug_struct("Builder")
+            .field("serving", &self.knobs.serving)
+            .field("wait", &self.knobs.wait)
+            .finish_non_exhaustive()
     }
 }
 
@@ -273,8 +276,10 @@ impl Knobs {
         config.proto.buffered_bytes_max = self.buffered_bytes_max;
         config.proto.peer_timeout = self.peer_timeout;
         // The kernel counts what a datagram occupies, not what it holds: half of the buffer is what can be relied on.
-        config.proto.incoming_bytes_max = config.proto.incoming_bytes_max.min((caps.receive_buffer_bytes as u64 / 4).max(128 << 10));
-        config.proto.grant_window_bytes = (config.proto.incoming_bytes_max / 2).min(u64::from(config.proto.grant_window_bytes)) as u32;
+        config.proto.incoming_bytes_max =
+            config.proto.incoming_bytes_max.min((caps.receive_buffer_bytes as u64 / 4).max(128 << 10));
+        config.proto.grant_window_bytes =
+            (config.proto.incoming_bytes_max / 2).min(u64::from(config.proto.grant_window_bytes)) as u32;
         config.proto.unscheduled_bytes = config.proto.unscheduled_bytes.min(config.proto.grant_window_bytes);
         config.send_bytes_max = self.send_bytes_max;
         config.handshake_timeout = self.handshake_timeout;
@@ -289,13 +294,6 @@ impl Knobs {
         self.tls.apply(&self.ciphers, &mut config)?;
         Ok(config)
     }
-}
-
-/// The calendar, for judging certificates. A clock before 1970 judges them all "not yet valid", which is safe.
-fn unix_seconds() -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "read once, where the socket is made")]
-    let now = std::time::SystemTime::now();
-    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl Socket {
@@ -438,7 +436,9 @@ mod tls {
             }
             let Some(clients) = self.clients else { return Ok(()) };
             let Some(identity) = identity else {
-                return Err(Error::Config("a server needs an identity: its clients must be able to tell who it is".to_owned()));
+                return Err(Error::Config(
+                    "a server needs an identity: its clients must be able to tell who it is".to_owned(),
+                ));
             };
             let clients = match clients {
                 Clients::Authenticated if trust.0.is_nobody() => {

@@ -45,6 +45,11 @@ const FLUSH_PAUSE: Duration = Duration::from_micros(5);
 /// Empty polls between two looks at the clock while spinning.
 const POLLS_PER_LOOK: u32 = 16;
 
+/// The calendar, for judging certificates. A clock before 1970 judges them all "not yet valid", which is safe.
+pub(crate) fn unix_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// What came for the application.
 #[derive(Debug)]
 pub(crate) enum Item {
@@ -191,7 +196,7 @@ impl Core {
         self.flush_at(now);
     }
 
-    fn flush_at(&mut self, now: Instant) {
+    pub(crate) fn flush_at(&mut self, now: Instant) {
         self.flushed = now;
         self.flush_waits = false;
         if let Some((train, from)) = self.stuck.take()
@@ -220,7 +225,8 @@ impl Core {
             Err(SendError::TooBig) => {
                 self.oversized += 1;
                 let route = udp::caps::path_mtu(train.to).unwrap_or(1280);
-                self.endpoint.path_shrank(train.to, crate::config::datagram_bytes(route, train.to).min(train.segment - 1));
+                self.endpoint
+                    .path_shrank(train.to, crate::config::datagram_bytes(route, train.to).min(train.segment - 1));
                 true
             }
             Err(SendError::Other(_)) => {
@@ -239,8 +245,12 @@ impl Core {
                 Event::Request { id, from, payload } => self.deliver(Item::Request { id, from, payload }),
                 Event::OneWay { id, from, payload } => self.deliver(Item::OneWay { id, from, payload }),
                 Event::Response { id, waited: true, payload, .. } => self.settle(id, Outcome::Payload(payload)),
-                Event::Response { id, from, cookie, payload, .. } => self.deliver(Item::Response { id, from, cookie, payload }),
-                Event::Stream { id, waited: true, from, length, .. } => self.settle(id, Outcome::Stream { from, length }),
+                Event::Response { id, from, cookie, payload, .. } => {
+                    self.deliver(Item::Response { id, from, cookie, payload })
+                }
+                Event::Stream { id, waited: true, from, length, .. } => {
+                    self.settle(id, Outcome::Stream { from, length })
+                }
                 Event::Stream { id, from, kind, length, cookie, .. } => {
                     self.deliver(Item::Stream { id, from, kind, length, cookie });
                 }
@@ -251,7 +261,11 @@ impl Core {
                 }
                 Event::Failed { id, cookie, waited, why, may_have_run, address } => {
                     let error = Error::ended(address, why, may_have_run);
-                    if waited { self.settle(id, Outcome::Failed(error)) } else { self.deliver(Item::Failed { id, cookie, error }) }
+                    if waited {
+                        self.settle(id, Outcome::Failed(error))
+                    } else {
+                        self.deliver(Item::Failed { id, cookie, error })
+                    }
                 }
                 Event::Arrived { id, waited, .. } => {
                     if waited {
@@ -352,7 +366,12 @@ pub(crate) enum WaitEnd {
 }
 
 impl Shared {
-    pub(crate) fn new(endpoint: Endpoint, udp: Box<dyn Datagrams>, wait: Wait, helper: bool) -> Result<Arc<Self>, Error> {
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        udp: Box<dyn Datagrams>,
+        wait: Wait,
+        helper: bool,
+    ) -> Result<Arc<Self>, Error> {
         let local = udp.local_addr();
         let clock = Clock::now();
         let core = Core {
@@ -434,22 +453,21 @@ impl Shared {
         }
     }
 
-    /// Waits until `take` gives something, polling the network meanwhile.
-    pub(crate) fn wait_for<T>(&self, deadline: Option<Clock>, mut take: impl FnMut(&mut Core) -> Option<T>) -> Result<T, WaitEnd> {
+    /// Waits until `take` gives something, at most for `most`, polling the network meanwhile.
+    pub(crate) fn wait_for<T>(
+        &self,
+        most: Option<Duration>,
+        mut take: impl FnMut(&mut Core) -> Option<T>,
+    ) -> Result<T, WaitEnd> {
+        let deadline = most.map(|most| Clock::now() + most);
         let mut core = self.lock();
-        let mut empty_polls = 0u32;
+        let mut polls = 0u32;
         let mut spin_until = None;
         loop {
             self.attend(&mut core);
-            // What was filed already needs no system call.
-            if let Some(found) = take(&mut core) {
-                self.leave(&mut core);
-                return Ok(found);
-            }
-            let look = empty_polls.is_multiple_of(POLLS_PER_LOOK);
-            if core.pump(look)
-                && let Some(found) = take(&mut core)
-            {
+            // What was filed already needs no system call, and what has just arrived no look at the clock.
+            let looks = self.wait == Wait::Block || polls % POLLS_PER_LOOK == POLLS_PER_LOOK - 1;
+            if let Some(found) = take(&mut core).or_else(|| if core.pump(looks) { take(&mut core) } else { None }) {
                 self.leave(&mut core);
                 return Ok(found);
             }
@@ -457,27 +475,26 @@ impl Shared {
                 self.leave(&mut core);
                 return Err(WaitEnd::Closed);
             }
-            let now = if look { Some(Clock::now()) } else { None };
-            if deadline.is_some_and(|deadline| now.is_some_and(|now| now >= deadline)) {
-                self.leave(&mut core);
-                return Err(WaitEnd::TimedOut);
-            }
-            empty_polls = empty_polls.wrapping_add(1);
-            let spin = match self.wait {
-                Wait::Spin => true,
-                Wait::Block => false,
-                Wait::Adaptive => {
-                    let until = *spin_until.get_or_insert_with(|| Clock::now() + SPIN);
-                    now.is_none_or(|now| now < until)
+            polls = polls.wrapping_add(1);
+            let mut spins = self.wait != Wait::Block;
+            if looks {
+                let now = Clock::now();
+                if deadline.is_some_and(|deadline| now >= deadline) {
+                    self.leave(&mut core);
+                    return Err(WaitEnd::TimedOut);
                 }
-            };
-            if spin {
+                if self.wait == Wait::Adaptive {
+                    spins = now < *spin_until.get_or_insert(now + SPIN);
+                }
+            }
+            if spins {
                 drop(core);
                 std::hint::spin_loop();
                 core = self.lock();
             } else {
                 core = self.block(core, deadline);
-                empty_polls = 0;
+                // What the wait was for is looked at with the clock: it may have been a timer.
+                polls = POLLS_PER_LOOK - 1;
             }
         }
     }
@@ -519,7 +536,9 @@ impl Shared {
 
     /// Tells whoever is in the kernel that there is something new to wait for: an earlier timer, or something filed.
     pub(crate) fn stir(&self, core: &mut Core) {
-        if matches!(core.leader, Leader::Caller | Leader::Helper) && core.endpoint.timeout().is_some_and(|at| at < core.asleep_until) {
+        if matches!(core.leader, Leader::Caller | Leader::Helper)
+            && core.endpoint.timeout().is_some_and(|at| at < core.asleep_until)
+        {
             core.asleep_until = Instant::ZERO;
             self.wake.wake();
         }

@@ -171,7 +171,9 @@ impl Error {
             | Self::UnknownCall(_)
             | Self::Closed
             | Self::Deadline { .. } => Fault::Caller,
-            Self::TooLongForPeer | Self::NotServing { .. } | Self::Refused { .. } | Self::SessionEnded { .. } => Fault::Peer,
+            Self::TooLongForPeer | Self::NotServing { .. } | Self::Refused { .. } | Self::SessionEnded { .. } => {
+                Fault::Peer
+            }
             Self::PeerSilent { .. } | Self::PathShrank { .. } => Fault::Path,
             Self::Handshake { source, .. } => match source.fault() {
                 handshake::error::Fault::Caller => Fault::Caller,
@@ -201,7 +203,9 @@ impl Error {
             Ended::Failed(Failure::Refused(RefusalCode::Forgotten)) => {
                 Self::Refused { address, why: "it finished the request earlier and no longer has the result" }
             }
-            Ended::Failed(Failure::Refused(RefusalCode::Aborted)) => Self::Refused { address, why: "its application said no" },
+            Ended::Failed(Failure::Refused(RefusalCode::Aborted)) => {
+                Self::Refused { address, why: "its application said no" }
+            }
             _ => Self::SessionEnded { address, may_have_run },
         }
     }

@@ -29,6 +29,7 @@ pub use builder::Builder;
 #[cfg(feature = "aws-lc")]
 pub use builder::{Clients, Identity, Trust};
 pub use config::{CallOptions, Wait};
+pub use delivery::Delivery;
 pub use endpoint::counters::Counters;
 pub use endpoint::endpoint::{CallInfo, SessionInfo};
 pub use endpoint::pool::Payload;
@@ -36,7 +37,6 @@ pub use error::{Error, Fault};
 pub use handshake::error::Error as HandshakeError;
 pub use handshake::identity::PeerIdentity;
 pub use info::Info;
-pub use delivery::Delivery;
 pub use message::{Body, Failed, OneWay, Peer, PeerInfo, ReplyToken, Request, Response, RpcId};
 pub use record::aead::Cipher;
 pub use socket::{CallStream, Readiness, Role, Socket};

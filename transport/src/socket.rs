@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant as Clock};
+use std::time::Duration;
 
 use endpoint::endpoint::{Sending, To};
 use endpoint::pool::Payload;
@@ -17,10 +17,10 @@ use wire::ids::Side;
 use wire::trailer::Kind;
 
 use crate::config::{CallOptions, datagram_bytes};
+use crate::delivery::Delivery;
 use crate::driver::{Core, Item, Outcome, Shared, WaitEnd};
 use crate::error::Error;
 use crate::info::Info;
-use crate::delivery::Delivery;
 use crate::message::{Body, Failed, OneWay, Peer, PeerInfo, ReplyToken, Request, Response, RpcId};
 use crate::stream::MessageStream;
 
@@ -148,7 +148,12 @@ impl Socket {
     ///
     /// # Errors
     /// As [`Self::call`]; [`Error::Deadline`] when the deadline passed.
-    pub fn call_with<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>, options: CallOptions) -> Result<Payload, Error> {
+    pub fn call_with<'a>(
+        &self,
+        peer: &Peer,
+        body: impl Into<Body<'a>>,
+        options: CallOptions,
+    ) -> Result<Payload, Error> {
         let id = self.submit(peer, body.into(), Kind::Request, 0, true, options, false)?;
         self.outcome(id)
     }
@@ -163,7 +168,14 @@ impl Socket {
             Outcome::Payload(payload) => Ok(CallStream::Whole(payload)),
             Outcome::Stream { from, length } => {
                 let peer = PeerInfo::new(from, id);
-                Ok(CallStream::Stream(MessageStream::new(Arc::clone(&self.shared), id, peer, Kind::Response, 0, length)))
+                Ok(CallStream::Stream(MessageStream::new(
+                    Arc::clone(&self.shared),
+                    id,
+                    peer,
+                    Kind::Response,
+                    0,
+                    length,
+                )))
             }
             Outcome::Arrived => Err(Error::UnknownCall(RpcId(id).to_string())),
             Outcome::Failed(error) => Err(error),
@@ -228,7 +240,9 @@ impl Socket {
             match self.submit_now(&mut core, peer, &body, sending(kind, cookie, waited, deadline, streamed)) {
                 Err(Error::WouldBlock { .. }) => {
                     drop(core);
-                    self.shared.wait_for(None, |core| core.endpoint.has_space().then_some(())).map_err(|_| Error::Closed)?;
+                    self.shared
+                        .wait_for(None, |core| core.endpoint.has_space().then_some(()))
+                        .map_err(|_| Error::Closed)?;
                     core = self.open_core()?;
                 }
                 done => return done,
@@ -236,7 +250,13 @@ impl Socket {
         }
     }
 
-    pub(crate) fn submit_now(&self, core: &mut Core, peer: &Peer, body: &Body<'_>, sending: Sending) -> Result<CallId, Error> {
+    pub(crate) fn submit_now(
+        &self,
+        core: &mut Core,
+        peer: &Peer,
+        body: &Body<'_>,
+        sending: Sending,
+    ) -> Result<CallId, Error> {
         let now = core.now();
         let limit = core.endpoint.config().proto.message_bytes_max as usize;
         if body.len() > limit {
@@ -248,7 +268,11 @@ impl Socket {
         };
         let waited = sending.waited;
         let id = core.endpoint.send(now, peer.to, payload, sending)?;
-        if waited { core.flush() } else { core.flush_soon(now) }
+        if waited {
+            core.flush_at(now)
+        } else {
+            core.flush_soon(now)
+        }
         self.shared.stir(core);
         Ok(id)
     }
@@ -294,7 +318,8 @@ impl Socket {
     /// Why there is none; [`Error::UnknownCall`] when no such call is open.
     pub fn wait(&self, id: RpcId) -> Result<Payload, Error> {
         let found = self.shared.wait_for(None, |core| {
-            let is_it = |item: &Item| matches!(item, Item::Response { id: i, .. } | Item::Failed { id: i, .. } if *i == id.0);
+            let is_it =
+                |item: &Item| matches!(item, Item::Response { id: i, .. } | Item::Failed { id: i, .. } if *i == id.0);
             match core.inbox.iter().position(is_it).and_then(|at| core.inbox.remove(at)) {
                 Some(Item::Response { payload, .. }) => Some(Ok(payload)),
                 Some(Item::Failed { error, .. }) => Some(Err(error)),
@@ -333,9 +358,7 @@ impl Socket {
     /// # Errors
     /// [`Error::Closed`] when the socket was closed.
     pub fn recv_timeout(&self, span: Duration) -> Result<Option<Delivery>, Error> {
-        #[expect(clippy::disallowed_methods, reason = "the caller's time is the system's")]
-        let deadline = Clock::now() + span;
-        match self.shared.wait_for(Some(deadline), |core| core.inbox.pop_front()) {
+        match self.shared.wait_for(Some(span), |core| core.inbox.pop_front()) {
             Ok(item) => Ok(Some(self.delivery(item))),
             Err(WaitEnd::TimedOut) => Ok(None),
             Err(WaitEnd::Closed) => Err(Error::Closed),
@@ -362,9 +385,12 @@ impl Socket {
 
     pub(crate) fn delivery(&self, item: Item) -> Delivery {
         match item {
-            Item::Request { id, from, payload } => {
-                Delivery::Request(Request { peer: PeerInfo::new(from, id), id: RpcId(id), payload, token: ReplyToken(id) })
-            }
+            Item::Request { id, from, payload } => Delivery::Request(Request {
+                peer: PeerInfo::new(from, id),
+                id: RpcId(id),
+                payload,
+                token: ReplyToken(id),
+            }),
             Item::OneWay { id, from, payload } => {
                 Delivery::OneWay(OneWay { peer: PeerInfo::new(from, id), id: RpcId(id), payload })
             }
@@ -390,7 +416,9 @@ impl Socket {
             match self.reply_now(&mut core, token.0, &body) {
                 Err(Error::WouldBlock { .. }) => {
                     drop(core);
-                    self.shared.wait_for(None, |core| core.endpoint.has_space().then_some(())).map_err(|_| Error::Closed)?;
+                    self.shared
+                        .wait_for(None, |core| core.endpoint.has_space().then_some(()))
+                        .map_err(|_| Error::Closed)?;
                     core = self.open_core()?;
                 }
                 Err(why) => {
@@ -466,10 +494,8 @@ impl Socket {
         if self.shared.lock().closed {
             return Err(Error::Closed);
         }
-        #[expect(clippy::disallowed_methods, reason = "the caller's time is the system's")]
-        let deadline = Clock::now() + LINGER;
         // Whatever is still under way then is ended by the peers being told.
-        let _ = self.shared.wait_for(Some(deadline), |core| (!core.endpoint.is_busy()).then_some(()));
+        let _ = self.shared.wait_for(Some(LINGER), |core| (!core.endpoint.is_busy()).then_some(()));
         self.hang_up();
         Ok(())
     }

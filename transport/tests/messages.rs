@@ -1,4 +1,5 @@
 //! Messages of every size, kind and direction arrive whole, once, and say from whom.
+#![cfg(feature = "aws-lc")]
 
 mod common;
 
@@ -15,7 +16,8 @@ const SIZES: [usize; 14] =
 #[test]
 fn every_size_comes_back_whole() {
     let ca = Authority::new();
-    for (bind, mtu) in [("127.0.0.1:0", None), ("127.0.0.1:0", Some(1500)), ("[::1]:0", None), ("[::1]:0", Some(1280))] {
+    for (bind, mtu) in [("127.0.0.1:0", None), ("127.0.0.1:0", Some(1500)), ("[::1]:0", None), ("[::1]:0", Some(1280))]
+    {
         let (mut server, mut client) = (ca.server(), ca.client());
         if let Some(mtu) = mtu {
             (server, client) = (server.mtu(mtu), client.mtu(mtu));
@@ -131,7 +133,9 @@ fn one_way_messages_arrive_once_and_say_from_whom() {
     loop {
         let delivery = server.recv_timeout(LONG).unwrap().expect("it comes");
         let Delivery::OneWay(message) = delivery else { panic!("a one-way message") };
-        let PeerIdentity::Certificate(certificate) = &*message.peer.identity else { panic!("the client has a certificate") };
+        let PeerIdentity::Certificate(certificate) = &*message.peer.identity else {
+            panic!("the client has a certificate")
+        };
         assert!(certificate.names().iter().any(|name| name.to_string().contains("client")));
         seen += 1;
         if *message.payload == *b"last" {

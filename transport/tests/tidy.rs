@@ -31,17 +31,11 @@ const CRATES: &[(&str, &str, u32)] = &[
 const NO_STD: &[&str] = &["transport/wire", "transport/record", "transport/proto"];
 
 /// Where `unsafe` may stand, and why. A folder ends with `/`.
-const UNSAFE: &[(&str, &str)] =
-    &[("transport/udp/", "socket options and control messages are system calls")];
+const UNSAFE: &[(&str, &str)] = &[("transport/udp/", "socket options and control messages are system calls")];
 
 /// Where, besides tests, the root clippy.toml's ban on clocks and sockets may be lifted: a prefix of the path.
-const WORLDLY: &[&str] = &[
-    "transport/src/driver",
-    "transport/udp/",
-    "transport/cli/",
-    "benches/load/",
-    "benches/peers/",
-];
+const WORLDLY: &[&str] =
+    &["transport/src/driver", "transport/udp/", "transport/cli/", "benches/load/", "benches/peers/"];
 
 /// What the root clippy.toml bans at the least.
 const BANNED: &[&str] = &[
@@ -70,9 +64,7 @@ struct Tree(BTreeMap<String, String>);
 impl Tree {
     /// The tree that this test was compiled in.
     fn here() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("the package stands in the workspace");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package stands in the workspace");
         let mut tree = Self::default();
         tree.walk(root, "");
         tree
@@ -89,9 +81,7 @@ impl Tree {
             let kind = entry.file_type().expect("the tree can be read");
             if kind.is_dir() && !name.starts_with('.') && name != "target" {
                 self.walk(&entry.path(), &format!("{prefix}{name}/"));
-            } else if kind.is_file()
-                && (name.ends_with(".rs") || name.ends_with(".toml") || name.ends_with(".md"))
-            {
+            } else if kind.is_file() && (name.ends_with(".rs") || name.ends_with(".toml") || name.ends_with(".md")) {
                 let text = std::fs::read_to_string(entry.path()).expect("sources are UTF-8");
                 self.0.insert(format!("{prefix}{name}"), text);
             }
@@ -103,10 +93,7 @@ impl Tree {
     }
 
     fn rust(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .filter(|(path, _)| path.ends_with(".rs"))
-            .map(|(path, text)| (path.as_str(), text.as_str()))
+        self.0.iter().filter(|(path, _)| path.ends_with(".rs")).map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
     /// The root files that exist of a crate: `src/lib.rs`, `src/main.rs`.
@@ -133,16 +120,11 @@ fn module_order(tree: &Tree) -> Faults {
                     for name in names_at_root(&tokens(&code(text)), depth) {
                         let name = exported.get(name).copied().unwrap_or(name);
                         if name == "*" {
-                            faults.push(format!(
-                                "{path} imports everything of its crate's root; name the modules"
-                            ));
-                        } else if let Some(place) =
-                            order.iter().position(|m| *m == name).filter(|place| *place > rank)
+                            faults.push(format!("{path} imports everything of its crate's root; name the modules"));
+                        } else if let Some(place) = order.iter().position(|m| *m == name).filter(|place| *place > rank)
                         {
                             let later = order[place];
-                            faults.push(format!(
-                                "{path} names `{later}`, which {root} lists after `{module}`"
-                            ));
+                            faults.push(format!("{path} names `{later}`, which {root} lists after `{module}`"));
                         }
                     }
                 }
@@ -157,8 +139,7 @@ fn module_order(tree: &Tree) -> Faults {
 fn depth_in(path: &str, dir: &str, module: &str) -> Option<usize> {
     let inside = path.strip_prefix(dir)?.strip_prefix("/src/")?.strip_suffix(".rs")?;
     let steps: Vec<&str> = inside.split('/').collect();
-    (steps[0] == module)
-        .then(|| steps.len() - usize::from(steps.len() > 1 && steps.last() == Some(&"mod")))
+    (steps[0] == module).then(|| steps.len() - usize::from(steps.len() > 1 && steps.last() == Some(&"mod")))
 }
 
 /// Names that a crate root re-exports, and the module each comes from.
@@ -181,19 +162,14 @@ fn file_heads(tree: &Tree) -> Faults {
         let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
         first.strip_prefix("//!").is_none_or(|rest| rest.trim().is_empty())
     };
-    tree.rust()
-        .filter(|(_, text)| bare(text))
-        .map(|(path, _)| format!("{path} does not open with `//!`"))
-        .collect()
+    tree.rust().filter(|(_, text)| bare(text)).map(|(path, _)| format!("{path} does not open with `//!`")).collect()
 }
 
 /// `unsafe` stands where it may, is forbidden elsewhere, and the crates carry the attributes that hold their promises.
 fn attributes(tree: &Tree) -> Faults {
     let mut faults = Faults::new();
     let excused = |path: &str| {
-        UNSAFE.iter().any(|(allowed, _)| {
-            path == *allowed || allowed.ends_with('/') && path.starts_with(allowed)
-        })
+        UNSAFE.iter().any(|(allowed, _)| path == *allowed || allowed.ends_with('/') && path.starts_with(allowed))
     };
     for (path, text) in tree.rust() {
         if !excused(path) && tokens(&code(text)).contains(&"unsafe") {
@@ -201,11 +177,8 @@ fn attributes(tree: &Tree) -> Faults {
         }
     }
     for (allowed, _) in UNSAFE {
-        if !tree.rust().any(|(path, text)| {
-            path.starts_with(allowed) && tokens(&code(text)).contains(&"unsafe")
-        }) {
-            faults
-                .push(format!("`{allowed}` may have `unsafe` but has none; take it off the list"));
+        if !tree.rust().any(|(path, text)| path.starts_with(allowed) && tokens(&code(text)).contains(&"unsafe")) {
+            faults.push(format!("`{allowed}` may have `unsafe` but has none; take it off the list"));
         }
     }
     for (dir, ..) in CRATES {
@@ -230,12 +203,10 @@ fn attributes(tree: &Tree) -> Faults {
 /// Whether code without blanks has this inner attribute, alone or in a list: `deny(a)` also in `#![deny(b,a)]`.
 fn says(dense: &str, attribute: &str) -> bool {
     let (word, lint) = attribute.trim_end_matches(')').split_once('(').unwrap_or((attribute, ""));
-    dense.split("#![").skip(1).filter_map(|rest| rest.split(']').next()?.strip_prefix(word)).any(
-        |list| {
-            let list = list.trim_start_matches('(').trim_end_matches(')');
-            list.split(',').any(|one| one == lint)
-        },
-    )
+    dense.split("#![").skip(1).filter_map(|rest| rest.split(']').next()?.strip_prefix(word)).any(|list| {
+        let list = list.trim_start_matches('(').trim_end_matches(')');
+        list.split(',').any(|one| one == lint)
+    })
 }
 
 /// No file grows without end.
@@ -285,9 +256,7 @@ fn levels(tree: &Tree) -> Faults {
         for (name, value) in dependencies(manifest) {
             match CRATES.iter().find(|(_, package, _)| *package == name) {
                 Some((.., below)) if below >= level => {
-                    faults.push(format!(
-                        "{package} (level {level}) depends on {name} (level {below})"
-                    ));
+                    faults.push(format!("{package} (level {level}) depends on {name} (level {below})"));
                 }
                 None if value.contains("path") => {
                     faults.push(format!("{package} depends on {name} by path; it has no level"))
@@ -312,8 +281,7 @@ fn dependencies(manifest: &str) -> Vec<(&str, &str)> {
             }
         } else if inside && !line.starts_with('#') {
             found.extend(
-                line.split_once('=')
-                    .map(|(name, value)| (name.split('.').next().unwrap_or(name).trim(), value)),
+                line.split_once('=').map(|(name, value)| (name.split('.').next().unwrap_or(name).trim(), value)),
             );
         }
     }
@@ -323,27 +291,22 @@ fn dependencies(manifest: &str) -> Vec<(&str, &str)> {
 /// One clippy.toml, with the bans; they are lifted only where the real world is the subject. rustfmt keeps modules in their order.
 fn worlds(tree: &Tree) -> Faults {
     let mut faults = Faults::new();
-    for path in tree.0.keys().filter(|path| path.ends_with("clippy.toml") && *path != "clippy.toml")
-    {
+    for path in tree.0.keys().filter(|path| path.ends_with("clippy.toml") && *path != "clippy.toml") {
         faults.push(format!("{path} silently cancels the root's bans for the crates below it"));
     }
-    for banned in
-        BANNED.iter().filter(|banned| !tree.text("clippy.toml").contains(&format!("\"{banned}\"")))
-    {
+    for banned in BANNED.iter().filter(|banned| !tree.text("clippy.toml").contains(&format!("\"{banned}\""))) {
         faults.push(format!("the root clippy.toml does not ban {banned}"));
     }
     if !tree.text("rustfmt.toml").contains("reorder_modules = false") {
         faults.push("rustfmt.toml does not say `reorder_modules = false`".to_owned());
     }
-    let may = |path: &str| {
-        path.contains("/tests/") || WORLDLY.iter().any(|allowed| path.starts_with(allowed))
-    };
+    let may = |path: &str| path.contains("/tests/") || WORLDLY.iter().any(|allowed| path.starts_with(allowed));
     for (path, text) in tree.rust().filter(|(path, _)| !may(path)) {
         let named = code(text);
-        if named.contains("clippy::disallowed_methods")
-            || named.contains("clippy::disallowed_types")
-        {
-            faults.push(format!("{path} lifts a ban on clocks or sockets; only the driver, udp, cli, benches and tests may"));
+        if named.contains("clippy::disallowed_methods") || named.contains("clippy::disallowed_types") {
+            faults.push(format!(
+                "{path} lifts a ban on clocks or sockets; only the driver, udp, cli, benches and tests may"
+            ));
         }
     }
     faults
@@ -354,10 +317,7 @@ fn cited(text: &str) -> impl Iterator<Item = &str> {
     text.split("[P-").skip(1).filter_map(|rest| {
         let id = rest.split(']').next()?;
         let (section, number) = id.split_once('.')?;
-        [section, number]
-            .iter()
-            .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
-            .then_some(id)
+        [section, number].iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())).then_some(id)
     })
 }
 
@@ -370,8 +330,7 @@ fn requirements(tree: &Tree, untested: &[&str]) -> Faults {
     let mut faults = Faults::new();
     let mut defined = BTreeSet::new();
     for line in protocol.lines() {
-        let opens =
-            line.split("[P-").next().is_some_and(|before| !before.contains(char::is_alphabetic));
+        let opens = line.split("[P-").next().is_some_and(|before| !before.contains(char::is_alphabetic));
         if let Some(id) = cited(line).next().filter(|_| opens)
             && !defined.insert(id)
         {

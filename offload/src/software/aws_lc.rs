@@ -56,8 +56,7 @@ impl Crypto for AwsLc {
 /// HMAC-SHA256, straight into the array that is returned: a `Tag` would stay on the stack unwiped.
 fn sign(key: &[u8], data: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
-    hmac::sign_to_buffer(&hmac::Key::new(hmac::HMAC_SHA256, key), data, &mut out)
-        .expect("32 bytes hold a SHA-256");
+    hmac::sign_to_buffer(&hmac::Key::new(hmac::HMAC_SHA256, key), data, &mut out).expect("32 bytes hold a SHA-256");
     out
 }
 
@@ -83,19 +82,8 @@ struct Key {
 }
 
 impl Aead for Key {
-    fn seal(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        aad: &[u8],
-        plaintext: &[u8],
-        extra: &[u8],
-        out: &mut [u8],
-    ) {
-        assert_eq!(
-            out.len(),
-            plaintext.len() + extra.len() + TAG_LEN,
-            "room for ciphertext and tag"
-        );
+    fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], plaintext: &[u8], extra: &[u8], out: &mut [u8]) {
+        assert_eq!(out.len(), plaintext.len() + extra.len() + TAG_LEN, "room for ciphertext and tag");
         let (nonce, aad) = (aead::Nonce::assume_unique_for_key(*nonce), aead::Aad::from(aad));
         let (body, rest) = out.split_at_mut(plaintext.len());
         let sealed = if extra.is_empty() || plaintext.len() > self.copied_bytes_max {
@@ -109,13 +97,7 @@ impl Aead for Key {
         sealed.expect("the lengths were checked");
     }
 
-    fn open(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        aad: &[u8],
-        sealed: &[u8],
-        out: &mut [u8],
-    ) -> Result<(), Refused> {
+    fn open(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<(), Refused> {
         let (body, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(Refused)?;
         assert_eq!(out.len(), body.len(), "room for the plaintext, exactly");
         let (nonce, aad) = (aead::Nonce::assume_unique_for_key(*nonce), aead::Aad::from(aad));
@@ -123,12 +105,7 @@ impl Aead for Key {
         self.key.open_separate_gather(nonce, aad, body, tag, out).map_err(|_| Refused)
     }
 
-    fn open_in_place(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        aad: &[u8],
-        sealed: &mut [u8],
-    ) -> Result<(), Refused> {
+    fn open_in_place(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], sealed: &mut [u8]) -> Result<(), Refused> {
         let (body, tag) = sealed.split_last_chunk_mut::<TAG_LEN>().ok_or(Refused)?;
         let (nonce, aad) = (aead::Nonce::assume_unique_for_key(*nonce), aead::Aad::from(aad));
         self.key.open_in_place_separate_tag(nonce, aad, tag, body).map(drop).map_err(|_| Refused)

@@ -59,8 +59,7 @@ impl Crypto for RustCrypto {
 
 /// HMAC-SHA256.
 fn sign(key: &[u8], data: &[u8]) -> [u8; 32] {
-    let mut hmac =
-        <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).expect("any length is a key");
+    let mut hmac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).expect("any length is a key");
     hmac.update(data);
     hmac.finalize().into_bytes().into()
 }
@@ -79,19 +78,8 @@ impl<C> Aead for Key<C>
 where
     C: AeadInOut<NonceSize = consts::U12, TagSize = consts::U16> + Send + Sync,
 {
-    fn seal(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        aad: &[u8],
-        plaintext: &[u8],
-        extra: &[u8],
-        out: &mut [u8],
-    ) {
-        assert_eq!(
-            out.len(),
-            plaintext.len() + extra.len() + TAG_LEN,
-            "room for ciphertext and tag"
-        );
+    fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], plaintext: &[u8], extra: &[u8], out: &mut [u8]) {
+        assert_eq!(out.len(), plaintext.len() + extra.len() + TAG_LEN, "room for ciphertext and tag");
         let (body, tag) = out.split_last_chunk_mut::<TAG_LEN>().expect("the length was checked");
         let (head, tail) = body.split_at_mut(plaintext.len());
         head.copy_from_slice(plaintext);
@@ -100,13 +88,7 @@ where
         *tag = sealed.expect("no record is 2^36 bytes long").into();
     }
 
-    fn open(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        aad: &[u8],
-        sealed: &[u8],
-        out: &mut [u8],
-    ) -> Result<(), Refused> {
+    fn open(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<(), Refused> {
         let (body, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(Refused)?;
         let buffers = InOutBuf::new(body, out).expect("room for the plaintext, exactly");
         let tag: &Tag<C> = tag.into();
@@ -117,12 +99,7 @@ where
         })
     }
 
-    fn open_in_place(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        aad: &[u8],
-        sealed: &mut [u8],
-    ) -> Result<(), Refused> {
+    fn open_in_place(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], sealed: &mut [u8]) -> Result<(), Refused> {
         let (body, tag) = sealed.split_last_chunk_mut::<TAG_LEN>().ok_or(Refused)?;
         let tag: &Tag<C> = (&*tag).into();
         self.0.decrypt_inout_detached(nonce.into(), aad, (&mut *body).into(), tag).map_err(|_| {

@@ -76,10 +76,24 @@ fn main() {
     for _ in 0..1000 {
         rpc(&mut client, &mut server);
     }
+    sizes();
     let start = Clock::now();
     for _ in 0..rounds {
         rpc(&mut client, &mut server);
     }
     let each = start.elapsed().as_nanos() as u64 / rounds;
     println!("{bytes} bytes: {each} ns per RPC, both sides, without a kernel");
+}
+#[allow(dead_code)]
+fn sizes() {
+    println!(
+        "Rpc {} Option<Call> {} Event {} Message {} Incoming {} Outgoing {} Queued {}",
+        size_of::<proto::rpc::Rpc>(),
+        size_of::<Option<endpoint::state::Call>>(),
+        size_of::<Event>(),
+        size_of::<record::seal::Message<endpoint::pool::Payload>>(),
+        size_of::<proto::incoming::Incoming>(),
+        size_of::<proto::outgoing::Outgoing>(),
+        size_of::<endpoint::session::Queued>()
+    );
 }

@@ -154,13 +154,22 @@ impl Endpoint {
 
     /// Installs a secret that was agreed on elsewhere. The client's end opens a session with it to `address` at its next
     /// call to the returned target; the server's end answers whoever proves to have it. [P-6.6]
-    pub fn install(&mut self, address: SocketAddr, side: Side, secret: &Secret, label: &str, datagram_max: usize) -> Option<u32> {
+    pub fn install(
+        &mut self,
+        address: SocketAddr,
+        side: Side,
+        secret: &Secret,
+        label: &str,
+        datagram_max: usize,
+    ) -> Option<u32> {
         let state = &mut self.state;
         let key = InstalledKey::new(state.config.crypto, secret, state.config.cipher, label);
         let id = key.id();
         state.installed.insert(id, key);
         // Two secrets for one address are two targets.
-        (side == Side::Client).then(|| self.add_target(Target { address, name: label.to_owned(), key: Some(id), datagram_max, session: None }))
+        (side == Side::Client).then(|| {
+            self.add_target(Target { address, name: label.to_owned(), key: Some(id), datagram_max, session: None })
+        })
     }
 
     /// The session in use with `target`, opened if there is none.
@@ -205,7 +214,9 @@ impl Endpoint {
         self.may_hold(body.len())?;
         let slot = match to {
             To::Target(target) => self.session_to(now, target)?,
-            To::Session(id) => self.state.session(id).filter(|(_, s)| !s.closing && !s.dying).ok_or(Misuse::NoSession)?.0,
+            To::Session(id) => {
+                self.state.session(id).filter(|(_, s)| !s.closing && !s.dying).ok_or(Misuse::NoSession)?.0
+            }
         };
         let state = &mut self.state;
         let length = body.len() as u64;
@@ -311,7 +322,9 @@ impl Endpoint {
             return true;
         }
         let queued = &mut self.state.at(peer).queued;
-        let Some(message) = queued.iter_mut().find(|m| m.id.message().rpc() == id.rpc && !m.aborted) else { return false };
+        let Some(message) = queued.iter_mut().find(|m| m.id.message().rpc() == id.rpc && !m.aborted) else {
+            return false;
+        };
         message.aborted = true;
         let body = core::mem::replace(&mut message.body, Payload::empty());
         self.state.held_bytes -= body.len() as u64;
@@ -321,7 +334,8 @@ impl Endpoint {
     /// Whether `id` is open: queued, under way, or waiting for a reply.
     pub fn is_open(&self, id: CallId) -> bool {
         let Some((peer, session)) = self.state.session(id.session) else { return false };
-        self.state.machine.find(peer, id.rpc).is_some() || session.queued.iter().any(|m| m.id.message().rpc() == id.rpc && !m.aborted)
+        self.state.machine.find(peer, id.rpc).is_some()
+            || session.queued.iter().any(|m| m.id.message().rpc() == id.rpc && !m.aborted)
     }
 
     /// Ends a session; the peer is told. What was under way in it fails.
@@ -392,7 +406,14 @@ impl Endpoint {
 
     /// A train of datagrams came: `len` bytes of `buffer`, every `segment` bytes one datagram. Gives the buffer back unless
     /// delivered messages keep it.
-    pub fn handle_datagrams(&mut self, now: Instant, from: SocketAddr, buffer: Buffer, len: usize, segment: usize) -> Option<Buffer> {
+    pub fn handle_datagrams(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        buffer: Buffer,
+        len: usize,
+        segment: usize,
+    ) -> Option<Buffer> {
         self.state.receive(now, from, buffer, len, segment)
     }
 

@@ -144,7 +144,15 @@ impl State {
         };
         match client {
             Ok(client) => {
-                self.new_session(slot, id, Side::Client, address, datagram_max, Phase::Connecting(Box::new(client)), now);
+                self.new_session(
+                    slot,
+                    id,
+                    Side::Client,
+                    address,
+                    datagram_max,
+                    Phase::Connecting(Box::new(client)),
+                    now,
+                );
                 self.at(slot).target = Some(target);
                 self.targets[target as usize].session = Some(slot);
                 Ok(slot)
@@ -168,7 +176,16 @@ impl State {
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a session begins with")]
-    fn new_session(&mut self, slot: u32, id: SessionId, side: Side, address: SocketAddr, datagram_max: usize, phase: Phase, now: Instant) {
+    fn new_session(
+        &mut self,
+        slot: u32,
+        id: SessionId,
+        side: Side,
+        address: SocketAddr,
+        datagram_max: usize,
+        phase: Phase,
+        now: Instant,
+    ) {
         self.sessions[slot as usize] = Some(Session {
             id,
             peer_id: SessionId::NONE,
@@ -279,7 +296,14 @@ impl State {
         }
     }
 
-    fn server(&mut self, offer: Offer, from: SocketAddr, packet: &HandshakePacket<'_>, validated: bool, setup: &Setup) -> Option<Server> {
+    fn server(
+        &mut self,
+        offer: Offer,
+        from: SocketAddr,
+        packet: &HandshakePacket<'_>,
+        validated: bool,
+        setup: &Setup,
+    ) -> Option<Server> {
         match offer {
             Offer::Installed(id) => {
                 let key = self.installed.get(&id).cloned();
@@ -331,7 +355,8 @@ impl State {
         }
         for message in queued.into_iter().filter(|message| !message.aborted) {
             self.held_bytes -= message.body.len() as u64;
-            let (id, cookie, waited) = (CallId { session: id, rpc: message.id.message().rpc() }, message.cookie, message.waited);
+            let (id, cookie, waited) =
+                (CallId { session: id, rpc: message.id.message().rpc() }, message.cookie, message.waited);
             let why = Ended::Handshake(why.clone());
             self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run: false, address });
         }

@@ -31,7 +31,14 @@ const NOTICES_MAX: usize = 1024;
 
 impl State {
     /// A train of datagrams of `segment` bytes each came from one address. Gives the buffer back unless payloads keep it.
-    pub(crate) fn receive(&mut self, now: Instant, from: SocketAddr, mut buffer: Buffer, len: usize, segment: usize) -> Option<Buffer> {
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        mut buffer: Buffer,
+        len: usize,
+        segment: usize,
+    ) -> Option<Buffer> {
         let bytes = &mut buffer.bytes()[..len];
         let mut at = 0;
         while at < len {
@@ -236,7 +243,16 @@ impl State {
     }
 
     #[expect(clippy::too_many_arguments, reason = "one step of a pipeline")]
-    fn first_record(&mut self, peer: u32, slot: u32, complete: bool, payload: &[u8], index: u16, trailer: &Trailer, place: Range<usize>) {
+    fn first_record(
+        &mut self,
+        peer: u32,
+        slot: u32,
+        complete: bool,
+        payload: &[u8],
+        index: u16,
+        trailer: &Trailer,
+        place: Range<usize>,
+    ) {
         if self.call(slot).is_none() {
             self.put_call(slot, Call::default());
         }

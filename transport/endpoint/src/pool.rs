@@ -144,7 +144,12 @@ impl Pool {
         };
         Self {
             classes: (SMALLEST..=LARGEST).map(class).collect(),
-            datagrams: Class { size: datagram_bytes, given: VecDeque::new(), given_max: DATAGRAMS_HELD_MAX, starved: false },
+            datagrams: Class {
+                size: datagram_bytes,
+                given: VecDeque::new(),
+                given_max: DATAGRAMS_HELD_MAX,
+                starved: false,
+            },
         }
     }
 

@@ -6,8 +6,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use handshake::identity::PeerIdentity;
 use handshake::cookie::Cookies;
+use handshake::identity::PeerIdentity;
 use handshake::installed::{InstalledKey, KeyId};
 use proto::heap::IndexHeap;
 use proto::io::Failure;
@@ -204,7 +204,10 @@ pub struct State {
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("sessions", &self.sessions_open).field("rpcs", &self.machine.rpcs_open()).finish_non_exhaustive()
+        f.debug_struct("State")
+            .field("sessions", &self.sessions_open)
+            .field("rpcs", &self.machine.rpcs_open())
+            .finish_non_exhaustive()
     }
 }
 
@@ -279,7 +282,8 @@ impl State {
         let session = self.sessions[slot as usize].as_mut().expect("a session in use");
         let limit = session.message_max;
         let geometry = Geometry::cut(length.min(limit), session.datagram_max);
-        let taken = if length > limit { Err(Misuse::TooLong { length, limit }) } else { reserve_budget(session, geometry) };
+        let taken =
+            if length > limit { Err(Misuse::TooLong { length, limit }) } else { reserve_budget(session, geometry) };
         if let Err(why) = taken {
             self.held_bytes -= length as u64;
             // The id was taken and is never used: our floor must not wait for it. [P-7.2]
@@ -357,7 +361,8 @@ impl State {
                         if call.streamed {
                             self.events.push_back(Event::Readable { id });
                         }
-                        let (cookie, waited, why, address) = (call.cookie, call.waited, Ended::Failed(why), self.at(peer).address);
+                        let (cookie, waited, why, address) =
+                            (call.cookie, call.waited, Ended::Failed(why), self.at(peer).address);
                         self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
                     }
                     if silent {
@@ -383,7 +388,8 @@ impl State {
     /// New calls to the session's target make a new session; what is under way in this one goes on.
     pub(crate) fn retire(&mut self, slot: u32) {
         let target = self.sessions[slot as usize].as_ref().and_then(|session| session.target);
-        if let Some(target) = target.and_then(|t| self.targets.get_mut(t as usize)).filter(|t| t.session == Some(slot)) {
+        if let Some(target) = target.and_then(|t| self.targets.get_mut(t as usize)).filter(|t| t.session == Some(slot))
+        {
             target.session = None;
         }
     }

@@ -65,8 +65,7 @@ impl Assembly {
             }
             at = at.max(next);
         }
-        let merged =
-            self.here[from..to].iter().fold((start, end), |m, r| (m.0.min(r.0), m.1.max(r.1)));
+        let merged = self.here[from..to].iter().fold((start, end), |m, r| (m.0.min(r.0), m.1.max(r.1)));
         self.here.splice(from..to, [merged]);
         Ok(fresh)
     }

@@ -40,8 +40,7 @@ impl Client {
     /// When `setup.datagram_max` is below [`wire::limits::DATAGRAM_MIN`].
     #[cfg(feature = "tls")]
     pub fn tls(config: &ClientConfig, server_name: &str, setup: &Setup) -> Result<Self, Error> {
-        let tls =
-            crate::tls::Tls::client(config, server_name, setup.local.encode(), setup.unix_seconds)?;
+        let tls = crate::tls::Tls::client(config, server_name, setup.local.encode(), setup.unix_seconds)?;
         let flight = Flight::new(setup.crypto, ends(setup, Method::Tls), guard::Guard::Public);
         Ok(Self::new(flight, Engine::Tls(tls.into()), setup))
     }
@@ -52,8 +51,7 @@ impl Client {
     /// When `setup.datagram_max` is below [`wire::limits::DATAGRAM_MIN`].
     #[must_use]
     pub fn installed(key: &InstalledKey, nonce: [u8; NONCE_LEN], setup: &Setup) -> Self {
-        let exchange =
-            Exchange::new(setup.crypto, key.clone(), Side::Client, nonce, setup.local.encode());
+        let exchange = Exchange::new(setup.crypto, key.clone(), Side::Client, nonce, setup.local.encode());
         let guard = key.guard(setup.crypto, Side::Client);
         let flight = Flight::new(setup.crypto, ends(setup, Method::Installed), guard);
         Self::new(flight, Engine::Installed(exchange.into()), setup)

@@ -37,10 +37,9 @@ impl Trust {
     pub fn pem(origin: &str, text: &[u8]) -> Result<Self, Error> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(origin, text)? {
-            roots.add(certificate).map_err(|error| Error::OwnCertificate {
-                origin: origin.into(),
-                reason: error.to_string(),
-            })?;
+            roots
+                .add(certificate)
+                .map_err(|error| Error::OwnCertificate { origin: origin.into(), reason: error.to_string() })?;
         }
         Ok(Self(Arc::new(roots)))
     }
@@ -93,11 +92,7 @@ impl ClientConfig {
     ///
     /// # Errors
     /// When nobody is trusted, or no cipher is given.
-    pub fn new(
-        trust: &Trust,
-        identity: Option<&Identity>,
-        ciphers: &[Cipher],
-    ) -> Result<Self, Error> {
+    pub fn new(trust: &Trust, identity: Option<&Identity>, ciphers: &[Cipher]) -> Result<Self, Error> {
         let mut tls = rustls::ClientConfig::builder_with_provider(provider(ciphers)?)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|_| Error::NoCipher)?
@@ -134,11 +129,7 @@ impl ServerConfig {
     ///
     /// # Errors
     /// When clients shall be authenticated and nobody is trusted, or no cipher is given.
-    pub fn new(
-        identity: &Identity,
-        clients: Clients<'_>,
-        ciphers: &[Cipher],
-    ) -> Result<Self, Error> {
+    pub fn new(identity: &Identity, clients: Clients<'_>, ciphers: &[Cipher]) -> Result<Self, Error> {
         let provider = provider(ciphers)?;
         let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -173,8 +164,7 @@ fn provider(ciphers: &[Cipher]) -> Result<Arc<CryptoProvider>, Error> {
     if ciphers.is_empty() {
         return Err(Error::NoCipher);
     }
-    let cipher_suites: Vec<SupportedCipherSuite> =
-        ciphers.iter().map(|&cipher| suite(cipher)).collect();
+    let cipher_suites: Vec<SupportedCipherSuite> = ciphers.iter().map(|&cipher| suite(cipher)).collect();
     Ok(Arc::new(CryptoProvider { cipher_suites, ..default_provider() }))
 }
 

@@ -27,10 +27,7 @@ pub struct Setup {
 
 impl fmt::Debug for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Setup")
-            .field("local", &self.local)
-            .field("now", &self.now)
-            .finish_non_exhaustive()
+        f.debug_struct("Setup").field("local", &self.local).field("now", &self.now).finish_non_exhaustive()
     }
 }
 

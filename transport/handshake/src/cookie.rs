@@ -10,9 +10,7 @@ use proto::time::Instant;
 use record::aead::Crypto;
 use record::keys::{SECRET_LEN, Secret, expand_label};
 use wire::bytes::Writer;
-use wire::handshake::{
-    COOKIE_MAX, HANDSHAKE_OVERHEAD, HandshakePacket, RETRY_OVERHEAD, RetryPacket,
-};
+use wire::handshake::{COOKIE_MAX, HANDSHAKE_OVERHEAD, HandshakePacket, RETRY_OVERHEAD, RetryPacket};
 use wire::ids::SessionId;
 use wire::limits::TAG_LEN;
 
@@ -71,27 +69,14 @@ impl Cookies {
 
     /// Whether `packet` carries a cookie that was given to that client at that address not long ago.
     #[must_use]
-    pub fn check(
-        &self,
-        crypto: &dyn Crypto,
-        packet: &HandshakePacket<'_>,
-        from: SocketAddr,
-        now: Instant,
-    ) -> bool {
+    pub fn check(&self, crypto: &dyn Crypto, packet: &HandshakePacket<'_>, from: SocketAddr, now: Instant) -> bool {
         let Some((bytes, _)) = packet.cookie.split_first_chunk::<4>() else { return false };
         let (given, now) = (u32::from_be_bytes(*bytes), span(now));
         let age = now.wrapping_sub(given);
-        age <= 1
-            && crypto.equal(&self.cookie(crypto, from, packet.fields.sender, given), packet.cookie)
+        age <= 1 && crypto.equal(&self.cookie(crypto, from, packet.fields.sender, given), packet.cookie)
     }
 
-    fn cookie(
-        &self,
-        crypto: &dyn Crypto,
-        from: SocketAddr,
-        client: SessionId,
-        span: u32,
-    ) -> [u8; COOKIE_LEN] {
+    fn cookie(&self, crypto: &dyn Crypto, from: SocketAddr, client: SessionId, span: u32) -> [u8; COOKIE_LEN] {
         // 16 address bytes (IPv4 as mapped into IPv6: one socket may show it either way), port, client, span.
         let mut covered = [0; 16 + 2 + 8 + 4];
         let mut w = Writer::new(&mut covered);

@@ -228,9 +228,7 @@ pub enum Error {
     #[error("the client presented no certificate")]
     ClientCertificateMissing,
     /// The two sides speak different versions of Sealane.
-    #[error(
-        "no common application protocol (ALPN): the other side speaks another version, or is no Sealane endpoint"
-    )]
+    #[error("no common application protocol (ALPN): the other side speaks another version, or is no Sealane endpoint")]
     AlpnMismatch,
     /// The two sides' configurations share no cipher or no key exchange.
     #[error("no cipher or key exchange in common")]
@@ -309,10 +307,7 @@ impl Failure {
 
     #[cfg(feature = "tls")]
     pub(crate) fn internal(reason: &str) -> Self {
-        Self {
-            error: Error::Internal { reason: reason.into() },
-            alert: Some(Alert::INTERNAL_ERROR),
-        }
+        Self { error: Error::Internal { reason: reason.into() }, alert: Some(Alert::INTERNAL_ERROR) }
     }
 }
 

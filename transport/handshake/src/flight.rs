@@ -9,8 +9,7 @@ use proto::time::Instant;
 use record::aead::Crypto;
 use wire::bytes::Writer;
 use wire::handshake::{
-    COOKIE_MAX, FLAG_ALERT, FLAG_CLIENT, FLAG_PING, HANDSHAKE_OVERHEAD, HandshakeFields,
-    HandshakePacket, Level, Method,
+    COOKIE_MAX, FLAG_ALERT, FLAG_CLIENT, FLAG_PING, HANDSHAKE_OVERHEAD, HandshakeFields, HandshakePacket, Level, Method,
 };
 use wire::ids::{SessionId, Side};
 use wire::limits::{DATAGRAM_MIN, TAG_LEN};
@@ -100,10 +99,7 @@ pub(crate) struct Flight {
 
 impl Flight {
     pub(crate) fn new(crypto: &'static dyn Crypto, ends: Ends, initial: Guard) -> Self {
-        assert!(
-            ends.datagram_max >= DATAGRAM_MIN,
-            "every path carries datagrams of {DATAGRAM_MIN} bytes"
-        );
+        assert!(ends.datagram_max >= DATAGRAM_MIN, "every path carries datagrams of {DATAGRAM_MIN} bytes");
         Self {
             crypto,
             streams: [Stream::new(INITIAL_MAX), Stream::new(SEALED_MAX)],
@@ -173,8 +169,7 @@ impl Flight {
 
     /// Ends all sending but that of an alert, if one is given. The alert is sealed where that is possible.
     pub(crate) fn fail(&mut self, alert: Option<Alert>) {
-        (self.repeat_at, self.ack_at, self.ack, self.ping, self.poke) =
-            (None, None, false, false, false);
+        (self.repeat_at, self.ack_at, self.ack, self.ping, self.poke) = (None, None, false, false, false);
         self.streams.iter_mut().for_each(|stream| stream.out = Vec::new());
         self.alert = alert.map(|alert| AlertOut { alert, due: true });
     }
@@ -254,9 +249,7 @@ impl Flight {
             Err(Reason::Direction)
         } else if packet.fields.method != ends.method {
             Err(Reason::Method)
-        } else if (to != ends.local && !first)
-            || (ends.remote != SessionId::NONE && from != ends.remote)
-        {
+        } else if (to != ends.local && !first) || (ends.remote != SessionId::NONE && from != ends.remote) {
             // An alert may come from a server that made no session and so has no name for one.
             let refusal = packet.alert() && to == ends.local && from == ends.local;
             if refusal { Ok(()) } else { Err(Reason::Session) }
@@ -304,12 +297,7 @@ impl Flight {
         }
     }
 
-    fn keep(
-        &mut self,
-        now: Instant,
-        packet: &HandshakePacket<'_>,
-        fragment: &[u8],
-    ) -> Result<Arrival, Reason> {
+    fn keep(&mut self, now: Instant, packet: &HandshakePacket<'_>, fragment: &[u8]) -> Result<Arrival, Reason> {
         let level = packet.fields.level;
         let offset = packet.fields.offset as usize;
         let inward = &mut self.streams[level.index()].inward;
@@ -335,11 +323,7 @@ impl Flight {
     }
 
     /// Another packet came for a handshake that failed: the other side has not heard. Says whether the packet was genuine.
-    pub(crate) fn alert_again(
-        &mut self,
-        packet: &HandshakePacket<'_>,
-        datagram_len: usize,
-    ) -> bool {
+    pub(crate) fn alert_again(&mut self, packet: &HandshakePacket<'_>, datagram_len: usize) -> bool {
         if packet.alert() || self.addressed(packet).is_err() || self.open(packet).is_err() {
             return false;
         }
@@ -442,8 +426,7 @@ impl Flight {
         let ends = &self.ends;
         let packet_len = HANDSHAKE_OVERHEAD + self.cookie.len() + fragment.len();
         // A client pads the start of its stream, so that three times its length leave room for the server's flight. [P-6.4]
-        let opens =
-            ends.remote == SessionId::NONE && offset == 0 && !fragment.is_empty() && flags == 0;
+        let opens = ends.remote == SessionId::NONE && offset == 0 && !fragment.is_empty() && flags == 0;
         let len = if opens { packet_len.max(DATAGRAM_MIN) } else { packet_len };
         let out = out.get_mut(..len)?;
         if let Some(credit) = &mut self.credit {

@@ -48,15 +48,9 @@ impl Guard {
     }
 
     /// The fragment in clear, if the tag is good.
-    pub(crate) fn open(
-        &self,
-        crypto: &dyn Crypto,
-        packet: &HandshakePacket<'_>,
-    ) -> Option<Vec<u8>> {
+    pub(crate) fn open(&self, crypto: &dyn Crypto, packet: &HandshakePacket<'_>) -> Option<Vec<u8>> {
         match self {
-            Self::Public => {
-                check(crypto, PUBLIC, packet.covered, packet.tag).then(|| packet.fragment.to_vec())
-            }
+            Self::Public => check(crypto, PUBLIC, packet.covered, packet.tag).then(|| packet.fragment.to_vec()),
             Self::Mac { remote, .. } => {
                 check(crypto, remote, packet.covered, packet.tag).then(|| packet.fragment.to_vec())
             }
@@ -64,12 +58,7 @@ impl Guard {
             Self::Keys(keys) => {
                 let mut sealed = [packet.fragment, packet.tag].concat();
                 let number = packet.fields.number.into();
-                let len = keys
-                    .remote
-                    .packet
-                    .decrypt_in_place(number, packet.clear, &mut sealed)
-                    .ok()?
-                    .len();
+                let len = keys.remote.packet.decrypt_in_place(number, packet.clear, &mut sealed).ok()?.len();
                 sealed.truncate(len);
                 Some(sealed)
             }

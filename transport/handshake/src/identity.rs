@@ -142,12 +142,7 @@ mod own {
             Self::named(&chain_origin, &chain, &key_origin, &Zeroizing::new(key))
         }
 
-        fn named(
-            chain_origin: &str,
-            chain: &[u8],
-            key_origin: &str,
-            key: &[u8],
-        ) -> Result<Self, Error> {
+        fn named(chain_origin: &str, chain: &[u8], key_origin: &str, key: &[u8]) -> Result<Self, Error> {
             let chain = certificates(chain_origin, chain)?;
             let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
                 pem::Error::NoItemsFound => Error::NoKey { origin: key_origin.into() },
@@ -156,16 +151,11 @@ mod own {
             let provider = rustls::crypto::aws_lc_rs::default_provider();
             match CertifiedKey::from_der(chain, key, &provider) {
                 Ok(certified) => Ok(Self(Arc::new(certified))),
-                Err(rustls::Error::InconsistentKeys(_)) => {
-                    Err(Error::KeyMismatch { origin: key_origin.into() })
+                Err(rustls::Error::InconsistentKeys(_)) => Err(Error::KeyMismatch { origin: key_origin.into() }),
+                Err(rustls::Error::InvalidCertificate(error)) => {
+                    Err(Error::OwnCertificate { origin: chain_origin.into(), reason: error.to_string() })
                 }
-                Err(rustls::Error::InvalidCertificate(error)) => Err(Error::OwnCertificate {
-                    origin: chain_origin.into(),
-                    reason: error.to_string(),
-                }),
-                Err(error) => {
-                    Err(Error::OwnKey { origin: key_origin.into(), reason: error.to_string() })
-                }
+                Err(error) => Err(Error::OwnKey { origin: key_origin.into(), reason: error.to_string() }),
             }
         }
 
@@ -181,17 +171,10 @@ mod own {
     }
 
     /// All certificates in a PEM text; at least one.
-    pub(crate) fn certificates(
-        origin: &str,
-        text: &[u8],
-    ) -> Result<Vec<CertificateDer<'static>>, Error> {
-        let found = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>().map_err(
-            |error| Error::Pem { origin: String::from(origin), reason: error.to_string() },
-        )?;
-        if found.is_empty() {
-            Err(Error::NoCertificate { origin: origin.into() })
-        } else {
-            Ok(found)
-        }
+    pub(crate) fn certificates(origin: &str, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
+        let found = CertificateDer::pem_slice_iter(text)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Error::Pem { origin: String::from(origin), reason: error.to_string() })?;
+        if found.is_empty() { Err(Error::NoCertificate { origin: origin.into() }) } else { Ok(found) }
     }
 }

@@ -90,10 +90,7 @@ impl InstalledKey {
 
     /// What protects the packets of a handshake with this secret.
     pub(crate) fn guard(&self, crypto: &dyn Crypto, side: Side) -> Guard {
-        Guard::Mac {
-            local: self.packet_key(crypto, side),
-            remote: self.packet_key(crypto, side.peer()),
-        }
+        Guard::Mac { local: self.packet_key(crypto, side), remote: self.packet_key(crypto, side.peer()) }
     }
 }
 
@@ -107,11 +104,7 @@ impl fmt::Debug for InstalledKey {
 #[must_use]
 pub(crate) fn key_id(packet: &HandshakePacket<'_>) -> Option<KeyId> {
     let fields = &packet.fields;
-    if fields.method != Method::Installed
-        || fields.level != Level::Initial
-        || fields.offset != 0
-        || packet.alert()
-    {
+    if fields.method != Method::Installed || fields.level != Level::Initial || fields.offset != 0 || packet.alert() {
         return None;
     }
     let mut r = Reader::new(packet.fragment);
@@ -223,10 +216,7 @@ impl Exchange {
             return Err(violation("a hello speaks of another secret", Alert::UNKNOWN_PSK_IDENTITY));
         }
         if cipher != cipher_code(self.key.cipher) {
-            return Err(Failure {
-                error: Error::NothingInCommon,
-                alert: Some(Alert::HANDSHAKE_FAILURE),
-            });
+            return Err(Failure { error: Error::NothingInCommon, alert: Some(Alert::HANDSHAKE_FAILURE) });
         }
         self.nonce_and_params(body)
     }
@@ -302,12 +292,7 @@ mod tests {
     fn keys_differ() {
         let mut seen = HashSet::new();
         for secret in [1, 2] {
-            let key = InstalledKey::new(
-                &CRYPTO,
-                &Secret::new([secret; SECRET_LEN]),
-                Cipher::Aes128Gcm,
-                "x",
-            );
+            let key = InstalledKey::new(&CRYPTO, &Secret::new([secret; SECRET_LEN]), Cipher::Aes128Gcm, "x");
             for side in [Side::Client, Side::Server] {
                 assert!(seen.insert(*key.packet_key(&CRYPTO, side)));
             }

@@ -54,6 +54,5 @@ pub const RETRIES_MAX: u32 = 3;
 pub const DOUBT_AFTER: u32 = 3;
 
 const _: () = assert!(BUFFERED_MAX <= 64 << 10);
-const _: () =
-    assert!(DATAGRAM_MIN > HANDSHAKE_OVERHEAD + COOKIE_MAX, "the smallest path carries a fragment");
+const _: () = assert!(DATAGRAM_MIN > HANDSHAKE_OVERHEAD + COOKIE_MAX, "the smallest path carries a fragment");
 const _: () = assert!(HINT_WAIT.as_millis() < LIFETIME.as_millis());

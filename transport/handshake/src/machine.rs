@@ -146,11 +146,7 @@ impl Machine {
             State::Over => return Ok(Progress::Dropped(Reason::Over)),
             State::Failed { .. } => {
                 let genuine = self.flight.alert_again(packet, datagram_len);
-                return Ok(if genuine {
-                    Progress::Closing
-                } else {
-                    Progress::Dropped(Reason::Over)
-                });
+                return Ok(if genuine { Progress::Closing } else { Progress::Dropped(Reason::Over) });
             }
             State::Running | State::Done => {}
         }
@@ -195,9 +191,7 @@ impl Machine {
         if !could_seal && self.flight.can_seal() {
             for (came, header, datagram) in core::mem::take(&mut self.early) {
                 let Ok(packet) = HandshakePacket::parse(header, &datagram) else { continue };
-                if let Ok(Arrival::TooLong) =
-                    self.flight.receive(now, came, &packet, datagram.len())
-                {
+                if let Ok(Arrival::TooLong) = self.flight.receive(now, came, &packet, datagram.len()) {
                     let alert = Some(Alert::RECORD_OVERFLOW);
                     return Err(Failure { error: Error::FlightTooLarge, alert });
                 }
@@ -213,8 +207,7 @@ impl Machine {
         let Some(agreed) = self.engine.agreed()? else { return Ok(false) };
         // The ids in clear text are the ones that the other side means. [P-6.3]
         if agreed.peer.session != self.flight.remote() {
-            let error =
-                Error::Protocol { reason: String::from("session ids inside and outside differ") };
+            let error = Error::Protocol { reason: String::from("session ids inside and outside differ") };
             return Err(Failure { error, alert: Some(Alert::ILLEGAL_PARAMETER) });
         }
         self.must_wait = agreed.must_wait;
@@ -237,10 +230,7 @@ impl Machine {
     /// A sealed packet that overtook what its keys come from is kept, as far as there is room.
     fn keep_early(&mut self, now: Instant, packet: &HandshakePacket<'_>) -> Progress {
         let kept: usize = self.early.iter().map(|(_, _, datagram)| datagram.len()).sum();
-        if self.flight.side() == Side::Server
-            || packet.fragment.is_empty()
-            || kept + packet.len() > EARLY_MAX
-        {
+        if self.flight.side() == Side::Server || packet.fragment.is_empty() || kept + packet.len() > EARLY_MAX {
             return Progress::Dropped(Reason::Early);
         }
         self.early.push((now, packet.header, [packet.covered, &packet.tag[..]].concat()));
@@ -253,8 +243,7 @@ impl Machine {
     /// no other way, to a client that has no keys yet: such a forger could end the attempt with a false ServerHello just as
     /// well. Others, and all that concern an installed secret, wait for a genuine packet to prove them wrong. [P-6.2.3]
     fn alerted(&mut self, now: Instant, alert: Alert, proven: bool) -> Result<Progress, Error> {
-        let clear_only =
-            [Alert::HANDSHAKE_FAILURE, Alert::PROTOCOL_VERSION, Alert::NO_APPLICATION_PROTOCOL];
+        let clear_only = [Alert::HANDSHAKE_FAILURE, Alert::PROTOCOL_VERSION, Alert::NO_APPLICATION_PROTOCOL];
         let at_once = self.engine.method() == Method::Tls
             && self.flight.side() == Side::Client
             && !self.flight.can_seal()
@@ -393,15 +382,11 @@ mod tests {
             let mut last = Ok(Progress::Taken);
             for _ in 0..3 {
                 while let Some(len) = client.poll_transmit(now, &mut out) {
-                    let Ok(Packet::Handshake(packet)) = Packet::parse(&out[..len]) else {
-                        panic!()
-                    };
+                    let Ok(Packet::Handshake(packet)) = Packet::parse(&out[..len]) else { panic!() };
                     last = answerer.handle(now, &packet, len);
                 }
                 while let Some(len) = answerer.poll_transmit(now, &mut out) {
-                    let Ok(Packet::Handshake(packet)) = Packet::parse(&out[..len]) else {
-                        panic!()
-                    };
+                    let Ok(Packet::Handshake(packet)) = Packet::parse(&out[..len]) else { panic!() };
                     let _ = client.handle(now, &packet, len);
                 }
             }

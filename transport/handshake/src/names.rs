@@ -37,10 +37,7 @@ const EXTENSIONS: u8 = 0xa3;
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 
 /// All names of a certificate in DER, in its order.
-#[cfg_attr(
-    not(any(test, feature = "tls")),
-    expect(dead_code, reason = "only TLS has certificates")
-)]
+#[cfg_attr(not(any(test, feature = "tls")), expect(dead_code, reason = "only TLS has certificates"))]
 pub(crate) fn of_certificate(der: &[u8]) -> Vec<Name> {
     alt_name(der).map(names).unwrap_or_default()
 }
@@ -144,9 +141,7 @@ mod tests {
     #[test]
     fn real_certificate() {
         let key = rcgen::KeyPair::generate().unwrap();
-        let mut params =
-            rcgen::CertificateParams::new(["a.example".into(), "10.0.0.1".into(), "::1".into()])
-                .unwrap();
+        let mut params = rcgen::CertificateParams::new(["a.example".into(), "10.0.0.1".into(), "::1".into()]).unwrap();
         params.subject_alt_names.push(rcgen::SanType::URI("spiffe://x/y".try_into().unwrap()));
         let certificate = params.self_signed(&key).unwrap();
         let found = of_certificate(certificate.der());

@@ -21,13 +21,7 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) const fn new() -> Self {
-        Self {
-            smooth: None,
-            shortest: None,
-            repeats: 0,
-            sent: [(u32::MAX, Instant::ZERO); REMEMBERED],
-            echoed: 0,
-        }
+        Self { smooth: None, shortest: None, repeats: 0, sent: [(u32::MAX, Instant::ZERO); REMEMBERED], echoed: 0 }
     }
 
     /// Packet `number` left.
@@ -71,16 +65,13 @@ impl Pace {
 
     /// How long to wait for an answer now.
     pub(crate) fn interval(&self) -> Duration {
-        let first = self
-            .smooth
-            .map_or(INTERVAL_FIRST, |(mean, var)| (mean + var * 4 + ACK_DELAY).max(INTERVAL_MIN));
+        let first = self.smooth.map_or(INTERVAL_FIRST, |(mean, var)| (mean + var * 4 + ACK_DELAY).max(INTERVAL_MIN));
         (first * (1 << self.repeats.min(8))).min(first.max(INTERVAL_MAX))
     }
 
     /// How long an answer takes when nothing is lost, with some room.
     pub(crate) fn round_trip(&self) -> Duration {
-        self.smooth
-            .map_or(INTERVAL_FIRST, |(mean, var)| (mean + var * 4 + ACK_DELAY).max(INTERVAL_MIN))
+        self.smooth.map_or(INTERVAL_FIRST, |(mean, var)| (mean + var * 4 + ACK_DELAY).max(INTERVAL_MIN))
     }
 
     /// The shortest round trip.
@@ -112,11 +103,7 @@ mod tests {
         assert_eq!(pace.shortest(), Some(Duration::from_millis(3)));
         pace.echo(38, 0, at(500));
         pace.echo(30, 0, at(500));
-        assert_eq!(
-            pace.shortest(),
-            Some(Duration::from_millis(3)),
-            "no second sample of one packet"
-        );
+        assert_eq!(pace.shortest(), Some(Duration::from_millis(3)), "no second sample of one packet");
         assert_eq!(pace.interval(), Duration::from_millis(3 + 6 + 1));
     }
 

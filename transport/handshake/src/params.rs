@@ -170,17 +170,11 @@ impl TransportParams {
             (LAYOUTS, self.layouts & LAYOUT_ALIGNED != 0),
             (SHARDS, (1..=SHARDS_MAX).contains(&self.shards)),
         ];
-        rules
-            .into_iter()
-            .find(|(_, holds)| !holds)
-            .map_or(Ok(()), |(tag, _)| Err(Malformed::Value(tag)))
+        rules.into_iter().find(|(_, holds)| !holds).map_or(Ok(()), |(tag, _)| Err(Malformed::Value(tag)))
     }
 }
 
-fn value<const N: usize>(
-    fields: &[Option<&[u8]>; KNOWN + 1],
-    tag: u8,
-) -> Result<[u8; N], Malformed> {
+fn value<const N: usize>(fields: &[Option<&[u8]>; KNOWN + 1], tag: u8) -> Result<[u8; N], Malformed> {
     let bytes = fields[usize::from(tag)].ok_or(Malformed::Missing(tag))?;
     bytes.try_into().map_err(|_| Malformed::Value(tag))
 }
@@ -193,21 +187,20 @@ mod tests {
     fn params() -> impl Strategy<Value = TransportParams> {
         let datagram = DATAGRAM_MIN as u16..=DATAGRAM_MAX as u16;
         let message = 0..=MESSAGE_MAX as u32;
-        (1u64.., datagram, message, any::<[u8; 16]>(), any::<u8>(), 1..=SHARDS_MAX, any::<u32>())
-            .prop_flat_map(
-                |(session, datagram_max, message_max, reset_token, layouts, shards, idle)| {
-                    (0..=message_max).prop_map(move |unscheduled| TransportParams {
-                        session: SessionId::from_u64(session),
-                        datagram_max,
-                        message_max,
-                        unscheduled,
-                        layouts: layouts | LAYOUT_ALIGNED,
-                        shards,
-                        reset_token,
-                        idle: Duration::from_millis(idle.into()),
-                    })
-                },
-            )
+        (1u64.., datagram, message, any::<[u8; 16]>(), any::<u8>(), 1..=SHARDS_MAX, any::<u32>()).prop_flat_map(
+            |(session, datagram_max, message_max, reset_token, layouts, shards, idle)| {
+                (0..=message_max).prop_map(move |unscheduled| TransportParams {
+                    session: SessionId::from_u64(session),
+                    datagram_max,
+                    message_max,
+                    unscheduled,
+                    layouts: layouts | LAYOUT_ALIGNED,
+                    shards,
+                    reset_token,
+                    idle: Duration::from_millis(idle.into()),
+                })
+            },
+        )
     }
 
     proptest! {

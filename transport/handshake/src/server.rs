@@ -9,9 +9,7 @@ use core::fmt;
 use proto::time::Instant;
 use record::aead::Crypto;
 use wire::bytes::Writer;
-use wire::handshake::{
-    FLAG_ALERT, HANDSHAKE_OVERHEAD, HandshakeFields, HandshakePacket, Level, Method,
-};
+use wire::handshake::{FLAG_ALERT, HANDSHAKE_OVERHEAD, HandshakeFields, HandshakePacket, Level, Method};
 use wire::ids::{SessionId, Side};
 
 #[cfg(feature = "tls")]
@@ -50,12 +48,7 @@ pub fn offer(packet: &HandshakePacket<'_>) -> Option<Offer> {
 /// Writes an alert in clear text in answer to a client's first packet, without keeping anything; says how long it is.
 ///
 /// `None`: the packet is none that may be answered, or `out` is too short. Never larger than what it answers.
-pub fn refuse(
-    crypto: &dyn Crypto,
-    packet: &HandshakePacket<'_>,
-    alert: Alert,
-    out: &mut [u8],
-) -> Option<usize> {
+pub fn refuse(crypto: &dyn Crypto, packet: &HandshakePacket<'_>, alert: Alert, out: &mut [u8]) -> Option<usize> {
     offer(packet)?;
     let client = packet.fields.sender;
     // No session, so no name for one: the client's own stands in for it.
@@ -127,13 +120,8 @@ impl Server {
     ) -> Result<Self, Reason> {
         let guard = key.guard(setup.crypto, Side::Server);
         let ends = ends(first, Method::Installed, &guard, validated, setup)?;
-        let exchange =
-            Exchange::new(setup.crypto, key.clone(), Side::Server, nonce, setup.local.encode());
-        Ok(Self::new(
-            Flight::new(setup.crypto, ends, guard),
-            Engine::Installed(exchange.into()),
-            setup,
-        ))
+        let exchange = Exchange::new(setup.crypto, key.clone(), Side::Server, nonce, setup.local.encode());
+        Ok(Self::new(Flight::new(setup.crypto, ends, guard), Engine::Installed(exchange.into()), setup))
     }
 
     fn new(flight: Flight, engine: Engine, setup: &Setup) -> Self {
@@ -204,10 +192,7 @@ impl Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
-            .field("session", &self.local)
-            .field("client", &self.client)
-            .finish_non_exhaustive()
+        f.debug_struct("Server").field("session", &self.local).field("client", &self.client).finish_non_exhaustive()
     }
 }
 

@@ -45,9 +45,8 @@ impl Tls {
         params: Vec<u8>,
         unix_seconds: u64,
     ) -> Result<Self, Error> {
-        let name = ServerName::try_from(server_name)
-            .map_err(|_| Error::ServerName { name: server_name.into() })?
-            .to_owned();
+        let name =
+            ServerName::try_from(server_name).map_err(|_| Error::ServerName { name: server_name.into() })?.to_owned();
         let certified = config.identity.as_ref().map(|identity| identity.certified().clone());
         let asked = Arc::new(Asked { certified, ..Asked::default() });
         // A copy for this handshake alone: it carries the time, and notes whether a certificate was asked for.
@@ -64,11 +63,7 @@ impl Tls {
         let mut tls = (*config.tls).clone();
         tls.time_provider = Arc::new(At::new(unix_seconds));
         let connection = ServerConnection::new(Arc::new(tls), Version::V1, params);
-        Self::new(
-            connection.expect("the configuration is ours").into(),
-            Side::Server,
-            Arc::default(),
-        )
+        Self::new(connection.expect("the configuration is ours").into(), Side::Server, Arc::default())
     }
 
     const fn new(connection: Connection, side: Side, asked: Arc<Asked>) -> Self {
@@ -83,10 +78,7 @@ impl Tls {
     /// Takes bytes of one of the other side's streams.
     pub(crate) fn read(&mut self, bytes: &[u8], flight: &mut Flight) -> Result<(), Failure> {
         if let Err(error) = self.connection.read_hs(bytes) {
-            let alert = self
-                .connection
-                .alert()
-                .map_or(Alert::INTERNAL_ERROR, |alert| Alert(u8::from(alert)));
+            let alert = self.connection.alert().map_or(Alert::INTERNAL_ERROR, |alert| Alert(u8::from(alert)));
             return Err(Failure { error: meaning(error, self.side.peer()), alert: Some(alert) });
         }
         // rustls answers a request that it cannot meet with an empty list, and leaves the refusal to the server. We know
@@ -130,8 +122,7 @@ impl Tls {
         self.agreed = true;
         let params = connection.quic_transport_parameters().unwrap_or_default();
         let peer = TransportParams::decode(params).map_err(Failure::params)?;
-        let cipher =
-            connection.negotiated_cipher_suite().and_then(|suite| cipher_of(suite.suite()));
+        let cipher = connection.negotiated_cipher_suite().and_then(|suite| cipher_of(suite.suite()));
         let cipher = cipher.ok_or_else(|| Failure::internal("a suite that was not offered"))?;
         let mut secret = Zeroizing::new([0; SECRET_LEN]);
         connection
@@ -181,10 +172,7 @@ struct Asked {
 impl ResolvesClientCert for Asked {
     fn resolve(&self, _roots: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.at_all.store(true, Ordering::Relaxed);
-        let usable = self
-            .certified
-            .clone()
-            .filter(|certified| certified.key.choose_scheme(schemes).is_some());
+        let usable = self.certified.clone().filter(|certified| certified.key.choose_scheme(schemes).is_some());
         self.in_vain.store(usable.is_none(), Ordering::Relaxed);
         usable
     }
@@ -227,16 +215,13 @@ fn meaning(error: rustls::Error, whose: Side) -> Error {
 
 fn certificate(error: CertificateError, whose: Side) -> Error {
     match error {
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            Error::Untrusted { whose }
-        }
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => Error::Untrusted { whose },
         CertificateError::ExpiredContext { time, not_after } => {
             Error::Expired { whose, seconds: time.as_secs().saturating_sub(not_after.as_secs()) }
         }
-        CertificateError::NotValidYetContext { time, not_before } => Error::NotYetValid {
-            whose,
-            seconds: not_before.as_secs().saturating_sub(time.as_secs()),
-        },
+        CertificateError::NotValidYetContext { time, not_before } => {
+            Error::NotYetValid { whose, seconds: not_before.as_secs().saturating_sub(time.as_secs()) }
+        }
         CertificateError::NotValidForNameContext { expected, presented } => Error::WrongName {
             wanted: expected.to_str().into_owned(),
             presented: presented.iter().map(|name| plain(name)).collect(),

@@ -20,9 +20,7 @@ fn anonymous() {
     world.assert_agreed();
     world.assert_rtt();
     let client = world.at_client.established.take().unwrap();
-    let PeerIdentity::Certificate(certificate) = &client.identity else {
-        panic!("{:?}", client.identity)
-    };
+    let PeerIdentity::Certificate(certificate) = &client.identity else { panic!("{:?}", client.identity) };
     let names = [Name::Dns("localhost".into()), Name::Ip([127, 0, 0, 1].into())];
     assert_eq!(certificate.names(), names);
     assert_eq!(certificate.chain().len(), 1);
@@ -36,12 +34,7 @@ fn anonymous() {
     assert_eq!((client.peer.session, server.peer.session), (SERVER, CLIENT));
     assert_eq!(world.at_client.established_at, Some(Instant::ZERO + ONE_WAY * 2));
     assert_eq!(world.at_server.established_at, Some(Instant::ZERO + ONE_WAY * 3));
-    assert_eq!(
-        [world.sent[0].len(), world.sent[1].len()],
-        [3, 2],
-        "no packet that is not needed: {:?}",
-        world.sent
-    );
+    assert_eq!([world.sent[0].len(), world.sent[1].len()], [3, 2], "no packet that is not needed: {:?}", world.sent);
 }
 
 /// [P-6.1] Both ends know each other; the client must not send before the server has accepted its certificate.
@@ -54,9 +47,7 @@ fn mutual() {
     assert!(world.at_client.established.as_ref().unwrap().mutual);
     assert!(world.client.must_wait_for_done());
     let server = world.at_server.established.as_ref().unwrap();
-    let PeerIdentity::Certificate(certificate) = &server.identity else {
-        panic!("{:?}", server.identity)
-    };
+    let PeerIdentity::Certificate(certificate) = &server.identity else { panic!("{:?}", server.identity) };
     assert_eq!(certificate.names(), [Name::Dns("client.example".into())]);
     world.run_out();
     assert!(world.client.is_over());
@@ -67,8 +58,7 @@ fn mutual() {
 fn certificate_not_asked_for() {
     let ca = Ca::new();
     let client = client_config(&ca, Some(&ca.issue(&["client.example"])));
-    let mut world =
-        world(&client, "localhost", &server_config(&ca.issue(&["localhost"]), None), 1452);
+    let mut world = world(&client, "localhost", &server_config(&ca.issue(&["localhost"]), None), 1452);
     world.run();
     world.assert_agreed();
     assert_eq!(world.at_server.established.as_ref().unwrap().identity, PeerIdentity::Anonymous);
@@ -83,8 +73,7 @@ fn ciphers() {
     for cipher in Cipher::ALL {
         let mut all = Cipher::ALL.to_vec();
         all.sort_by_key(|&c| c != cipher);
-        for (offered, accepted) in
-            [(&[cipher][..], &Cipher::ALL[..]), (&Cipher::ALL, &[cipher]), (&all, &Cipher::ALL)]
+        for (offered, accepted) in [(&[cipher][..], &Cipher::ALL[..]), (&Cipher::ALL, &[cipher]), (&all, &Cipher::ALL)]
         {
             let client = ClientConfig::new(&ca.trust(), None, offered).unwrap();
             let server = ServerConfig::new(&identity, Clients::Anonymous, accepted).unwrap();
@@ -126,8 +115,7 @@ fn datagram_sizes() {
 #[test]
 fn fresh_secrets() {
     let ca = Ca::new();
-    let (client, server) =
-        (client_config(&ca, None), server_config(&ca.issue(&["localhost"]), None));
+    let (client, server) = (client_config(&ca, None), server_config(&ca.issue(&["localhost"]), None));
     let secrets = [0, 1].map(|_| {
         let mut world = world(&client, "localhost", &server, 1452);
         world.run();
@@ -142,8 +130,5 @@ fn printed() {
     let mut world = usual(true, 1452);
     world.run();
     let text = format!("{:?} {:?} {:?}", world.at_client.established, world.client, world.server);
-    assert!(
-        text.contains("Secret(..)") && text.contains("client") && !text.contains("reset_token"),
-        "{text}"
-    );
+    assert!(text.contains("Secret(..)") && text.contains("client") && !text.contains("reset_token"), "{text}");
 }

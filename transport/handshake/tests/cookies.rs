@@ -41,8 +41,7 @@ fn whose_and_when() {
     let ca = common::pki::Ca::new();
     let config = common::pki::client_config(&ca, None);
     let start = Instant::from_nanos(1_000_000_000_000);
-    let client_of =
-        |id| handshake::client::Client::tls(&config, "localhost", &setup(id, 1232, start)).unwrap();
+    let client_of = |id| handshake::client::Client::tls(&config, "localhost", &setup(id, 1232, start)).unwrap();
     let mut client = client_of(CLIENT);
     let mut out = vec![0; 1232];
     let next = |client: &mut handshake::client::Client, out: &mut [u8]| {
@@ -60,10 +59,7 @@ fn whose_and_when() {
     let mut altered = answer;
     altered[30] ^= 1;
     assert_eq!(client.retry(&retry(&altered)), Progress::Dropped(Reason::Tag));
-    assert_eq!(
-        client_of(common::SERVER).retry(&retry(&answer)),
-        Progress::Dropped(Reason::Session)
-    );
+    assert_eq!(client_of(common::SERVER).retry(&retry(&answer)), Progress::Dropped(Reason::Session));
     assert_eq!(client.retry(&retry(&answer)), Progress::Taken);
 
     // Every fragment carries it now.
@@ -73,18 +69,9 @@ fn whose_and_when() {
         assert!(cookies.check(&CRYPTO, &packet, here, start));
         assert!(cookies.check(&CRYPTO, &packet, here, start + Duration::from_secs(15)));
         assert!(!cookies.check(&CRYPTO, &packet, here, start + Duration::from_secs(33)), "too old");
-        assert!(
-            !cookies.check(&CRYPTO, &packet, SocketAddr::new(here.ip(), here.port() + 1), start),
-            "another port"
-        );
-        assert!(
-            !cookies.check(&CRYPTO, &packet, "192.0.2.2:4000".parse().unwrap(), start),
-            "another address"
-        );
-        assert!(
-            cookies.check(&CRYPTO, &packet, "[::ffff:192.0.2.1]:4000".parse().unwrap(), start),
-            "the same one"
-        );
+        assert!(!cookies.check(&CRYPTO, &packet, SocketAddr::new(here.ip(), here.port() + 1), start), "another port");
+        assert!(!cookies.check(&CRYPTO, &packet, "192.0.2.2:4000".parse().unwrap(), start), "another address");
+        assert!(cookies.check(&CRYPTO, &packet, "[::ffff:192.0.2.1]:4000".parse().unwrap(), start), "the same one");
         assert!(!cookies_of_another().check(&CRYPTO, &packet, here, start), "another server");
         let mut other = bytes.clone();
         other[16] ^= 1;
@@ -110,8 +97,5 @@ fn no_cookie_for_noise() {
     let len = world.client.poll_transmit(Instant::ZERO, &mut out).unwrap();
     out[len - 40] ^= 1;
     let Ok(Packet::Handshake(packet)) = Packet::parse(&out[..len]) else { panic!() };
-    assert_eq!(
-        cookies(1).retry(&CRYPTO, &packet, client_addr(), Instant::ZERO, &mut [0; 100]),
-        None
-    );
+    assert_eq!(cookies(1).retry(&CRYPTO, &packet, client_addr(), Instant::ZERO, &mut [0; 100]), None);
 }

@@ -16,9 +16,7 @@ use handshake::server::refuse;
 use proptest::prelude::*;
 use proto::time::Instant;
 use wire::bytes::Writer;
-use wire::handshake::{
-    FLAG_CLIENT, HANDSHAKE_OVERHEAD, HandshakeFields, HandshakePacket, Level, Method,
-};
+use wire::handshake::{FLAG_CLIENT, HANDSHAKE_OVERHEAD, HandshakeFields, HandshakePacket, Level, Method};
 use wire::ids::{SessionId, Side};
 
 /// Where the fields stand in a packet.
@@ -53,10 +51,7 @@ fn held(mut world: World) -> (World, Vec<u8>, Vec<u8>) {
     }
     let flight = flight.borrow().clone();
     let [hello, sealed] = flight.try_into().unwrap();
-    assert_eq!(
-        (packet(&hello).fields.level, packet(&sealed).fields.level),
-        (Level::Initial, Level::Sealed)
-    );
+    assert_eq!((packet(&hello).fields.level, packet(&sealed).fields.level), (Level::Initial, Level::Sealed));
     (world, hello, sealed)
 }
 
@@ -72,8 +67,7 @@ fn amplification() {
     let (certificate, key) = ca.pair(&["localhost"], |_| ());
     let chain = Identity::pem("chain", certificate.repeat(20).as_bytes(), key.as_bytes()).unwrap();
     for (fragments, silent) in [(1, true), (2, true), (5, true), (2, false)] {
-        let mut world =
-            world(&client_config(&ca, None), "localhost", &server_config(&chain, None), 1232);
+        let mut world = world(&client_config(&ca, None), "localhost", &server_config(&chain, None), 1232);
         let mut n = 0;
         world.tap = Box::new(move |side, bytes| {
             n += usize::from(side == Side::Client);
@@ -90,10 +84,7 @@ fn amplification() {
             assert!(sent > 0);
         } else {
             let all: usize = world.sent[0].iter().sum();
-            assert!(
-                sent > 3 * all,
-                "once the address is proven there is no limit: {sent} for {all}"
-            );
+            assert!(sent > 3 * all, "once the address is proven there is no limit: {sent} for {all}");
             world.assert_agreed();
         }
     }
@@ -118,11 +109,7 @@ fn forged_alert() {
     }
     world.run();
     world.assert_agreed();
-    assert!(
-        world.dropped.iter().filter(|&&r| r == Reason::Hint).count() >= 4,
-        "{:?}",
-        world.dropped
-    );
+    assert!(world.dropped.iter().filter(|&&r| r == Reason::Hint).count() >= 4, "{:?}", world.dropped);
 }
 
 /// [P-6.2.3] When nothing genuine comes, the alert is what the caller is told, with the doubt.
@@ -138,10 +125,7 @@ fn unanswered_alert() {
     world.inject(Side::Client, out[..len].to_vec());
     let at = world.now + ONE_WAY + HINT_WAIT;
     world.run_out();
-    assert_eq!(
-        world.at_client.error,
-        Some(Error::Refused { alert: Alert::ACCESS_DENIED, proven: false })
-    );
+    assert_eq!(world.at_client.error, Some(Error::Refused { alert: Alert::ACCESS_DENIED, proven: false }));
     assert_eq!(world.at_client.error_at, Some(at));
 }
 
@@ -199,10 +183,7 @@ fn appended_to_the_clear_stream() {
 #[test]
 fn of_others() {
     let (mut world, hello, _) = held(usual(false, 1452));
-    assert_eq!(
-        world.client.handle(world.now, &packet(&hello), hello.len()),
-        Ok(handshake::contract::Progress::Taken)
-    );
+    assert_eq!(world.client.handle(world.now, &packet(&hello), hello.len()), Ok(handshake::contract::Progress::Taken));
     let give = |world: &mut World, change: &dyn Fn(&mut [u8])| {
         let mut copy = hello.clone();
         forge(&mut copy, |p| change(p));
@@ -236,8 +217,7 @@ fn forged_acknowledgement() {
         world.step();
     }
     let mut ack = sent_by(&log, Side::Server, 0);
-    let hello_len: u32 =
-        (0..2).map(|i| packet(&sent_by(&log, Side::Client, i)).fragment.len() as u32).sum();
+    let hello_len: u32 = (0..2).map(|i| packet(&sent_by(&log, Side::Client, i)).fragment.len() as u32).sum();
     forge(&mut ack, |p| p[ACK_INITIAL..ACK_INITIAL + 4].copy_from_slice(&hello_len.to_be_bytes()));
     world.inject(Side::Client, ack);
     world.run();
@@ -277,37 +257,15 @@ fn parameters_are_authenticated() {
 }
 
 /// A packet with a good public check and any content.
-fn crafted(
-    from: Side,
-    level: Level,
-    offset: u32,
-    fragment: &[u8],
-    acks: [u32; 2],
-    known: bool,
-) -> Vec<u8> {
+fn crafted(from: Side, level: Level, offset: u32, fragment: &[u8], acks: [u32; 2], known: bool) -> Vec<u8> {
     let (sender, receiver, flags) = match from {
         Side::Client => (CLIENT, if known { SERVER } else { SessionId::NONE }, FLAG_CLIENT),
         Side::Server => (SERVER, CLIENT, 0),
     };
-    let fields = HandshakeFields {
-        sender,
-        method: Method::Tls,
-        level,
-        number: 99,
-        echo: 1,
-        echo_age: 7,
-        offset,
-        acks,
-    };
+    let fields = HandshakeFields { sender, method: Method::Tls, level, number: 99, echo: 1, echo_age: 7, offset, acks };
     let mut bytes = vec![0; HANDSHAKE_OVERHEAD + fragment.len()];
     let mut w = Writer::new(&mut bytes);
-    HandshakePacket::emit(
-        &HandshakePacket::header(flags, receiver, CLIENT),
-        &fields,
-        b"",
-        fragment.len(),
-        &mut w,
-    );
+    HandshakePacket::emit(&HandshakePacket::header(flags, receiver, CLIENT), &fields, b"", fragment.len(), &mut w);
     w.put(fragment);
     forge(&mut bytes, |_| ());
     bytes
@@ -383,10 +341,7 @@ fn flood() {
     world.step();
     assert_eq!(world.now, Instant::ZERO + ONE_WAY);
     for i in 0..2000u32 {
-        world.inject(
-            Side::Server,
-            crafted(Side::Client, Level::Initial, 4000 + i * 37, &[1], [0; 2], false),
-        );
+        world.inject(Side::Server, crafted(Side::Client, Level::Initial, 4000 + i * 37, &[1], [0; 2], false));
     }
     world.run();
     world.assert_agreed();

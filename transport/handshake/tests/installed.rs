@@ -71,11 +71,7 @@ fn keys_never_repeat() {
     for (i, a) in all.iter().enumerate() {
         assert!(all[i + 1..].iter().all(|b| a != b));
     }
-    assert_eq!(
-        secret_of(NONCES),
-        all[0],
-        "and nothing but nonces, parameters and the secret decides"
-    );
+    assert_eq!(secret_of(NONCES), all[0], "and nothing but nonces, parameters and the secret decides");
 }
 
 /// A client that holds another secret is told that this one is unknown, and no server takes its packets.
@@ -111,9 +107,7 @@ fn forged_refusal() {
     let bytes = hello();
     let Ok(Packet::Handshake(packet)) = Packet::parse(&bytes) else { panic!() };
     let mut out = [0; 100];
-    for alert in
-        [Alert::UNKNOWN_PSK_IDENTITY, Alert::HANDSHAKE_FAILURE, Alert::NO_APPLICATION_PROTOCOL]
-    {
+    for alert in [Alert::UNKNOWN_PSK_IDENTITY, Alert::HANDSHAKE_FAILURE, Alert::NO_APPLICATION_PROTOCOL] {
         let len = refuse(&CRYPTO, &packet, alert, &mut out).unwrap();
         world.inject(Side::Client, out[..len].to_vec());
     }
@@ -176,11 +170,7 @@ fn replayed_finish() {
     }
     again.run_out();
     assert!(again.at_server.established.is_none());
-    assert!(
-        matches!(again.at_server.error, Some(Error::Protocol { .. })),
-        "{:?}",
-        again.at_server.error
-    );
+    assert!(matches!(again.at_server.error, Some(Error::Protocol { .. })), "{:?}", again.at_server.error);
 }
 
 /// [P-6.6] Not one bit of a first packet can be changed: nothing is made of it. Not even by sending it back.
@@ -197,12 +187,8 @@ fn every_bit_counts() {
     let mut back = bytes.clone();
     back[1] &= !FLAG_CLIENT;
     back[8..16].copy_from_slice(&CLIENT.as_u64().to_be_bytes());
-    let packet =
-        wire::handshake::HandshakePacket::parse(Header::parse(&back).unwrap(), &back).unwrap();
-    assert_eq!(
-        client.handle(Instant::ZERO, &packet, back.len()),
-        Ok(Progress::Dropped(Reason::Tag))
-    );
+    let packet = wire::handshake::HandshakePacket::parse(Header::parse(&back).unwrap(), &back).unwrap();
+    assert_eq!(client.handle(Instant::ZERO, &packet, back.len()), Ok(Progress::Dropped(Reason::Tag)));
 }
 
 /// Nothing secret is printed.

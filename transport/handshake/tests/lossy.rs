@@ -13,12 +13,7 @@ fn survives(make: impl Fn(u64) -> World) {
     for seed in 0..200 {
         let mut world = make(seed).with(BAD, seed);
         world.run();
-        assert_eq!(
-            (&world.at_client.error, &world.at_server.error),
-            (&None, &None),
-            "seed {seed} at {:?}",
-            world.now
-        );
+        assert_eq!((&world.at_client.error, &world.at_server.error), (&None, &None), "seed {seed} at {:?}", world.now);
         world.assert_agreed();
         world.assert_rtt();
     }

@@ -39,16 +39,8 @@ fn server_certificate() {
         (other.issue(&["localhost"]), |e| *e == Error::Untrusted { whose: Side::Server }, 48),
         // Two authorities of one name, as when somebody made his anew.
         (Ca::new().issue(&["localhost"]), |e| *e == Error::Untrusted { whose: Side::Server }, 51),
-        (
-            ca.expired(&["localhost"]),
-            |e| matches!(e, Error::Expired { whose: Side::Server, .. }),
-            45,
-        ),
-        (
-            ca.future(&["localhost"]),
-            |e| matches!(e, Error::NotYetValid { whose: Side::Server, .. }),
-            45,
-        ),
+        (ca.expired(&["localhost"]), |e| matches!(e, Error::Expired { whose: Side::Server, .. }), 45),
+        (ca.future(&["localhost"]), |e| matches!(e, Error::NotYetValid { whose: Side::Server, .. }), 45),
         (ca.issue(&["a.example", "b.example"]), |e| matches!(e, Error::WrongName { .. }), 42),
     ];
     for (identity, is_it, alert) in cases {
@@ -88,10 +80,7 @@ fn client_certificate_missing() {
     let server = server_config(&ca.issue(&["localhost"]), Some(&ca));
     let mut world = world(&client_config(&ca, None), "localhost", &server, 1452);
     let (at_client, at_server) = errors(&mut world);
-    assert_eq!(
-        (at_client, at_server),
-        (Error::ClientCertificateRequired, Error::ClientCertificateMissing)
-    );
+    assert_eq!((at_client, at_server), (Error::ClientCertificateRequired, Error::ClientCertificateMissing));
     assert_eq!(world.at_client.error_at, Some(Instant::ZERO + ONE_WAY * 2));
     assert_eq!(world.at_server.error_at, Some(Instant::ZERO + ONE_WAY * 3));
     assert!(world.at_client.established.is_none());
@@ -106,11 +95,7 @@ fn client_certificate() {
     let cases: [Case; 3] = [
         (other.issue(&["client"]), |e| *e == Error::Untrusted { whose: Side::Client }, 48),
         (ca.expired(&["client"]), |e| matches!(e, Error::Expired { whose: Side::Client, .. }), 45),
-        (
-            ca.future(&["client"]),
-            |e| matches!(e, Error::NotYetValid { whose: Side::Client, .. }),
-            45,
-        ),
+        (ca.future(&["client"]), |e| matches!(e, Error::NotYetValid { whose: Side::Client, .. }), 45),
     ];
     for (identity, is_it, alert) in cases {
         let mut world = world(&client_config(&ca, Some(&identity)), "localhost", &server, 1452);
@@ -168,8 +153,7 @@ fn long_chains() {
     for (n, fits) in [(7, true), (12, false)] {
         let chain = format!("{certificate}{}", extra.repeat(n));
         let identity = Identity::pem("chain", chain.as_bytes(), key.as_bytes()).unwrap();
-        let mut world =
-            world(&client_config(&ca, None), "localhost", &server_config(&identity, None), 1232);
+        let mut world = world(&client_config(&ca, None), "localhost", &server_config(&identity, None), 1232);
         if fits {
             world.run();
             world.assert_agreed();
@@ -246,20 +230,14 @@ fn configuration() {
     let ca = Ca::new();
     let (certificate, key) = ca.pair(&["localhost"], |_| ());
     let (_, other_key) = ca.pair(&["localhost"], |_| ());
-    let identity = |chain: &str, key: &str| {
-        Identity::pem("id.pem", chain.as_bytes(), key.as_bytes()).unwrap_err()
-    };
+    let identity = |chain: &str, key: &str| Identity::pem("id.pem", chain.as_bytes(), key.as_bytes()).unwrap_err();
     let origin = || String::from("id.pem");
     assert_eq!(identity(&certificate, &other_key), Error::KeyMismatch { origin: origin() });
     assert_eq!(identity("", &key), Error::NoCertificate { origin: origin() });
     assert_eq!(identity(&certificate, &certificate), Error::NoKey { origin: origin() });
     assert!(matches!(identity(&certificate[..100], &key), Error::Pem { .. }));
     let hollow = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    assert!(
-        matches!(identity(hollow, &key), Error::OwnCertificate { .. }),
-        "{}",
-        identity(hollow, &key)
-    );
+    assert!(matches!(identity(hollow, &key), Error::OwnCertificate { .. }), "{}", identity(hollow, &key));
     let hollow_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
     assert!(matches!(identity(&certificate, hollow_key), Error::OwnKey { .. }));
     assert!(matches!(Trust::pem("ca.pem", hollow.as_bytes()), Err(Error::OwnCertificate { .. })));
@@ -282,8 +260,7 @@ fn configuration() {
     );
     assert_eq!(ServerConfig::new(&server, Clients::Anonymous, &[]).unwrap_err(), Error::NoCipher);
     let client = client_config(&ca, None);
-    let wrong =
-        Client::tls(&client, "not a name", &setup(CLIENT, 1452, Instant::ZERO)).unwrap_err();
+    let wrong = Client::tls(&client, "not a name", &setup(CLIENT, 1452, Instant::ZERO)).unwrap_err();
     assert_eq!(wrong, Error::ServerName { name: "not a name".into() });
     for error in [identity("", &key), missing, wrong] {
         assert!(!error.to_string().is_empty());

@@ -69,9 +69,7 @@ impl Machine {
             } else {
                 // It asks for a response. Either its request never came, or all about it is finished and forgotten.
                 match self.peer(peer).seen.state(rpc.sequence()) {
-                    Verdict::Seen | Verdict::BelowFloor => {
-                        Frame::Refused { rpc, code: RefusalCode::Forgotten }
-                    }
+                    Verdict::Seen | Verdict::BelowFloor => Frame::Refused { rpc, code: RefusalCode::Forgotten },
                     _ => Frame::Unknown { rpc },
                 }
             };
@@ -134,9 +132,7 @@ impl Machine {
             r.asked = 0;
             return match r.state {
                 _ if r.ended => self.say(peer, Frame::Ack { rpc }),
-                State::Complete | State::InService | State::Responding => {
-                    self.say(peer, Frame::Ack { rpc })
-                }
+                State::Complete | State::InService | State::Responding => self.say(peer, Frame::Ack { rpc }),
                 // Nothing comes to who sends a one-way message.
                 State::Telling => {}
                 State::Requesting => drop(self.ask_for_message(slot)),
@@ -145,10 +141,7 @@ impl Machine {
         }
         // What is finished is no longer wanted, in either direction.
         let finished = self.is_ours(peer, rpc)
-            || matches!(
-                self.peer(peer).seen.state(rpc.sequence()),
-                Verdict::Seen | Verdict::BelowFloor
-            );
+            || matches!(self.peer(peer).seen.state(rpc.sequence()), Verdict::Seen | Verdict::BelowFloor);
         self.say(peer, if finished { Frame::Ack { rpc } } else { Frame::Unknown { rpc } });
     }
 
@@ -183,10 +176,7 @@ impl Machine {
         let (peer, id) = (rpc.peer, rpc.id);
         let mut gaps = [None; GAPS_PER_QUESTION];
         match &rpc.inc {
-            Some(inc) => gaps
-                .iter_mut()
-                .zip(inc.gaps())
-                .for_each(|(to, gap)| *to = Some((gap.start, gap.end))),
+            Some(inc) => gaps.iter_mut().zip(inc.gaps()).for_each(|(to, gap)| *to = Some((gap.start, gap.end))),
             None => gaps[0] = Some((0, u32::MAX)),
         }
         for (start, end) in gaps.into_iter().flatten() {

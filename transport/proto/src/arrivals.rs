@@ -29,9 +29,7 @@ impl Machine {
         self.note_time(now);
         let ours = rpc.began() == self.peer(peer).side;
         // A response comes to its beginner, everything else from it. And no message has records past its end. [P-4.4]
-        if ours != (trailer.kind == Kind::Response)
-            || u32::from(index) >= trailer.geometry.records()
-        {
+        if ours != (trailer.kind == Kind::Response) || u32::from(index) >= trailer.geometry.records() {
             return Arrival::Contradiction;
         }
         if !ours {
@@ -110,14 +108,7 @@ impl Machine {
         Arrival::New { slot, first: false, complete }
     }
 
-    fn arrived_new(
-        &mut self,
-        now: Instant,
-        peer: u32,
-        id: RpcId,
-        index: u16,
-        trailer: &Trailer,
-    ) -> Arrival {
+    fn arrived_new(&mut self, now: Instant, peer: u32, id: RpcId, index: u16, trailer: &Trailer) -> Arrival {
         let length = trailer.geometry.length();
         let (serving, length_max, rpcs_max) =
             (self.config.serving, self.config.message_bytes_max, self.config.rpcs_per_peer_max);
@@ -152,13 +143,7 @@ impl Machine {
         self.begin_incoming(now, slot, index, trailer)
     }
 
-    fn begin_incoming(
-        &mut self,
-        now: Instant,
-        slot: u32,
-        index: u16,
-        trailer: &Trailer,
-    ) -> Arrival {
+    fn begin_incoming(&mut self, now: Instant, slot: u32, index: u16, trailer: &Trailer) -> Arrival {
         let rpc = self.rpcs.taken(slot);
         let peer = rpc.peer;
         let length = trailer.geometry.length();

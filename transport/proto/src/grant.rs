@@ -64,9 +64,9 @@ pub struct Grant {
 
 /// Whether the message that was born as `age` is still in `slot` and wants more.
 fn wants(rpcs: &Table, slot: u32, age: u64) -> bool {
-    rpcs.get(slot).filter(|rpc| rpc.age == age && !rpc.ended).is_some_and(|rpc| {
-        rpc.inc.as_ref().is_some_and(|inc| !inc.is_complete() && inc.bytes_not_granted() > 0)
-    })
+    rpcs.get(slot)
+        .filter(|rpc| rpc.age == age && !rpc.ended)
+        .is_some_and(|rpc| rpc.inc.as_ref().is_some_and(|inc| !inc.is_complete() && inc.bytes_not_granted() > 0))
 }
 
 impl Granter {
@@ -150,8 +150,7 @@ impl Granter {
     fn room(&self, config: &Config, peer: u32, record: u64) -> u64 {
         let held = self.shares[peer as usize].scheduled;
         let left = config.incoming_bytes_max.saturating_sub(self.scheduled);
-        let part = (left.saturating_mul(SHARE_OF_LEFT).saturating_sub(held) / (SHARE_OF_LEFT + 1))
-            .min(left);
+        let part = (left.saturating_mul(SHARE_OF_LEFT).saturating_sub(held) / (SHARE_OF_LEFT + 1)).min(left);
         // A budget, or a part, smaller than a record must not stop everything.
         match (self.scheduled, held) {
             (0, _) => part.max(record),
@@ -169,15 +168,12 @@ impl Granter {
             let geometry = incoming.geometry();
             let room = self.room(config, peer, geometry.payload().into());
             let wish = u64::from(incoming.received()) + u64::from(config.grant_window_bytes);
-            let wish =
-                wish.min(u64::from(incoming.granted()) + room).min(u64::from(geometry.length()));
+            let wish = wish.min(u64::from(incoming.granted()) + room).min(u64::from(geometry.length()));
             // Whole records only; and a grant for less than a quarter window waits for more, unless it is the last one.
             let offset = geometry.offset_of(geometry.records_below(wish as u32));
             let step = offset.saturating_sub(incoming.granted());
             let last = offset == geometry.length();
-            if step > 0
-                && (last || step >= config.grant_window_bytes / 4 || incoming.outstanding() == 0)
-            {
+            if step > 0 && (last || step >= config.grant_window_bytes / 4 || incoming.outstanding() == 0) {
                 let before = incoming.scheduled();
                 incoming.grant(offset);
                 let more = u64::from(incoming.scheduled() - before);

@@ -85,11 +85,7 @@ impl Incoming {
 
     /// Bytes that were granted by us and have not arrived.
     pub const fn scheduled(&self) -> u32 {
-        self.granted.saturating_sub(if self.received > self.unscheduled {
-            self.received
-        } else {
-            self.unscheduled
-        })
+        self.granted.saturating_sub(if self.received > self.unscheduled { self.received } else { self.unscheduled })
     }
 
     /// Bytes that may be on their way.
@@ -111,8 +107,6 @@ impl Incoming {
     pub fn gaps(&self) -> impl Iterator<Item = Range<u32>> + '_ {
         let geometry = self.geometry;
         let bound = geometry.records_below(self.granted).max(1);
-        self.arrived
-            .missing(bound)
-            .map(move |(start, end)| geometry.offset_of(start)..geometry.offset_of(end))
+        self.arrived.missing(bound).map(move |(start, end)| geometry.offset_of(start)..geometry.offset_of(end))
     }
 }

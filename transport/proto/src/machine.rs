@@ -192,8 +192,7 @@ impl Machine {
         rpc.asked = 0;
         let (of, sequence) = (rpc.peer, rpc.id.sequence());
         let rpcs = &self.rpcs;
-        let live =
-            |sequence: u64, slot: u32| rpcs.get(slot).is_some_and(|r| r.is_response(of, sequence));
+        let live = |sequence: u64, slot: u32| rpcs.get(slot).is_some_and(|r| r.is_response(of, sequence));
         peer.await_floor(sequence, slot, live);
         self.refresh_ready(slot);
         self.arm(slot, now);
@@ -202,9 +201,7 @@ impl Machine {
 
     /// The application refuses a request that it has.
     pub fn refuse(&mut self, slot: u32) {
-        if let Some(rpc) =
-            self.rpcs.get(slot).filter(|rpc| rpc.state == State::InService && !rpc.ended)
-        {
+        if let Some(rpc) = self.rpcs.get(slot).filter(|rpc| rpc.state == State::InService && !rpc.ended) {
             let (peer, id) = (rpc.peer, rpc.id);
             self.say(peer, Frame::Refused { rpc: id, code: RefusalCode::Aborted });
             self.release(slot, false, false);

@@ -88,14 +88,11 @@ impl Outgoing {
         }
         let missing = self.geometry.records_of(bytes.start.min(end)..end);
         let again = missing.start..missing.end.min(self.sent);
-        if again.start >= again.end
-            || self.again.iter().any(|r| r.start <= again.start && again.end <= r.end)
-        {
+        if again.start >= again.end || self.again.iter().any(|r| r.start <= again.start && again.end <= r.end) {
             return;
         }
         if self.again.len() == AGAIN_MAX {
-            let all =
-                self.again.drain(..).fold(again, |a, b| a.start.min(b.start)..a.end.max(b.end));
+            let all = self.again.drain(..).fold(again, |a, b| a.start.min(b.start)..a.end.max(b.end));
             self.again.push(all);
         } else {
             self.again.push(again);
@@ -177,10 +174,7 @@ mod tests {
         while let Some((records, again)) = out.take(1000) {
             sent.push((records, again));
         }
-        assert!(
-            sent.iter().any(|(_, again)| !again),
-            "bytes beyond the grant go for the first time"
-        );
+        assert!(sent.iter().any(|(_, again)| !again), "bytes beyond the grant go for the first time");
         assert!(out.bytes_sent() > 48_000);
     }
 }

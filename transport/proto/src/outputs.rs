@@ -42,13 +42,7 @@ impl Machine {
         let (records, again) = out.take(most.max(1))?;
         rpc.repeated |= again;
         rpc.sent_at = now;
-        let work = Work {
-            slot,
-            peer: rpc.peer,
-            start: records.start,
-            end: records.end,
-            priority: out.priority,
-        };
+        let work = Work { slot, peer: rpc.peer, start: records.start, end: records.end, priority: out.priority };
         self.refresh_ready(slot);
         Some(work)
     }
@@ -113,10 +107,7 @@ impl Machine {
             let (peer, id) = (rpc.peer, rpc.id);
             // While grants were held back its timer only watched for a sign of life.
             self.arm(grant.slot, now);
-            self.say(
-                peer,
-                Frame::Grant { rpc: id, offset: grant.offset, priority: grant.priority },
-            );
+            self.say(peer, Frame::Grant { rpc: id, offset: grant.offset, priority: grant.priority });
         }
     }
 }

@@ -76,9 +76,7 @@ impl Peer {
 
     /// Queues a frame, unless it stands there already or there are too many.
     pub fn say(&mut self, frame: Frame) {
-        if self.frames.len() < FRAMES_MAX
-            && !self.frames.iter().rev().take(FRAMES_COMPARED).any(|f| *f == frame)
-        {
+        if self.frames.len() < FRAMES_MAX && !self.frames.iter().rev().take(FRAMES_COMPARED).any(|f| *f == frame) {
             self.frames.push(frame);
         }
     }

@@ -50,11 +50,9 @@ pub fn judge(config: &Config, rtt: &Rtt, rpc: &Rpc, now: Instant) -> Due {
             if rpc.out.as_ref().is_some_and(|out| out.is_ready()) {
                 return wait(now + pause);
             }
-            let since =
-                if rpc.sent_at == Instant::FAR { rpc.heard } else { rpc.heard.max(rpc.sent_at) };
+            let since = if rpc.sent_at == Instant::FAR { rpc.heard } else { rpc.heard.max(rpc.sent_at) };
             // A response that waits for its ack is in no hurry: acks ride, so give them the time to.
-            let pause =
-                if rpc.state == State::Responding { pause + config.ack_delay * 4 } else { pause };
+            let pause = if rpc.state == State::Responding { pause + config.ack_delay * 4 } else { pause };
             silence(config, rpc, now, since, pause, rpc.state != State::Requesting)
         }
         State::Receiving | State::Answering => {
@@ -71,14 +69,7 @@ pub fn judge(config: &Config, rtt: &Rtt, rpc: &Rpc, now: Instant) -> Due {
     }
 }
 
-fn silence(
-    config: &Config,
-    rpc: &Rpc,
-    now: Instant,
-    since: Instant,
-    pause: Duration,
-    for_ack: bool,
-) -> Due {
+fn silence(config: &Config, rpc: &Rpc, now: Instant, since: Instant, pause: Duration, for_ack: bool) -> Due {
     if now.since(since) >= config.peer_timeout && rpc.asked >= ASKED_MIN {
         return Due::GiveUp;
     }

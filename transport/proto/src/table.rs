@@ -33,12 +33,7 @@ pub struct Table {
 impl Table {
     /// An empty table. `key` is random: who chooses sequences must not be able to choose collisions.
     pub fn new(key: (u64, u64)) -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            names: HashTable::new(),
-            hash: Keyed(key.0, key.1),
-        }
+        Self { slots: Vec::new(), free: Vec::new(), names: HashTable::new(), hash: Keyed(key.0, key.1) }
     }
 
     fn hash_of(&self, peer: u32, rpc: RpcId) -> u64 {
@@ -48,9 +43,7 @@ impl Table {
     /// The slot of an RPC.
     pub fn find(&self, peer: u32, rpc: RpcId) -> Option<u32> {
         let hash = self.hash_of(peer, rpc);
-        let is_it = |slot: &u32| {
-            self.slots[*slot as usize].as_ref().is_some_and(|r| r.peer == peer && r.id == rpc)
-        };
+        let is_it = |slot: &u32| self.slots[*slot as usize].as_ref().is_some_and(|r| r.peer == peer && r.id == rpc);
         self.names.find(hash, is_it).copied()
     }
 

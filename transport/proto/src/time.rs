@@ -55,10 +55,6 @@ impl Sub for Instant {
 
 impl fmt::Debug for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::FAR {
-            f.write_str("never")
-        } else {
-            write!(f, "{:.6}s", self.0 as f64 / 1e9)
-        }
+        if *self == Self::FAR { f.write_str("never") } else { write!(f, "{:.6}s", self.0 as f64 / 1e9) }
     }
 }

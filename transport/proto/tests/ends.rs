@@ -135,10 +135,7 @@ fn the_window() {
     nearer.1.floor_distance -= 1;
     assert!(matches!(half.record(&nearer, 0), Arrival::New { .. }));
     assert_eq!(half.record(&request(0), 0), Arrival::Duplicate, "below the floor");
-    assert!(
-        half.machine.may_begin(0, SEQUENCE_WINDOW - 1)
-            && !half.machine.may_begin(0, SEQUENCE_WINDOW)
-    );
+    assert!(half.machine.may_begin(0, SEQUENCE_WINDOW - 1) && !half.machine.may_begin(0, SEQUENCE_WINDOW));
     half.machine.skip(0, ours(0));
     assert!(half.machine.may_begin(0, SEQUENCE_WINDOW));
 }
@@ -165,8 +162,7 @@ fn cancelled_before_it_came() {
 #[test]
 fn not_serving() {
     let mut half = Half::new(Config { serving: false, ..Config::default() });
-    let refused =
-        |sequence| Frame::Refused { rpc: theirs(sequence), code: RefusalCode::NotServing };
+    let refused = |sequence| Frame::Refused { rpc: theirs(sequence), code: RefusalCode::NotServing };
     let long = message(theirs(0), Kind::OneWay, 3_000, 3_000);
     for index in 0..3 {
         assert_eq!(half.record(&long, index), Arrival::Refused);
@@ -203,19 +199,14 @@ fn refused() {
     let mut half = Half::new(serving());
     half.record(&request(0), 0);
     assert!(!half.frame(Frame::Refused { rpc: theirs(0), code: RefusalCode::NotServing }));
-    for (sequence, code, may_have_run) in [
-        (0, RefusalCode::NotServing, false),
-        (1, RefusalCode::Forgotten, true),
-        (2, RefusalCode::Aborted, true),
-    ] {
+    for (sequence, code, may_have_run) in
+        [(0, RefusalCode::NotServing, false), (1, RefusalCode::Forgotten, true), (2, RefusalCode::Aborted, true)]
+    {
         let slot = half.begin(ours(sequence), Kind::Request, 500);
         half.sent();
         half.frame(Frame::Refused { rpc: ours(sequence), code });
         half.frame(Frame::Refused { rpc: ours(sequence), code });
-        assert_eq!(
-            half.events(),
-            [Event::Failed { slot, why: Failure::Refused(code), may_have_run }]
-        );
+        assert_eq!(half.events(), [Event::Failed { slot, why: Failure::Refused(code), may_have_run }]);
     }
     assert_eq!(half.machine.rpcs_open(), 1);
 }
@@ -246,11 +237,7 @@ fn no_room() {
     half.sent();
     let answer = message(ours(0), Kind::Response, 5_000, 5_000);
     assert_eq!(half.record(&answer, 0), Arrival::NoRoom);
-    assert!(half.pass(Duration::from_millis(1)).contains(&Frame::Resend {
-        rpc: ours(0),
-        start: 0,
-        end: u32::MAX
-    }));
+    assert!(half.pass(Duration::from_millis(1)).contains(&Frame::Resend { rpc: ours(0), start: 0, end: u32::MAX }));
     // It waits for as long as that takes: its peer is not silent.
     for _ in 0..50 {
         half.frame(Frame::Busy { rpc: theirs(0) });
@@ -289,18 +276,9 @@ fn contradictions() {
     assert_eq!(half.record(&m, 5), Arrival::Contradiction);
     half.record(&m, 0);
     assert_eq!(half.record(&m, u16::MAX), Arrival::Contradiction);
-    assert_eq!(
-        half.record(&message(theirs(0), Kind::Request, 5_001, 5_000), 1),
-        Arrival::Contradiction
-    );
-    assert_eq!(
-        half.record(&message(theirs(0), Kind::OneWay, 5_000, 5_000), 1),
-        Arrival::Contradiction
-    );
-    assert_eq!(
-        half.record(&message(theirs(1), Kind::Response, 500, 500), 0),
-        Arrival::Contradiction
-    );
+    assert_eq!(half.record(&message(theirs(0), Kind::Request, 5_001, 5_000), 1), Arrival::Contradiction);
+    assert_eq!(half.record(&message(theirs(0), Kind::OneWay, 5_000, 5_000), 1), Arrival::Contradiction);
+    assert_eq!(half.record(&message(theirs(1), Kind::Response, 500, 500), 0), Arrival::Contradiction);
     half.begin(ours(0), Kind::OneWay, 500);
     assert_eq!(half.record(&message(ours(0), Kind::Request, 500, 500), 0), Arrival::Contradiction);
     assert_eq!(half.record(&message(ours(0), Kind::Response, 500, 500), 0), Arrival::Contradiction);
@@ -324,18 +302,11 @@ fn a_closed_session() {
     let events = half.events();
     assert_eq!(events.iter().filter(|event| matches!(event, Event::Failed { .. })).count(), 2);
     assert_eq!(events.iter().filter(|event| matches!(event, Event::Released { .. })).count(), 3);
-    assert_eq!(
-        (half.machine.rpcs_open(), half.machine.buffered_bytes(), half.machine.incoming_bytes()),
-        (0, 0, 0)
-    );
+    assert_eq!((half.machine.rpcs_open(), half.machine.buffered_bytes(), half.machine.incoming_bytes()), (0, 0, 0));
     half.machine.handle_timeout(half.now);
     assert_eq!((half.machine.timeout(), half.machine.peek_talkative()), (None, None));
     half.open(0);
-    assert_eq!(
-        half.record(&request(0), 0),
-        NEW(half.slot(theirs(0))),
-        "a new session knows nothing of the old"
-    );
+    assert_eq!(half.record(&request(0), 0), NEW(half.slot(theirs(0))), "a new session knows nothing of the old");
 }
 
 /// An event is never read as one of the next RPC in its slot.

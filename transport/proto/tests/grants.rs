@@ -15,12 +15,7 @@ fn request(sequence: u64, length: u32) -> Message {
 }
 
 fn small() -> Config {
-    Config {
-        unscheduled_bytes: 10_000,
-        grant_window_bytes: 40_000,
-        incoming_bytes_max: 100_000,
-        ..serving()
-    }
+    Config { unscheduled_bytes: 10_000, grant_window_bytes: 40_000, incoming_bytes_max: 100_000, ..serving() }
 }
 
 fn granted(said: &[Frame]) -> Vec<(u64, u32, u8)> {
@@ -127,10 +122,8 @@ fn half_begun_messages_starve_nobody() {
     let m = request(0, 200_000);
     let mut next = 0;
     while next < 200 {
-        let end = half
-            .machine
-            .find(1, m.0)
-            .map_or(10, |slot| half.machine.incoming(slot).expect("open").granted() / 1000);
+        let end =
+            half.machine.find(1, m.0).map_or(10, |slot| half.machine.incoming(slot).expect("open").granted() / 1000);
         assert!(next < end, "no grant at {next}");
         half.record_of(1, &m, next as u16);
         next += 1;

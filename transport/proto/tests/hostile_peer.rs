@@ -41,11 +41,7 @@ fn some_rpc(rng: &mut Rng, theirs_at: u64, ours_at: u64) -> RpcId {
     if rng.below(5_000) == 0 {
         return theirs(rng.next() & RpcId::SEQUENCE_MAX);
     }
-    if rng.chance(60) {
-        theirs(theirs_at + rng.below(20))
-    } else {
-        ours((ours_at + 2).saturating_sub(rng.below(12)))
-    }
+    if rng.chance(60) { theirs(theirs_at + rng.below(20)) } else { ours((ours_at + 2).saturating_sub(rng.below(12))) }
 }
 
 /// A trailer as `Trailer::parse` lets it pass: mostly what all records of that RPC say, sometimes anything.
@@ -80,8 +76,7 @@ fn some_record(rng: &mut Rng, rpc: RpcId) -> (u16, Trailer) {
 }
 
 fn some_frame(rng: &mut Rng, rpc: RpcId) -> Frame {
-    let offset =
-        |rng: &mut Rng| [0, 1, 10_000, 50_000, u32::MAX, rng.next() as u32][rng.below(6) as usize];
+    let offset = |rng: &mut Rng| [0, 1, 10_000, 50_000, u32::MAX, rng.next() as u32][rng.below(6) as usize];
     // What ends an RPC comes seldom, or little else would happen.
     let kind = if rng.chance(80) { rng.below(4) } else { rng.below(9) };
     match kind {
@@ -96,12 +91,7 @@ fn some_frame(rng: &mut Rng, rpc: RpcId) -> Frame {
         5 => Frame::NeedAck { rpc },
         6 => Frame::Cancel { rpc },
         7 => {
-            let codes = [
-                RefusalCode::NotServing,
-                RefusalCode::TooLong,
-                RefusalCode::Forgotten,
-                RefusalCode::Aborted,
-            ];
+            let codes = [RefusalCode::NotServing, RefusalCode::TooLong, RefusalCode::Forgotten, RefusalCode::Aborted];
             Frame::Refused { rpc, code: codes[rng.below(4) as usize] }
         }
         _ => Frame::Close,
@@ -161,11 +151,7 @@ fn anything_at_all() {
             half.pass(config().peer_timeout);
             half.events();
         }
-        let left = (
-            half.machine.rpcs_open(),
-            half.machine.buffered_bytes(),
-            half.machine.incoming_bytes(),
-        );
+        let left = (half.machine.rpcs_open(), half.machine.buffered_bytes(), half.machine.incoming_bytes());
         assert_eq!(left, (0, 0, 0), "seed {seed}: {:?}", half.machine.rpcs().collect::<Vec<_>>());
     }
 }
@@ -183,10 +169,7 @@ fn others_go_on() {
     let m = message(theirs(0), Kind::Request, 900_000, 10_000);
     for index in 0..900 {
         let open = half.machine.find(HONEST, m.0).and_then(|slot| half.machine.incoming(slot));
-        assert!(
-            open.is_none_or(|incoming| u32::from(index) * 1000 < incoming.granted()),
-            "no grant at {index}"
-        );
+        assert!(open.is_none_or(|incoming| u32::from(index) * 1000 < incoming.granted()), "no grant at {index}");
         assert!(matches!(half.record_of(HONEST, &m, index), Arrival::New { .. }));
         half.frame(Frame::Busy { rpc: theirs(u64::from(index)) });
         half.said();

@@ -60,12 +60,8 @@ fn every_call_ends_well() {
 fn nothing_is_repeated_without_need() {
     for seed in 0..SEEDS {
         let mut rng = Rng::new(seed.wrapping_mul(31));
-        let config = Config {
-            buffered_bytes_max: 1 << 30,
-            rpcs_per_peer_max: 1 << 16,
-            intervals_max: 4096,
-            ..config(&mut rng)
-        };
+        let config =
+            Config { buffered_bytes_max: 1 << 30, rpcs_per_peer_max: 1 << 16, intervals_max: 4096, ..config(&mut rng) };
         let mut net = Net::new(seed, config, NO_FAULTS);
         load(&mut net, 16, &mut rng);
         assert!(net.run(Duration::from_secs(10)), "it does not come to rest");
@@ -79,11 +75,7 @@ fn nothing_is_repeated_without_need() {
 fn cancelled_calls_leave_nothing_behind() {
     for seed in 0..SEEDS {
         let mut rng = Rng::new(seed.wrapping_mul(91));
-        let faults = Faults {
-            loss_percent: rng.below(2) * 20,
-            repeat_percent: 10,
-            delay_steps: 1 + rng.below(40),
-        };
+        let faults = Faults { loss_percent: rng.below(2) * 20, repeat_percent: 10, delay_steps: 1 + rng.below(40) };
         let mut net = Net::new(seed, config(&mut rng), faults);
         load(&mut net, 12, &mut rng);
         for call in 0..6 {
@@ -92,11 +84,7 @@ fn cancelled_calls_leave_nothing_behind() {
         assert!(net.run(Duration::from_secs(120)), "it does not come to rest");
         net.assert_quiet();
         let calls = net.nodes.iter().flat_map(|n| &n.calls);
-        assert!(
-            calls
-                .into_iter()
-                .all(|(_, fate)| matches!(fate, Fate::Answered | Fate::Arrived | Fate::Cancelled))
-        );
+        assert!(calls.into_iter().all(|(_, fate)| matches!(fate, Fate::Answered | Fate::Arrived | Fate::Cancelled)));
     }
 }
 
@@ -105,11 +93,7 @@ fn cancelled_calls_leave_nothing_behind() {
 fn a_dead_peer_ends_everything() {
     for seed in 0..SEEDS {
         let mut rng = Rng::new(seed.wrapping_mul(13));
-        let faults = Faults {
-            loss_percent: rng.below(2) * 10,
-            repeat_percent: 5,
-            delay_steps: 1 + rng.below(40),
-        };
+        let faults = Faults { loss_percent: rng.below(2) * 10, repeat_percent: 5, delay_steps: 1 + rng.below(40) };
         let mut net = Net::new(seed, config(&mut rng), faults);
         load(&mut net, 12, &mut rng);
         let dead = rng.below(2) as usize;

@@ -57,10 +57,7 @@ fn questions_become_rare() {
     half.begin(ours(0), Kind::Request, 1_000);
     half.sent();
     assert_eq!(half.pass(Duration::from_micros(999)), []);
-    assert_eq!(
-        half.pass(Duration::from_micros(1)),
-        [Frame::Resend { rpc: ours(0), start: 0, end: u32::MAX }]
-    );
+    assert_eq!(half.pass(Duration::from_micros(1)), [Frame::Resend { rpc: ours(0), start: 0, end: u32::MAX }]);
     assert_eq!(half.pass(Duration::from_millis(1)).len(), 1);
     assert_eq!(half.pass(Duration::from_millis(1)).len(), 0);
     assert_eq!(half.pass(Duration::from_millis(124)).len(), 5);
@@ -164,9 +161,7 @@ fn a_response_without_ack() {
     half.respond(theirs(0), 700);
     assert_eq!(half.sent(), [(theirs(0), 0, 1)]);
     let said = half.pass(LONG);
-    assert!(
-        said.len() > 10 && said.iter().all(|frame| *frame == Frame::NeedAck { rpc: theirs(0) })
-    );
+    assert!(said.len() > 10 && said.iter().all(|frame| *frame == Frame::NeedAck { rpc: theirs(0) }));
     assert_eq!(half.events(), [Event::Released { slot: 0, cancelled: false, acknowledged: false }]);
     // Its client comes back: it learns that the outcome is gone, and nothing runs again.
     assert_eq!(half.record(&request(0, 500), 0), Arrival::Duplicate);
@@ -267,11 +262,7 @@ fn the_deadline() {
     );
     let events = half.events();
     assert_eq!(events.len(), 2);
-    assert!(events.contains(&Event::Failed {
-        slot: unsent,
-        why: Failure::Deadline,
-        may_have_run: false
-    }));
+    assert!(events.contains(&Event::Failed { slot: unsent, why: Failure::Deadline, may_have_run: false }));
     assert_eq!(half.machine.rpc(complete).map(|(_, _, state)| state), Some(State::Complete));
 }
 

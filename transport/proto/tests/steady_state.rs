@@ -88,9 +88,7 @@ impl World {
         }
         for (id, index, trailer) in self.records[side].drain(..) {
             let found = machine.find(0, id);
-            if let Arrival::New { slot, complete: true, .. } =
-                machine.arrived(now, 0, id, found, index, &trailer)
-            {
+            if let Arrival::New { slot, complete: true, .. } = machine.arrived(now, 0, id, found, index, &trailer) {
                 match machine.rpc(slot).expect("it is open").2 {
                     State::InService => assert!(machine.respond(now, slot, geometry)),
                     _ => {

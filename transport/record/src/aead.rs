@@ -59,37 +59,19 @@ pub trait Aead: Send + Sync {
     ///
     /// # Panics
     /// When the lengths do not fit: that is a bug of the caller, never of a peer.
-    fn seal(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        aad: &[u8],
-        plaintext: &[u8],
-        extra: &[u8],
-        out: &mut [u8],
-    );
+    fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], plaintext: &[u8], extra: &[u8], out: &mut [u8]);
 
     /// Opens `sealed` (ciphertext, then tag) into `out`, which is [`TAG_LEN`] bytes shorter.
     ///
     /// # Errors
     /// [`Refused`] when the tag does not verify; `out` then holds no plaintext.
-    fn open(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        aad: &[u8],
-        sealed: &[u8],
-        out: &mut [u8],
-    ) -> Result<(), Refused>;
+    fn open(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<(), Refused>;
 
     /// Opens `sealed` in place; the plaintext is all of it but the last [`TAG_LEN`] bytes.
     ///
     /// # Errors
     /// [`Refused`] when the tag does not verify; `sealed` then holds no plaintext.
-    fn open_in_place(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        aad: &[u8],
-        sealed: &mut [u8],
-    ) -> Result<(), Refused>;
+    fn open_in_place(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], sealed: &mut [u8]) -> Result<(), Refused>;
 }
 
 /// A provider of algorithms: keys of [`Aead`], and the hash functions that keys are derived with.

@@ -59,12 +59,8 @@ pub struct Limits {
 
 impl Limits {
     /// Those of the protocol.
-    pub const PROTOCOL: Self = Self {
-        blocks_soft: BLOCKS_SOFT,
-        blocks_max: BLOCKS_MAX,
-        records_soft: RECORDS_SOFT,
-        records_max: RECORDS_MAX,
-    };
+    pub const PROTOCOL: Self =
+        Self { blocks_soft: BLOCKS_SOFT, blocks_max: BLOCKS_MAX, records_soft: RECORDS_SOFT, records_max: RECORDS_MAX };
 
     /// Those of the protocol divided by 2^`shift`, for tests that must see a key wear out. There is no way up.
     ///
@@ -118,11 +114,7 @@ impl Budget {
     ///
     /// # Errors
     /// [`Exhausted`] when they would exceed a limit; nothing is then reserved, and a smaller message may still fit.
-    pub const fn reserve(
-        &mut self,
-        records: u32,
-        plaintext_bytes_each: u32,
-    ) -> Result<(), Exhausted> {
+    pub const fn reserve(&mut self, records: u32, plaintext_bytes_each: u32) -> Result<(), Exhausted> {
         // No sum overflows: the factors are below 2^32 and 2^29, and what is reserved is at most 2^34.
         let blocks = self.blocks + records as u64 * record_blocks(plaintext_bytes_each);
         let records = self.records + records as u64;
@@ -243,11 +235,9 @@ mod tests {
 
     #[test]
     fn a_session_bears_so_many_forgeries() {
-        for (cipher, max) in [
-            (Cipher::Aes128Gcm, 1 << 52),
-            (Cipher::Aes256Gcm, 1 << 52),
-            (Cipher::ChaCha20Poly1305, 1 << 36),
-        ] {
+        for (cipher, max) in
+            [(Cipher::Aes128Gcm, 1 << 52), (Cipher::Aes256Gcm, 1 << 52), (Cipher::ChaCha20Poly1305, 1 << 36)]
+        {
             let mut failures = OpenFailures::new(cipher);
             assert!(!failures.add(max - 1));
             assert!(failures.add(1) && failures.must_close());

@@ -42,13 +42,7 @@ impl fmt::Debug for Secret {
 ///
 /// # Panics
 /// When label or context are longer than the encoding allows: both are constants of ours.
-pub fn expand_label(
-    crypto: &dyn Crypto,
-    secret: &Secret,
-    label: &[u8],
-    context: &[u8],
-    out: &mut [u8],
-) {
+pub fn expand_label(crypto: &dyn Crypto, secret: &Secret, label: &[u8], context: &[u8], out: &mut [u8]) {
     const PREFIX: &[u8] = b"sealane1 ";
     let mut info = [0u8; 2 + 1 + 64 + 1 + 64];
     let mut w = wire::bytes::Writer::new(&mut info);
@@ -138,9 +132,7 @@ impl DataKey {
         let mut nonce = self.iv;
         match self.cipher {
             Cipher::Aes128Gcm | Cipher::Aes256Gcm => nonce[4..].copy_from_slice(&number),
-            Cipher::ChaCha20Poly1305 => {
-                nonce[4..].iter_mut().zip(number).for_each(|(a, b)| *a ^= b)
-            }
+            Cipher::ChaCha20Poly1305 => nonce[4..].iter_mut().zip(number).for_each(|(a, b)| *a ^= b),
         }
         nonce
     }
@@ -228,10 +220,6 @@ pub struct Opening {
 impl Opening {
     /// The opening half of `chain`'s present epoch.
     pub fn new(crypto: &dyn Crypto, chain: &Chain) -> Self {
-        Self {
-            epoch: chain.epoch() as u8,
-            data: chain.data_key(crypto),
-            control: chain.control_key(crypto),
-        }
+        Self { epoch: chain.epoch() as u8, data: chain.data_key(crypto), control: chain.control_key(crypto) }
     }
 }

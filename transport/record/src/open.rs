@@ -25,10 +25,7 @@ impl Acks {
     fn parse(aux: &[u8]) -> Result<Self, OpenError> {
         let mut acks = Self::default();
         for chunk in aux.chunks_exact(ACK_LEN) {
-            let rpc = Reader::new(chunk)
-                .u48()
-                .and_then(RpcId::from_u48)
-                .map_err(|_| OpenError::Trailer)?;
+            let rpc = Reader::new(chunk).u48().and_then(RpcId::from_u48).map_err(|_| OpenError::Trailer)?;
             acks.rpcs[usize::from(acks.count)] = rpc.as_u48();
             acks.count += 1;
         }
@@ -69,11 +66,7 @@ fn split(plaintext: &[u8], index: u16) -> Result<(usize, Trailer, Acks), OpenErr
 ///
 /// # Errors
 /// Why it did not open; the packet then holds no plaintext.
-pub fn open_in_place(
-    key: &DataKey,
-    packet: &mut [u8],
-    record: &RecordView,
-) -> Result<Opened, OpenError> {
+pub fn open_in_place(key: &DataKey, packet: &mut [u8], record: &RecordView) -> Result<Opened, OpenError> {
     let plaintext_len = record.plaintext_len();
     let aad = record_aad(record.number, plaintext_len);
     let sealed = &mut packet[record.sealed.clone()];
@@ -96,17 +89,14 @@ pub fn open_into(
     out: &mut [u8],
 ) -> Result<(Trailer, Acks), OpenError> {
     let plaintext_len = record.plaintext_len();
-    let tail_len =
-        plaintext_len.checked_sub(payload_len).filter(|n| *n <= TAIL_MAX).ok_or(OpenError::Trailer)?;
+    let tail_len = plaintext_len.checked_sub(payload_len).filter(|n| *n <= TAIL_MAX).ok_or(OpenError::Trailer)?;
     let aad = record_aad(record.number, plaintext_len);
     // The sealed tail is opened onto the first bytes of the next record's place; these are put back at once.
     let mut kept = [0; TAIL_MAX];
     kept[..tail_len].copy_from_slice(&out[payload_len..plaintext_len]);
     let plaintext = &mut out[..plaintext_len];
-    let opened =
-        key.aead().open(&key.nonce(record.number), &aad, &packet[record.sealed.clone()], plaintext);
-    let meaning =
-        opened.map_err(OpenError::from).and_then(|()| split(plaintext, record.number.index()));
+    let opened = key.aead().open(&key.nonce(record.number), &aad, &packet[record.sealed.clone()], plaintext);
+    let meaning = opened.map_err(OpenError::from).and_then(|()| split(plaintext, record.number.index()));
     out[payload_len..plaintext_len].copy_from_slice(&kept[..tail_len]);
     let (stated_len, trailer, acks) = meaning?;
     if stated_len == payload_len { Ok((trailer, acks)) } else { Err(OpenError::Trailer) }
@@ -116,11 +106,7 @@ pub fn open_into(
 ///
 /// # Errors
 /// [`OpenError::Tag`] when it is not from the peer.
-pub fn open_control(
-    key: &ControlKey,
-    number: u64,
-    packet: &mut [u8],
-) -> Result<Range<usize>, OpenError> {
+pub fn open_control(key: &ControlKey, number: u64, packet: &mut [u8]) -> Result<Range<usize>, OpenError> {
     let len = packet.len();
     let (clear, sealed) = packet.split_at_mut_checked(CONTROL_HEADER_LEN).ok_or(OpenError::Tag)?;
     key.aead().open_in_place(&key.nonce(number), clear, sealed)?;

@@ -35,8 +35,7 @@ impl Window {
         if number > self.highest {
             return true;
         }
-        self.highest - number < WINDOW_SPAN
-            && self.words[Self::word(number)] & Self::bit(number) == 0
+        self.highest - number < WINDOW_SPAN && self.words[Self::word(number)] & Self::bit(number) == 0
     }
 
     /// Marks `number` as seen, whose tag verified after [`Window::check`] allowed it. A number too old to be in the

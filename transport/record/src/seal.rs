@@ -82,15 +82,8 @@ impl<B: AsRef<[u8]>> Message<B> {
     /// # Panics
     /// When the trailer's length is not the body's, or acks are given for more than one record: bugs of the caller.
     pub fn freeze(id: Id, body: B, mut trailer: Trailer, acks: &[RpcId]) -> Self {
-        assert_eq!(
-            body.as_ref().len(),
-            trailer.geometry.length() as usize,
-            "trailer of another message"
-        );
-        assert!(
-            acks.is_empty() || trailer.geometry.records() == 1,
-            "acks ride in single records only"
-        );
+        assert_eq!(body.as_ref().len(), trailer.geometry.length() as usize, "trailer of another message");
+        assert!(acks.is_empty() || trailer.geometry.records() == 1, "acks ride in single records only");
         let mut bytes = [0; AUX_MAX + TRAILER_LEN];
         let mut w = Writer::new(&mut bytes);
         acks.iter().for_each(|rpc| w.u48(rpc.as_u48()));
@@ -123,13 +116,7 @@ impl<B: AsRef<[u8]>> Message<B> {
         let plaintext_len = payload.len() + tail.len();
         let (header, sealed) = out.split_at_mut(RECORD_HEADER_LEN);
         header.copy_from_slice(&record_header(number, plaintext_len));
-        key.aead().seal(
-            &key.nonce(number),
-            &record_aad(number, plaintext_len),
-            payload,
-            tail,
-            sealed,
-        );
+        key.aead().seal(&key.nonce(number), &record_aad(number, plaintext_len), payload, tail, sealed);
     }
 }
 
@@ -137,13 +124,7 @@ impl<B: AsRef<[u8]>> Message<B> {
 ///
 /// # Panics
 /// When `out` is too short.
-pub fn seal_control(
-    key: &ControlKey,
-    number: u64,
-    header: &Header,
-    frames: &[u8],
-    out: &mut [u8],
-) -> usize {
+pub fn seal_control(key: &ControlKey, number: u64, header: &Header, frames: &[u8], out: &mut [u8]) -> usize {
     let len = CONTROL_HEADER_LEN + frames.len() + TAG_LEN;
     let (clear, sealed) = out[..len].split_at_mut(CONTROL_HEADER_LEN);
     emit_header(&mut Writer::new(clear), header, number);

@@ -62,11 +62,7 @@ fn step(all: &[char], at: usize, place: Place) -> (usize, Place) {
 /// `r"`, `r#"`; a raw name such as `r#type` stays code. `br"` comes here too, at its `r`.
 fn raw_start(all: &[char], at: usize) -> (usize, Place) {
     let hashes = all[at + 1..].iter().take_while(|&&c| c == '#').count();
-    if all.get(at + 1 + hashes) == Some(&'"') {
-        (2 + hashes, Place::RawText(hashes))
-    } else {
-        (1, Place::Code)
-    }
+    if all.get(at + 1 + hashes) == Some(&'"') { (2 + hashes, Place::RawText(hashes)) } else { (1, Place::Code) }
 }
 
 fn inside_name(all: &[char], at: usize) -> bool {
@@ -132,12 +128,7 @@ pub(crate) fn paths<'a>(tokens: &[&'a str]) -> Vec<(Vec<&'a str>, &'a str)> {
     found
 }
 
-fn tree<'a>(
-    tokens: &[&'a str],
-    mut at: usize,
-    prefix: &[&'a str],
-    found: &mut Vec<(Vec<&'a str>, &'a str)>,
-) -> usize {
+fn tree<'a>(tokens: &[&'a str], mut at: usize, prefix: &[&'a str], found: &mut Vec<(Vec<&'a str>, &'a str)>) -> usize {
     let mut path = prefix.to_vec();
     loop {
         match tokens.get(at) {
@@ -184,9 +175,7 @@ pub(crate) fn names_at_root<'a>(tokens: &[&'a str], depth: usize) -> Vec<&'a str
                 inline.retain(|&opened| opened < braces + 1);
             }
             "mod" if tokens.get(at + 2) == Some(&"{") => inline.push(braces + 1),
-            "crate" if tokens.get(at + 1) == Some(&"::") => {
-                first_names(&tokens[at + 2..], &mut found)
-            }
+            "crate" if tokens.get(at + 1) == Some(&"::") => first_names(&tokens[at + 2..], &mut found),
             "super" => {
                 let mut up = 0;
                 while tokens.get(at) == Some(&"super") && tokens.get(at + 1) == Some(&"::") {
@@ -220,15 +209,10 @@ pub(crate) fn test_part(source: &str) -> String {
     while let Some(start) = code[from..].find("#[cfg(test)]").map(|i| i + from) {
         let after = start + "#[cfg(test)]".len();
         from = after;
-        if tokens(&code[after..]).iter().find(|t| !["pub", "(", "crate", ")"].contains(t))
-            != Some(&"mod")
-        {
+        if tokens(&code[after..]).iter().find(|t| !["pub", "(", "crate", ")"].contains(t)) != Some(&"mod") {
             continue;
         }
-        let (open, end) = (
-            code[after..].find('{').map(|i| i + after),
-            code[after..].find(';').map(|i| i + after),
-        );
+        let (open, end) = (code[after..].find('{').map(|i| i + after), code[after..].find(';').map(|i| i + after));
         let Some(open) = open.filter(|open| end.is_none_or(|end| *open < end)) else { continue };
         let mut depth = 0;
         let close = code[open..].char_indices().find_map(|(i, c)| {
@@ -265,30 +249,20 @@ mod tests {
     #[test]
     fn a_tree_of_uses_is_taken_apart() {
         let found = paths(&tokens("a::{b, c::d as e, f::{self, g}, *}; rest"));
-        let shown: Vec<String> =
-            found.iter().map(|(path, known)| format!("{}={known}", path.join("."))).collect();
+        let shown: Vec<String> = found.iter().map(|(path, known)| format!("{}={known}", path.join("."))).collect();
         assert_eq!(shown, ["a.b=b", "a.c.d=e", "a.f.self=self", "a.f.g=g", "a.*=*"]);
     }
 
     #[test]
     fn names_at_the_root_are_found_from_any_depth() {
         let names = |source: &str, depth| names_at_root(&tokens(source), depth).join(" ");
+        assert_eq!(names("use crate::{ids::Id, limits}; fn f() { crate::late::go() }", 1), "ids limits late");
         assert_eq!(
-            names("use crate::{ids::Id, limits}; fn f() { crate::late::go() }", 1),
-            "ids limits late"
-        );
-        assert_eq!(
-            names(
-                "use super::early::X; mod tests { use super::*; use super::super::late; } use super::end;",
-                1
-            ),
+            names("use super::early::X; mod tests { use super::*; use super::super::late; } use super::end;", 1),
             "early late end"
         );
         assert_eq!(names("use super::sibling; use super::super::{late, x::y};", 2), "late x");
-        assert_eq!(
-            names("mod inner { fn f() { if a { b } } } fn g() { super::late() }", 1),
-            "late"
-        );
+        assert_eq!(names("mod inner { fn f() { if a { b } } } fn g() { super::late() }", 1), "late");
         assert_eq!(names("pub(crate) fn f() {} extern crate alloc;", 1), "");
     }
 
@@ -296,10 +270,7 @@ mod tests {
     fn only_test_modules_are_the_test_part() {
         let source = "#[cfg(test)]\nextern crate std;\n// é before\n#[cfg(test)]\nmod tests { /* [inside] { */ fn f() {} }\n// after";
         let part = test_part(source);
-        assert!(
-            part.contains("[inside]") && !part.contains("before") && !part.contains("after"),
-            "{part}"
-        );
+        assert!(part.contains("[inside]") && !part.contains("before") && !part.contains("after"), "{part}");
         assert_eq!(test_part("#[cfg(test)] mod tests; mod other { real }"), "");
     }
 }

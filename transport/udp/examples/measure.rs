@@ -48,8 +48,7 @@ impl Sample {
 /// Runs `send` and `receive` in turns, each `count` times a round, for all candidates; prints a line for each.
 fn compare(count: usize, candidates: &mut [(&str, &mut dyn Both)]) {
     println!("{:<44} {:>17} {:>17} {:>8}", "", "out: best, middle", "in: best, middle", "sum");
-    let mut samples: Vec<_> =
-        candidates.iter().map(|_| (Sample::default(), Sample::default())).collect();
+    let mut samples: Vec<_> = candidates.iter().map(|_| (Sample::default(), Sample::default())).collect();
     for _ in 0..ROUNDS {
         for ((_, candidate), (out, back)) in candidates.iter_mut().zip(&mut samples) {
             let since = Instant::now();
@@ -88,8 +87,7 @@ impl Ours {
     }
 
     fn with(options: &Options, len: usize, segment: usize) -> Self {
-        let (sender, receiver) =
-            (bind(LOCAL, options).expect("bind"), bind(LOCAL, options).expect("bind"));
+        let (sender, receiver) = (bind(LOCAL, options).expect("bind"), bind(LOCAL, options).expect("bind"));
         let (bytes, into) = (vec![1; len], vec![0; 65_535]);
         Self { sender, receiver, bytes, segment, tos: None, into }
     }
@@ -120,8 +118,7 @@ struct Plain {
 
 impl Plain {
     fn new(len: usize, connected: bool) -> Self {
-        let (sender, receiver) =
-            (UdpSocket::bind(LOCAL).expect("bind"), UdpSocket::bind(LOCAL).expect("bind"));
+        let (sender, receiver) = (UdpSocket::bind(LOCAL).expect("bind"), UdpSocket::bind(LOCAL).expect("bind"));
         receiver.set_nonblocking(true).expect("option");
         let to = receiver.local_addr().expect("address");
         if connected {
@@ -206,10 +203,7 @@ fn large_datagrams() {
         // With a type of service even datagrams of ordinary size go through sendmsg; they are the control.
         compare(
             if len > 20_000 { 4 } else { 16 },
-            &mut [
-                ("UDP_SEGMENT", &mut Ours::new(len, segment, true)),
-                ("plain", &mut Ours::new(len, segment, false)),
-            ],
+            &mut [("UDP_SEGMENT", &mut Ours::new(len, segment, true)), ("plain", &mut Ours::new(len, segment, false))],
         );
     }
 }
@@ -224,17 +218,12 @@ fn round_trips() {
     println!("64 bytes there and back, two spinning threads, ns: best, middle, 99 %");
     let makers: [(&str, Maker); 5] = [
         ("ours", || our_pair(&Options::default(), false)),
-        ("ours, type of service reported", || {
-            our_pair(&Options { report_tos: true, ..Options::default() }, false)
-        }),
+        ("ours, type of service reported", || our_pair(&Options { report_tos: true, ..Options::default() }, false)),
         ("ours, trains delimit themselves", || {
             our_pair(&Options { stride: Some(itself), ..Options::default() }, false)
         }),
         ("ours, the same and connected", || {
-            our_pair(
-                &Options { stride: Some(itself), reuse_port: true, ..Options::default() },
-                true,
-            )
+            our_pair(&Options { stride: Some(itself), reuse_port: true, ..Options::default() }, true)
         }),
         ("std, connected", std_pair),
     ];
@@ -312,10 +301,7 @@ fn std_pair() -> Pair {
 /// How much a receiver that pauses keeps, and whether a deep buffer is a slow one.
 fn buffers() {
     println!("bytes sent before the first is lost, while nobody receives");
-    println!(
-        "{:<24} {:>14} {:>14} {:>14} {:>14}",
-        "asked for", "64", "1440", "45 x 1440", "4 x 16376"
-    );
+    println!("{:<24} {:>14} {:>14} {:>14} {:>14}", "asked for", "64", "1440", "45 x 1440", "4 x 16376");
     for bytes in [106_496, 1 << 20, 4 << 20, 16 << 20] {
         let options = Options { receive_buffer_bytes: bytes, ..Options::default() };
         print!("{bytes:<24}");
@@ -331,9 +317,7 @@ fn buffers() {
         }
         println!();
     }
-    println!(
-        "\n45 x 1440 bytes, ns per train, by how many wait at once (memory falls out of the caches)"
-    );
+    println!("\n45 x 1440 bytes, ns per train, by how many wait at once (memory falls out of the caches)");
     for waiting in [1, 4, 16, 48] {
         println!("{waiting} waiting");
         compare(waiting, &mut [("UDP_SEGMENT", &mut Ours::new(45 * 1440, 1440, true))]);

@@ -95,8 +95,7 @@ impl fmt::Display for Caps {
 pub(crate) fn probe_gso() -> Gso {
     static ANSWER: OnceLock<Gso> = OnceLock::new();
     *ANSWER.get_or_init(|| {
-        let addresses =
-            [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), (Ipv6Addr::LOCALHOST, 0).into()];
+        let addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), (Ipv6Addr::LOCALHOST, 0).into()];
         let socket = addresses.into_iter().find_map(|address| bound(address).ok());
         socket.map_or(Gso::Unsupported, |(socket, address)| try_trains(&socket, address))
     })
@@ -133,9 +132,8 @@ fn bound(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
 /// Nothing is sent: a temporary socket is connected and asked.
 pub fn path_mtu(to: SocketAddr) -> io::Result<u32> {
     let to = SocketAddr::new(to.ip().to_canonical(), to.port());
-    mtu_of_route(to).map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot learn the MTU of the route to {to}: {error}"))
-    })
+    mtu_of_route(to)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot learn the MTU of the route to {to}: {error}")))
 }
 
 fn mtu_of_route(mut to: SocketAddr) -> io::Result<u32> {
@@ -144,11 +142,8 @@ fn mtu_of_route(mut to: SocketAddr) -> io::Result<u32> {
     }
     let socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP))?;
     socket.connect(&SockAddr::from(to))?;
-    let (level, kind) = if to.is_ipv4() {
-        (libc::IPPROTO_IP, libc::IP_MTU)
-    } else {
-        (libc::IPPROTO_IPV6, libc::IPV6_MTU)
-    };
+    let (level, kind) =
+        if to.is_ipv4() { (libc::IPPROTO_IP, libc::IP_MTU) } else { (libc::IPPROTO_IPV6, libc::IPV6_MTU) };
     let mtu = sys::option(socket.as_fd(), level, kind)?;
     u32::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
 }

@@ -149,12 +149,7 @@ impl<D: Datagrams> Faulty<D> {
         while let Some(packet) = self.out.ready.pop_front() {
             let bytes = &packet.bytes;
             let segment = bytes.len();
-            match self.inner.transmit(&Transmit {
-                to: packet.peer,
-                bytes,
-                segment,
-                tos: packet.tos,
-            }) {
+            match self.inner.transmit(&Transmit { to: packet.peer, bytes, segment, tos: packet.tos }) {
                 Ok(()) => {}
                 Err(SendError::WouldBlock { .. }) => {
                     self.out.ready.push_front(packet);
@@ -288,16 +283,8 @@ impl Lane {
         change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn enter(
-        &mut self,
-        peer: SocketAddr,
-        tos: Option<u8>,
-        bytes: &[u8],
-        is_short: bool,
-        now: Duration,
-    ) {
-        let (is_lost, is_doubled) =
-            (self.dice.says(self.faults.loss), self.dice.says(self.faults.duplicate));
+    fn enter(&mut self, peer: SocketAddr, tos: Option<u8>, bytes: &[u8], is_short: bool, now: Duration) {
+        let (is_lost, is_doubled) = (self.dice.says(self.faults.loss), self.dice.says(self.faults.duplicate));
         self.count(|counts| {
             counts.seen += 1;
             counts.lost += u64::from(is_lost);

@@ -94,9 +94,8 @@ enum Receives {
 ///
 /// The error names the address and keeps its kind (`AddrInUse` and so on).
 pub fn bind(address: SocketAddr, options: &Options) -> io::Result<Mmsg> {
-    try_bind(address, options).map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot bind a UDP socket to {address}: {error}"))
-    })
+    try_bind(address, options)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot bind a UDP socket to {address}: {error}")))
 }
 
 /// Binds a socket and connects it: it hears this peer only, in preference to others bound to the same address with
@@ -143,8 +142,7 @@ fn try_bind(address: SocketAddr, options: &Options) -> io::Result<Mmsg> {
     if options.report_tos {
         report_tos(&socket, is_v6)?;
     }
-    let gro =
-        options.gro && sys::set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
+    let gro = options.gro && sys::set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
     let receive = [libc::SO_RCVBUF, libc::SO_RCVBUFFORCE];
     let send = [libc::SO_SNDBUF, libc::SO_SNDBUFFORCE];
     let receive_buffer_bytes = grow(&socket, receive, options.receive_buffer_bytes)?;
@@ -221,8 +219,7 @@ impl Datagrams for Mmsg {
 
     #[inline]
     fn transmit(&mut self, train: &Transmit<'_>) -> Result<(), SendError> {
-        let is_plain =
-            train.tos.is_none() && train.bytes.len() <= train.segment.min(PAGED_BYTES_MIN);
+        let is_plain = train.tos.is_none() && train.bytes.len() <= train.segment.min(PAGED_BYTES_MIN);
         let is_connected = self.peer == Some(train.to);
         if is_plain && is_connected {
             return send(self.socket.as_fd(), train.bytes, None);
@@ -299,8 +296,7 @@ impl Mmsg {
         let segment = segment.min(cut.len());
         let is_wanted = segment < cut.len() || segment > PAGED_BYTES_MIN;
         let Some(size) = u16::try_from(segment).ok().filter(|_| is_wanted) else {
-            return send_message(self.socket.as_fd(), cut, to, None, tos)
-                .map_err(|e| send_error(e, sent));
+            return send_message(self.socket.as_fd(), cut, to, None, tos).map_err(|e| send_error(e, sent));
         };
         if !matches!(self.caps.gso, Gso::Segments(_)) {
             return self.send_singly(cut, segment, to, tos, sent);
@@ -330,8 +326,7 @@ impl Mmsg {
         mut sent: usize,
     ) -> Result<(), SendError> {
         for datagram in cut.chunks(segment) {
-            send_message(self.socket.as_fd(), datagram, to, None, tos)
-                .map_err(|e| send_error(e, sent))?;
+            send_message(self.socket.as_fd(), datagram, to, None, tos).map_err(|e| send_error(e, sent))?;
             sent += datagram.len();
         }
         Ok(())
@@ -340,14 +335,8 @@ impl Mmsg {
 
 /// Errors that say nothing about the call they meet: a signal, or news by ICMP of an earlier datagram.
 fn is_other_news(errno: Errno) -> bool {
-    const NEWS: [c_int; 6] = [
-        libc::EINTR,
-        libc::ECONNREFUSED,
-        libc::EHOSTUNREACH,
-        libc::ENETUNREACH,
-        libc::EHOSTDOWN,
-        libc::ENOPROTOOPT,
-    ];
+    const NEWS: [c_int; 6] =
+        [libc::EINTR, libc::ECONNREFUSED, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::EHOSTDOWN, libc::ENOPROTOOPT];
     NEWS.contains(&errno.0)
 }
 
@@ -356,9 +345,7 @@ fn is_other_news(errno: Errno) -> bool {
 fn send(fd: BorrowedFd<'_>, bytes: &[u8], to: Option<&Name>) -> Result<(), SendError> {
     match sys::send(fd, bytes, to) {
         Ok(()) => Ok(()),
-        Err(errno) if is_other_news(errno) => {
-            sys::send(fd, bytes, to).map_err(|errno| send_error(errno, 0))
-        }
+        Err(errno) if is_other_news(errno) => sys::send(fd, bytes, to).map_err(|errno| send_error(errno, 0)),
         Err(errno) => Err(send_error(errno, 0)),
     }
 }

@@ -68,13 +68,9 @@ impl Name {
     #[inline]
     pub(crate) fn new(to: SocketAddr, socket_is_v6: bool) -> Option<Self> {
         match to {
-            SocketAddr::V4(to) if socket_is_v6 => {
-                Some(Self::v6(to.ip().to_ipv6_mapped(), to.port(), 0, 0))
-            }
+            SocketAddr::V4(to) if socket_is_v6 => Some(Self::v6(to.ip().to_ipv6_mapped(), to.port(), 0, 0)),
             SocketAddr::V4(to) => Some(Self::v4(*to.ip(), to.port())),
-            SocketAddr::V6(to) if socket_is_v6 => {
-                Some(Self::v6(*to.ip(), to.port(), to.flowinfo(), to.scope_id()))
-            }
+            SocketAddr::V6(to) if socket_is_v6 => Some(Self::v6(*to.ip(), to.port(), to.flowinfo(), to.scope_id())),
             SocketAddr::V6(to) => to.ip().to_ipv4_mapped().map(|ip| Self::v4(ip, to.port())),
         }
     }
@@ -175,9 +171,7 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], to: Option<&Name>) -> Resul
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let (name, len) = to.map_or((null(), 0), |to| ((&raw const to.raw).cast(), to.len));
     // SAFETY: the pointers are null or come from live references, given with their lengths; the kernel only reads.
-    let sent = unsafe {
-        libc::sendto(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags, name, len)
-    };
+    let sent = unsafe { libc::sendto(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags, name, len) };
     if sent < 0 { Err(Errno::last()) } else { Ok(()) }
 }
 
@@ -194,11 +188,8 @@ pub(crate) fn send_message(
     let mut used = 0;
     if let Some(tos) = tos {
         // A dual-stack socket silently ignores IPV6_TCLASS for v4-mapped peers, so the packet's family decides.
-        let (level, kind) = if to.is_v4() {
-            (libc::IPPROTO_IP, libc::IP_TOS)
-        } else {
-            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
-        };
+        let (level, kind) =
+            if to.is_v4() { (libc::IPPROTO_IP, libc::IP_TOS) } else { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) };
         slots[used] = Slot::new(level, kind, c_int::from(tos).to_ne_bytes());
         used += 1;
     }
@@ -294,12 +285,7 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, into: &mut [u8]) -> Result<Arrived, Er
 // Options
 
 /// Sets an option whose value is an `int`.
-pub(crate) fn set_option(
-    fd: BorrowedFd<'_>,
-    level: c_int,
-    kind: c_int,
-    value: c_int,
-) -> Result<(), Errno> {
+pub(crate) fn set_option(fd: BorrowedFd<'_>, level: c_int, kind: c_int, value: c_int) -> Result<(), Errno> {
     let value_at = (&raw const value).cast::<c_void>();
     // SAFETY: `value_at` is to a live `int` and the length given is an `int`'s.
     check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, kind, value_at, INT) }).map(drop)
@@ -353,8 +339,7 @@ pub(crate) fn timerfd_arm(fd: BorrowedFd<'_>, after: Duration) -> Result<(), Err
     let mut spec: libc::itimerspec = unsafe { zeroed() };
     spec.it_value = timespec(after);
     // SAFETY: `spec` is live and only read; a null old value is allowed.
-    check(unsafe { libc::timerfd_settime(fd.as_raw_fd(), 0, &raw const spec, null_mut()) })
-        .map(drop)
+    check(unsafe { libc::timerfd_settime(fd.as_raw_fd(), 0, &raw const spec, null_mut()) }).map(drop)
 }
 
 /// A new epoll set.
@@ -364,16 +349,11 @@ pub(crate) fn epoll() -> Result<OwnedFd, Errno> {
 }
 
 /// Adds or removes interest in `fd` being readable.
-pub(crate) fn epoll_interest(
-    set: BorrowedFd<'_>,
-    fd: BorrowedFd<'_>,
-    wanted: bool,
-) -> Result<(), Errno> {
+pub(crate) fn epoll_interest(set: BorrowedFd<'_>, fd: BorrowedFd<'_>, wanted: bool) -> Result<(), Errno> {
     let operation = if wanted { libc::EPOLL_CTL_ADD } else { libc::EPOLL_CTL_DEL };
     let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
     // SAFETY: `event` is live and only read.
-    check(unsafe { libc::epoll_ctl(set.as_raw_fd(), operation, fd.as_raw_fd(), &raw mut event) })
-        .map(drop)
+    check(unsafe { libc::epoll_ctl(set.as_raw_fd(), operation, fd.as_raw_fd(), &raw mut event) }).map(drop)
 }
 
 /// Waits until one of `polls` has what it asks for; fills their `revents` and returns how many have.
@@ -382,8 +362,7 @@ pub(crate) fn ppoll(polls: &mut [libc::pollfd], timeout: Option<Duration>) -> Re
     let limit = limit.as_ref().map_or(null(), std::ptr::from_ref);
     let count = polls.len() as libc::nfds_t;
     // SAFETY: the array is exclusively ours and given with its length; `limit` is null or to a live local.
-    check(unsafe { libc::ppoll(polls.as_mut_ptr(), count, limit, null()) })
-        .map(|ready| ready as usize)
+    check(unsafe { libc::ppoll(polls.as_mut_ptr(), count, limit, null()) }).map(|ready| ready as usize)
 }
 
 fn timespec(duration: Duration) -> libc::timespec {

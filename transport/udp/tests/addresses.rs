@@ -148,11 +148,7 @@ fn silent_port_does_not_harm_later_datagrams() {
 
 #[test]
 fn buffers_report_what_was_obtained() {
-    let small = Options {
-        receive_buffer_bytes: 64 << 10,
-        send_buffer_bytes: 32 << 10,
-        ..Options::default()
-    };
+    let small = Options { receive_buffer_bytes: 64 << 10, send_buffer_bytes: 32 << 10, ..Options::default() };
     let socket = bind(any_port(Ipv4Addr::LOCALHOST), &small).unwrap();
     // The kernel doubles.
     assert_eq!(socket.caps().receive_buffer_bytes, 128 << 10);

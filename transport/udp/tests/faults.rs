@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use udp::fault::Counts;
-use udp::{
-    Caps, Datagrams, Faults, Faulty, Mmsg, Options, Received, SendError, Transmit, bind, poll,
-};
+use udp::{Caps, Datagrams, Faults, Faulty, Mmsg, Options, Received, SendError, Transmit, bind, poll};
 
 fn bound() -> Mmsg {
     bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &Options::default()).unwrap()
@@ -40,16 +38,8 @@ fn drain(sender: &mut dyn Datagrams, receiver: &mut dyn Datagrams) -> Vec<Vec<u8
 }
 
 /// Sends datagrams of these lengths in trains through `faults` in the given direction.
-fn run(
-    lens: &[(usize, usize)],
-    faults: &Faults,
-    is_out: bool,
-) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, Counts) {
-    let (out, back) = if is_out {
-        (faults.clone(), Faults::default())
-    } else {
-        (Faults::default(), faults.clone())
-    };
+fn run(lens: &[(usize, usize)], faults: &Faults, is_out: bool) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, Counts) {
+    let (out, back) = if is_out { (faults.clone(), Faults::default()) } else { (Faults::default(), faults.clone()) };
     let mut sender = Faulty::each_way(bound(), out, Faults::default());
     let mut receiver = Faulty::each_way(bound(), Faults::default(), back);
     let tally = if is_out { sender.tally() } else { receiver.tally() };
@@ -99,8 +89,7 @@ fn losses_are_counted_and_independent_within_a_train() {
         // 500 expected, with a deviation of 19.
         assert!((400..600).contains(&counts.lost), "{counts:?}");
         let trains_hurt = (0..50_u32).filter(|train| {
-            let in_train =
-                |d: &&Vec<u8>| u32::from_be_bytes(d[..4].try_into().unwrap()) / 40 == *train;
+            let in_train = |d: &&Vec<u8>| u32::from_be_bytes(d[..4].try_into().unwrap()) / 40 == *train;
             (1..40).contains(&got.iter().filter(in_train).count())
         });
         assert!(trains_hurt.count() > 45, "trains must not live or die as one");
@@ -135,8 +124,7 @@ fn reordered_are_passed_by_eight_at_most() {
     assert_eq!(multiset(&got), multiset(&sent));
     assert_ne!(got, sent);
     assert!(counts.reordered > 10, "{counts:?}");
-    let order: Vec<_> =
-        got.iter().map(|d| u32::from_be_bytes(d[..4].try_into().unwrap())).collect();
+    let order: Vec<_> = got.iter().map(|d| u32::from_be_bytes(d[..4].try_into().unwrap())).collect();
     for (place, number) in order.iter().enumerate() {
         let passed_by = order[..place].iter().filter(|&earlier| earlier > number).count();
         // Besides those that pass by its own count: held ones let go together with it.
@@ -239,15 +227,8 @@ fn full_backend_keeps_datagrams_for_later() {
 
 /// All that happened to `count` datagrams, by numbers only.
 fn story(seed: u64, count: usize) -> (Vec<Vec<u8>>, Counts) {
-    let faults = Faults {
-        loss: 0.1,
-        reorder: 0.1,
-        duplicate: 0.1,
-        corrupt: 0.1,
-        truncate: 0.1,
-        seed,
-        ..Faults::default()
-    };
+    let faults =
+        Faults { loss: 0.1, reorder: 0.1, duplicate: 0.1, corrupt: 0.1, truncate: 0.1, seed, ..Faults::default() };
     // Lengths are told apart by content, so the multiset tells the story; the order depends on the clock by a little.
     let (_, mut got, counts) = run(&vec![(8, 64); count / 8], &faults, true);
     got.sort();

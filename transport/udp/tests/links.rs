@@ -57,9 +57,7 @@ fn datagram_beyond_the_mtu_is_too_big() {
             let to = receiver.local_addr();
             let (bytes, mut into) = (vec![1; 10_000], vec![0; 65_535]);
             // Single, single of the size that is given to segmentation, and a train.
-            for (len, segment) in
-                [(fits + 1, fits + 1), (5000, 5000), (10_000, fits + 1), (10_000, 4000)]
-            {
+            for (len, segment) in [(fits + 1, fits + 1), (5000, 5000), (10_000, fits + 1), (10_000, 4000)] {
                 let train = Transmit { to, bytes: &bytes[..len], segment, tos: None };
                 let result = sender.transmit(&train);
                 assert!(matches!(result, Err(SendError::TooBig)), "{len}/{segment}: {result:?}");

@@ -84,10 +84,7 @@ fn wait_tells_which() {
     socket.transmit(&Transmit::single(to, b"x")).unwrap();
     last.wake();
     let ready = wait_readable(&[first.fd(), socket.fds(), last.fd()], PATIENCE).unwrap();
-    assert_eq!(
-        (ready.has(0), ready.has(1), ready.has(2), ready.has(99)),
-        (false, true, true, false)
-    );
+    assert_eq!((ready.has(0), ready.has(1), ready.has(2), ready.has(99)), (false, true, true, false));
     assert_eq!(ready.count(), 2);
     assert!(wait_writable(socket.fds(), LOOK).unwrap());
 }

@@ -47,13 +47,7 @@ fn train_travels_as_one_call_each_way() {
         let to = receiver.local_addr();
         sender.transmit(&Transmit { to, bytes: &bytes, segment: 1440, tos: None }).unwrap();
         let (calls, datagrams) = drain(&mut receiver);
-        let whole = Received {
-            from: sender.local_addr(),
-            len: bytes.len(),
-            segment: 1440,
-            tos: 0,
-            truncated: false,
-        };
+        let whole = Received { from: sender.local_addr(), len: bytes.len(), segment: 1440, tos: 0, truncated: false };
         assert_eq!(calls, [whole]);
         assert_eq!(datagrams, bytes.chunks(1440).collect::<Vec<_>>());
     }
@@ -74,11 +68,8 @@ fn large_datagrams_travel_as_one_train() {
 
 #[test]
 fn datagrams_are_the_same_with_and_without_segmentation() {
-    let mixes = [
-        (Options::default(), without_gro()),
-        (without_gso(), Options::default()),
-        (without_gso(), without_gro()),
-    ];
+    let mixes =
+        [(Options::default(), without_gro()), (without_gso(), Options::default()), (without_gso(), without_gro())];
     for address in [V4, V6] {
         for (out, back) in &mixes {
             for (len, segment) in [(64, 64), (0, 0), (9000, 9000), (14_500, 1440), (3, 1)] {

@@ -155,7 +155,11 @@ impl Frame {
             Self::Grant { .. } => 1 + 6 + 4 + 1,
             Self::Resend { .. } => 1 + 6 + 4 + 4,
             Self::Refused { .. } => 1 + 6 + 1,
-            Self::Busy { .. } | Self::Unknown { .. } | Self::Ack { .. } | Self::NeedAck { .. } | Self::Cancel { .. } => 1 + 6,
+            Self::Busy { .. }
+            | Self::Unknown { .. }
+            | Self::Ack { .. }
+            | Self::NeedAck { .. }
+            | Self::Cancel { .. } => 1 + 6,
             Self::Cutoffs { .. } => Self::LEN_MAX,
             Self::PathChallenge { .. } | Self::PathResponse { .. } => 1 + 8,
             Self::EpochReady { .. } => 1 + 1,

@@ -19,8 +19,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 5] =
-        [Self::Truncated, Self::Oversized, Self::Version, Self::PacketType, Self::Malformed];
+    pub const ALL: [Self; 5] = [Self::Truncated, Self::Oversized, Self::Version, Self::PacketType, Self::Malformed];
 
     /// The name used in counters.
     pub const fn name(self) -> &'static str {

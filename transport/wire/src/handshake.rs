@@ -136,8 +136,7 @@ impl<'a> HandshakePacket<'a> {
         };
         let (number, echo, echo_age) = (r.u32()?, r.u32()?, r.u32()?);
         let (offset, acks) = (r.u32()?, [r.u32()?, r.u32()?]);
-        let fields =
-            HandshakeFields { sender, method, level, number, echo, echo_age, offset, acks };
+        let fields = HandshakeFields { sender, method, level, number, echo, echo_age, offset, acks };
         let cookie = take_cookie(&mut r)?;
         let len = usize::from(r.u16()?);
         let clear = &datagram[..datagram.len() - r.rest().len()];
@@ -150,10 +149,7 @@ impl<'a> HandshakePacket<'a> {
             return Err(Refusal::Oversized);
         }
         let alert = header.flags & FLAG_ALERT != 0;
-        if sender == SessionId::NONE
-            || offset.checked_add(len as u32).is_none()
-            || (alert && len != 1)
-        {
+        if sender == SessionId::NONE || offset.checked_add(len as u32).is_none() || (alert && len != 1) {
             return Err(Refusal::Malformed);
         }
         Ok(Self { header, fields, cookie, clear, fragment, covered, tag })
@@ -163,13 +159,7 @@ impl<'a> HandshakePacket<'a> {
     ///
     /// # Panics
     /// When the cookie is longer than [`COOKIE_MAX`] or the fragment than a datagram: both are sizes of our own making.
-    pub fn emit(
-        header: &Header,
-        fields: &HandshakeFields,
-        cookie: &[u8],
-        fragment_len: usize,
-        w: &mut Writer<'_>,
-    ) {
+    pub fn emit(header: &Header, fields: &HandshakeFields, cookie: &[u8], fragment_len: usize, w: &mut Writer<'_>) {
         header.emit(w);
         w.u64(fields.sender.as_u64());
         w.u8(fields.method.code());
@@ -315,8 +305,7 @@ mod tests {
     fn build(fields: &HandshakeFields, cookie: &[u8], fragment: &[u8], padding: usize) -> Vec<u8> {
         let mut bytes = vec![0; HANDSHAKE_OVERHEAD + cookie.len() + fragment.len() + padding];
         let mut w = Writer::new(&mut bytes);
-        let header =
-            HandshakePacket::header(FLAG_CLIENT | FLAG_PING, SessionId::NONE, fields.sender);
+        let header = HandshakePacket::header(FLAG_CLIENT | FLAG_PING, SessionId::NONE, fields.sender);
         HandshakePacket::emit(&header, fields, cookie, fragment.len(), &mut w);
         w.put(fragment);
         w.put(&[7; TAG_LEN]);

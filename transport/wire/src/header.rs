@@ -87,7 +87,11 @@ impl Header {
         if header.priority > 7 {
             return Err(Refusal::Malformed);
         }
-        if header.segment != 0 && packet.len() > usize::from(header.segment) { Err(Refusal::Oversized) } else { Ok(header) }
+        if header.segment != 0 && packet.len() > usize::from(header.segment) {
+            Err(Refusal::Oversized)
+        } else {
+            Ok(header)
+        }
     }
 
     /// Appends the header.

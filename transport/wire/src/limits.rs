@@ -69,7 +69,8 @@ pub const SESSIONS_MAX: usize = 1 << SessionId::SLOT_BITS;
 const _: () = assert!(RECORD_PAYLOAD_MAX + TRAILER_LEN == RECORD_PLAINTEXT_MAX);
 const _: () = assert!(PACKET_MAX <= DATAGRAM_MAX);
 const _: () = assert!(PACKET_MAX - PACKET_OVERHEAD <= RECORD_PAYLOAD_MAX, "what we send is accepted");
-const _: () = assert!(MESSAGE_MAX.div_ceil(DATAGRAM_MIN - PACKET_OVERHEAD) <= RECORDS_MAX, "the index does not run out");
+const _: () =
+    assert!(MESSAGE_MAX.div_ceil(DATAGRAM_MIN - PACKET_OVERHEAD) <= RECORDS_MAX, "the index does not run out");
 const _: () = assert!(MESSAGE_MAX <= u32::MAX as usize);
 const _: () = assert!(AUX_MAX <= u8::MAX as usize);
 const _: () = assert!(SEQUENCE_WINDOW <= u32::MAX as u64, "the floor's distance fits its field");

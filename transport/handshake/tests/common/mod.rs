@@ -1,10 +1,5 @@
 //! Two ends and a network between them that loses, delays, repeats and alters datagrams: one thread, one seed.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    missing_debug_implementations,
-    reason = "each test file uses its part"
-)]
+#![allow(dead_code, unreachable_pub, missing_debug_implementations, reason = "each test file uses its part")]
 
 mod crypto;
 
@@ -88,14 +83,7 @@ pub fn params(session: SessionId) -> TransportParams {
 }
 
 pub fn setup(session: SessionId, datagram_max: usize, now: Instant) -> Setup {
-    Setup {
-        crypto: &CRYPTO,
-        local: params(session),
-        datagram_max,
-        now,
-        unix_seconds: TODAY,
-        lifetime: LIFETIME,
-    }
+    Setup { crypto: &CRYPTO, local: params(session), datagram_max, now, unix_seconds: TODAY, lifetime: LIFETIME }
 }
 
 pub const CLIENT: SessionId = SessionId::new(5, 0x1234_5678_9abc_def0);
@@ -212,8 +200,7 @@ impl World {
             self.sent[0].push(len);
             self.send(Side::Client, out[..len].to_vec());
         }
-        while let Some(len) = self.server.as_mut().and_then(|s| s.poll_transmit(self.now, &mut out))
-        {
+        while let Some(len) = self.server.as_mut().and_then(|s| s.poll_transmit(self.now, &mut out)) {
             self.sent[1].push(len);
             self.send(Side::Server, out[..len].to_vec());
         }
@@ -356,8 +343,7 @@ impl World {
     pub fn assert_agreed(&self) {
         let (client, server) = (&self.at_client, &self.at_server);
         assert_eq!((&client.error, &server.error), (&None, &None));
-        let (client, server) =
-            (client.established.as_ref().unwrap(), server.established.as_ref().unwrap());
+        let (client, server) = (client.established.as_ref().unwrap(), server.established.as_ref().unwrap());
         assert_eq!(client.secret.expose(), server.secret.expose());
         assert_eq!(client.cipher, server.cipher);
         assert_eq!(client.mutual, server.mutual);
@@ -368,8 +354,7 @@ impl World {
 
     /// Both ends measured the round trip, whatever was lost and repeated meanwhile: it is one of those that occur.
     pub fn assert_rtt(&self) {
-        let most =
-            2 * (ONE_WAY + Duration::from_micros(self.faults.jitter_us)) + Duration::from_micros(1);
+        let most = 2 * (ONE_WAY + Duration::from_micros(self.faults.jitter_us)) + Duration::from_micros(1);
         for end in [&self.at_client, &self.at_server] {
             let rtt = end.established.as_ref().unwrap().rtt;
             assert!((2 * ONE_WAY..=most).contains(&rtt), "{rtt:?}");
@@ -409,15 +394,9 @@ pub mod pki {
         }
 
         /// Certificate and key in PEM.
-        pub fn pair(
-            &self,
-            names: &[&str],
-            change: impl FnOnce(&mut CertificateParams),
-        ) -> (String, String) {
+        pub fn pair(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
             let key = KeyPair::generate().unwrap();
-            let mut params =
-                CertificateParams::new(names.iter().map(|n| n.to_string()).collect::<Vec<_>>())
-                    .unwrap();
+            let mut params = CertificateParams::new(names.iter().map(|n| n.to_string()).collect::<Vec<_>>()).unwrap();
             change(&mut params);
             let certificate = params.signed_by(&key, &self.issuer).unwrap();
             (certificate.pem(), key.serialize_pem())
@@ -427,26 +406,20 @@ pub mod pki {
             self.issue_with(names, |_| ())
         }
 
-        pub fn issue_with(
-            &self,
-            names: &[&str],
-            change: impl FnOnce(&mut CertificateParams),
-        ) -> Identity {
+        pub fn issue_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
             let (certificate, key) = self.pair(names, change);
             Identity::pem("test", certificate.as_bytes(), key.as_bytes()).unwrap()
         }
 
         pub fn expired(&self, names: &[&str]) -> Identity {
             self.issue_with(names, |p| {
-                (p.not_before, p.not_after) =
-                    (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+                (p.not_before, p.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
             })
         }
 
         pub fn future(&self, names: &[&str]) -> Identity {
             self.issue_with(names, |p| {
-                (p.not_before, p.not_after) =
-                    (date_time_ymd(2040, 1, 1), date_time_ymd(2041, 1, 1));
+                (p.not_before, p.not_after) = (date_time_ymd(2040, 1, 1), date_time_ymd(2041, 1, 1));
             })
         }
     }
@@ -458,19 +431,11 @@ pub mod pki {
     pub fn server_config(identity: &Identity, clients: Option<&Ca>) -> ServerConfig {
         match clients {
             None => ServerConfig::new(identity, Clients::Anonymous, &Cipher::ALL).unwrap(),
-            Some(ca) => {
-                ServerConfig::new(identity, Clients::Authenticated(&ca.trust()), &Cipher::ALL)
-                    .unwrap()
-            }
+            Some(ca) => ServerConfig::new(identity, Clients::Authenticated(&ca.trust()), &Cipher::ALL).unwrap(),
         }
     }
 
-    pub fn world(
-        client: &ClientConfig,
-        name: &str,
-        server: &ServerConfig,
-        datagram: usize,
-    ) -> World {
+    pub fn world(client: &ClientConfig, name: &str, server: &ServerConfig, datagram: usize) -> World {
         let client = Client::tls(client, name, &setup(CLIENT, datagram, Instant::ZERO)).unwrap();
         let server = server.clone();
         let make: MakeServer = Box::new(move |first, validated, now| {

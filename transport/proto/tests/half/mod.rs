@@ -38,16 +38,7 @@ pub const fn ours(sequence: u64) -> RpcId {
 pub fn message(rpc: RpcId, kind: Kind, length: u32, unscheduled: u32) -> Message {
     let geometry = Geometry::stated(length, 1000).expect("it can be cut");
     let floor_distance = if kind == Kind::Response { 0 } else { rpc.sequence() as u32 };
-    (
-        rpc,
-        Trailer {
-            geometry,
-            unscheduled: unscheduled.min(length),
-            floor_distance,
-            kind,
-            aux_len: 0,
-        },
-    )
+    (rpc, Trailer { geometry, unscheduled: unscheduled.min(length), floor_distance, kind, aux_len: 0 })
 }
 
 pub fn serving() -> Config {
@@ -56,8 +47,7 @@ pub fn serving() -> Config {
 
 impl Half {
     pub fn new(config: Config) -> Self {
-        let mut half =
-            Self { machine: Machine::new(config, (1, 2)), now: Instant::from_nanos(1_000_000) };
+        let mut half = Self { machine: Machine::new(config, (1, 2)), now: Instant::from_nanos(1_000_000) };
         half.open(0);
         half
     }
@@ -78,8 +68,7 @@ impl Half {
 
     /// All records of `message` that are in `bytes` come.
     pub fn bytes(&mut self, message: &Message, bytes: core::ops::Range<u32>) -> Arrival {
-        let arrivals =
-            message.1.geometry.records_of(bytes).map(|index| self.record(message, index as u16));
+        let arrivals = message.1.geometry.records_of(bytes).map(|index| self.record(message, index as u16));
         arrivals.last().expect("a record")
     }
 

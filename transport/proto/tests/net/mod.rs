@@ -201,8 +201,7 @@ impl Net {
         }
         let geometry = Geometry::cut(length, n.datagram);
         let unscheduled = n.machine.unscheduled(PEER, geometry);
-        let trailer =
-            Trailer { geometry, unscheduled, floor_distance: 0, kind: Kind::Response, aux_len: 0 };
+        let trailer = Trailer { geometry, unscheduled, floor_distance: 0, kind: Kind::Response, aux_len: 0 };
         assert!(n.machine.respond(now, slot, geometry));
         assert!(n.out.insert(slot, (trailer, Vec::new())).is_none());
         self.pump(node);
@@ -242,20 +241,15 @@ impl Net {
             assert_eq!(peeked, Some((work.slot, work.peer, work.start)));
             let (rpc, ..) = n.machine.rpc(work.slot).expect("work of an open RPC");
             let (trailer, acks) = n.out[&work.slot].clone();
-            let bytes =
-                trailer.geometry.offset_of(work.end) - trailer.geometry.offset_of(work.start);
+            let bytes = trailer.geometry.offset_of(work.end) - trailer.geometry.offset_of(work.start);
             n.link_free = self.now + Duration::from_nanos(100 + u64::from(bytes) * 8 / 10);
             for index in work.records() {
-                self.transmit(
-                    node,
-                    Packet::Record { rpc, index: index as u16, trailer, acks: acks.clone() },
-                );
+                self.transmit(node, Packet::Record { rpc, index: index as u16, trailer, acks: acks.clone() });
             }
         }
         let n = &mut self.nodes[node];
         let link = n.machine.peek_work().map(|_| n.link_free);
-        let at =
-            n.machine.timeout().into_iter().chain(link).min().unwrap_or(Instant::FAR).max(self.now);
+        let at = n.machine.timeout().into_iter().chain(link).min().unwrap_or(Instant::FAR).max(self.now);
         if at < n.wakes_at {
             n.wakes_at = at;
             self.plan(at, node, Happening::Wakes);
@@ -269,8 +263,9 @@ impl Net {
             let (id, ..) = n.machine.rpc(slot).expect("events are of open RPCs");
             let fate = match event {
                 Event::Failed { why, may_have_run, .. } => Some(Fate::Failed(why, may_have_run)),
-                Event::Released { acknowledged, .. } => (id.began() == n.side)
-                    .then_some(if acknowledged { Fate::Arrived } else { Fate::Cancelled }),
+                Event::Released { acknowledged, .. } => {
+                    (id.began() == n.side).then_some(if acknowledged { Fate::Arrived } else { Fate::Cancelled })
+                }
             };
             if let Some(fate) = fate {
                 n.settle(id, fate);
@@ -305,9 +300,7 @@ impl Net {
                             n.free(slot, rpc);
                         }
                         State::Complete if complete => n.free(slot, rpc),
-                        State::InService if complete => {
-                            self.plan(now + service, node, Happening::Answers(slot, rpc))
-                        }
+                        State::InService if complete => self.plan(now + service, node, Happening::Answers(slot, rpc)),
                         _ => assert!(!complete),
                     }
                 }
@@ -330,9 +323,7 @@ impl Net {
             }
             match what {
                 Happening::Arrives(packet) => self.arrives(node, packet),
-                Happening::Wakes if at == self.nodes[node].wakes_at => {
-                    self.nodes[node].wakes_at = Instant::FAR
-                }
+                Happening::Wakes if at == self.nodes[node].wakes_at => self.nodes[node].wakes_at = Instant::FAR,
                 Happening::Wakes => continue,
                 Happening::Answers(slot, rpc) => self.answer(node, slot, rpc),
                 Happening::Begins { kind, length } => drop(self.begin(node, kind, length)),
@@ -353,13 +344,7 @@ impl Net {
     /// Everything is as if nothing had ever been.
     pub fn assert_quiet(&self) {
         for n in self.nodes.iter().filter(|n| n.alive) {
-            assert_eq!(
-                n.machine.rpcs_open(),
-                0,
-                "{:?} {:?}",
-                n.side,
-                n.machine.rpcs().collect::<Vec<_>>()
-            );
+            assert_eq!(n.machine.rpcs_open(), 0, "{:?} {:?}", n.side, n.machine.rpcs().collect::<Vec<_>>());
             assert_eq!((n.machine.buffered_bytes(), n.machine.incoming_bytes()), (0, 0));
             assert_eq!(n.machine.timeout(), None);
             assert_eq!(n.machine.floor(PEER), n.next, "all sequences are finished");
@@ -411,8 +396,7 @@ impl Node {
         let least = wire::limits::RECORD_PAYLOAD_MAX as u64;
         let (mut scheduled, mut coming, mut blind, mut buffered) = (0, 0, 0, 0);
         for info in self.machine.rpcs() {
-            let unscheduled =
-                u64::from(config.unscheduled_bytes).max(least).min(info.in_length.into());
+            let unscheduled = u64::from(config.unscheduled_bytes).max(least).min(info.in_length.into());
             coming += u64::from(info.in_granted.saturating_sub(info.in_received));
             blind += unscheduled;
             buffered += u64::from(info.in_length);

@@ -1,0 +1,106 @@
+//! The `sealane` command: what it understands, and how it ends. Each subcommand is a module of its own; nothing of the protocol
+//! is decided here. It ends with 0 when all went well, 1 on failure, 2 when the command line makes no sense.
+#![forbid(unsafe_code)]
+
+mod certs;
+mod doctor;
+mod serve;
+mod call;
+mod demo;
+
+use anyhow::{Error, Result};
+use clap::{Parser, Subcommand};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Encrypted messages between machines of a datacenter, from a shell.
+#[derive(Debug, Parser)]
+#[command(name = "sealane", version, arg_required_else_help = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Try it on one machine:
+  sealane demo
+  sealane certs --out certs
+  sealane serve --echo --listen 127.0.0.1:4433 --cert certs/server.pem --key certs/server.key --ca certs/ca.pem
+  sealane call 127.0.0.1:4433 --cert certs/client.pem --key certs/client.key --ca certs/ca.pem --data hello
+
+Set SEALANE_LOG=debug to see what happens inside. Exit codes: 0 well, 1 failed, 2 wrong usage.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show on this machine what Sealane does and what it costs, beside UDP, TCP, ideal kTLS and TLS
+    Demo(demo::Args),
+    /// Say what this machine offers, and what to change
+    Doctor(doctor::Args),
+    /// Make certificates for development: an authority, a server, a client
+    Certs(certs::Args),
+    /// Answer calls from other machines
+    Serve(serve::Args),
+    /// Call a server and print its reply, or how long replies take
+    Call(call::Args),
+}
+
+fn main() -> ExitCode {
+    // The demo's servers are this program, started again.
+    if let Some(served) = load::server::main_from_args(std::env::args().skip(1)) {
+        return served.map_or_else(|error| explain(&error), |()| ExitCode::SUCCESS);
+    }
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("SEALANE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    let ended = match &cli.command {
+        Command::Demo(args) => demo::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Certs(args) => certs::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Call(args) => call::run(args).map(|()| ExitCode::SUCCESS),
+    };
+    ended.unwrap_or_else(|error| explain(&error))
+}
+
+/// Prints an error with its causes, one a line.
+fn explain(error: &Error) -> ExitCode {
+    // Who pipes us into `head` has seen enough, which is no failure.
+    if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe) {
+        return ExitCode::SUCCESS;
+    }
+    let mut text = format!("sealane: {error}\n");
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Some errors repeat their cause in their own words.
+        if !said.contains(&cause) {
+            text.push_str(&format!("  because: {cause}\n"));
+        }
+        said = cause;
+    }
+    // Nobody is left to tell when standard error is gone.
+    let _ = io::stderr().write_all(text.as_bytes());
+    ExitCode::FAILURE
+}
+
+/// Prints a whole answer; unlike `println!` it lets a closed pipe be an error.
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

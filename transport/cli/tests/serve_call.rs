@@ -1,0 +1,193 @@
+//! `sealane serve` and `sealane call` against each other: two processes, real sockets, certificates from `sealane certs`.
+
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+const SEALANE: &str = env!("CARGO_BIN_EXE_sealane");
+
+/// A server that is stopped with the test.
+struct Server {
+    child: Child,
+    addr: String,
+    said: BufReader<ChildStdout>,
+}
+
+impl Server {
+    /// The next line that it prints.
+    fn line(&mut self) -> Value {
+        let mut line = String::new();
+        self.said.read_line(&mut line).expect("a line");
+        serde_json::from_str(&line).expect("one JSON object a line")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn certs(dir: &Path) -> PathBuf {
+    let made = Command::new(SEALANE)
+        .args(["certs", "--out"])
+        .arg(dir)
+        .output()
+        .expect("the command starts");
+    assert!(made.status.success(), "{made:?}");
+    dir.to_owned()
+}
+
+fn serve_command(certs: &Path, listen: &str, more: &[&str]) -> Command {
+    let mut command = Command::new(SEALANE);
+    let identity = ["--cert", "server.pem", "--key", "server.key"];
+    command.args(["serve", "--echo", "--json", "--listen", listen]).args(identity).args(more);
+    command.current_dir(certs);
+    command
+}
+
+fn serve(certs: &Path, more: &[&str]) -> Server {
+    let mut command = serve_command(certs, "127.0.0.1:0", more);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the command starts");
+    let said = BufReader::new(child.stdout.take().expect("piped"));
+    let mut server = Server { child, addr: String::new(), said };
+    server.addr = server.line()["addr"].as_str().expect("an address").to_owned();
+    server
+}
+
+fn call(certs: &Path, server: &Server, args: &[&str]) -> Output {
+    let output =
+        Command::new(SEALANE).args(["call", &server.addr]).args(args).current_dir(certs).output();
+    output.expect("the command starts")
+}
+
+const OURS: [&str; 6] = ["--ca", "ca.pem", "--cert", "client.pem", "--key", "client.key"];
+
+#[test]
+fn a_text_and_many_bytes_come_back() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let certs = certs(dir.path());
+    let server = serve(&certs, &["--ca", "ca.pem"]);
+    let text = call(&certs, &server, &[&OURS[..], &["--data", "hello"]].concat());
+    assert_eq!(String::from_utf8_lossy(&text.stdout), "hello\n", "{text:?}");
+    let many = call(
+        &certs,
+        &server,
+        &[&OURS[..], &["--size", "100000", "--count", "5", "--json"]].concat(),
+    );
+    let report: Value = serde_json::from_slice(&many.stdout).expect("one JSON object");
+    assert_eq!(
+        (&report["echoed"], &report["reply_bytes"]),
+        (&5.into(), &100_000.into()),
+        "{report}"
+    );
+    assert!(report["p50_us"].as_f64() > Some(0.0), "{report}");
+    let too_long = call(&certs, &server, &[&OURS[..], &["--size", "67108865"]].concat());
+    says(&too_long, &["67108865", "67108864"]);
+}
+
+/// It failed, with exit code 1, and its words hold all of these.
+fn says(output: &Output, words: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for word in words {
+        assert!(said.contains(word), "{said:?} does not say {word:?}");
+    }
+}
+
+#[test]
+fn only_invited_clients_are_served_and_only_named_servers_called() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ours = certs(&dir.path().join("ours"));
+    let server = serve(&ours, &["--ca", "ca.pem"]);
+    let refused = |args: &[&str], words: &[&str]| says(&call(&ours, &server, args), words);
+    let no_certificate = ["--ca", "ca.pem", "--data", "x"];
+    refused(&no_certificate, &[&server.addr, "certificate"]);
+    let other_name = [&OURS[..], &["--name", "other.example", "--data", "x"]].concat();
+    refused(&other_name, &["other.example", "localhost"]);
+    certs(&dir.path().join("theirs"));
+    refused(&["--ca", "../theirs/ca.pem", "--data", "x"], &["certificate"]);
+    let theirs = ["--cert", "../theirs/client.pem", "--key", "../theirs/client.key"];
+    refused(&[&theirs[..], &["--ca", "ca.pem", "--data", "x"]].concat(), &["certificate"]);
+    let served = call(&ours, &server, &[&OURS[..], &["--data", "still there"]].concat());
+    assert_eq!(String::from_utf8_lossy(&served.stdout), "still there\n", "{served:?}");
+}
+
+#[test]
+fn what_keeps_a_server_from_starting_is_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let certs = certs(dir.path());
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().map(|addr| (taken, addr.to_string())).expect("an address");
+    let mut on_taken = serve_command(&certs, &taken.1, &["--ca", "ca.pem"]);
+    says(&on_taken.output().expect("the command starts"), &[&taken.1, "in use"]);
+    let starts = |ca: &str| {
+        serve_command(&certs, "127.0.0.1:0", &["--ca", ca]).output().expect("the command starts")
+    };
+    says(&starts("missing.pem"), &["missing.pem", "No such file"]);
+    fs::write(certs.join("empty.pem"), "").expect("a file");
+    says(&starts("empty.pem"), &["empty.pem"]);
+    fs::write(certs.join("server.key"), "no key").expect("a file");
+    says(&starts("ca.pem"), &["server.key"]);
+    fs::copy(certs.join("client.key"), certs.join("server.key")).expect("a file");
+    says(&starts("ca.pem"), &["server.key"]);
+    fs::remove_file(certs.join("server.key")).expect("a file");
+    says(&starts("ca.pem"), &["server.key", "No such file"]);
+}
+
+#[test]
+fn what_keeps_a_call_from_being_made_is_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let certs = certs(dir.path());
+    let call = |args: &[&str]| {
+        let mut command = Command::new(SEALANE);
+        command.arg("call").args(args).current_dir(&certs).output().expect("the command starts")
+    };
+    // Bound and silent: nobody answers there.
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let addr = silent.local_addr().expect("an address").to_string();
+    says(&call(&[&addr, "--ca", "ca.pem", "--data", "x", "--timeout", "0.3"]), &[&addr]);
+    says(&call(&[&addr, "--ca", "missing.pem", "--data", "x"]), &["missing.pem", "No such file"]);
+    says(&call(&["no-port", "--ca", "ca.pem", "--data", "x"]), &["no-port", "port"]);
+    says(&call(&[&addr, "--ca", "ca.pem", "--data", "x", "--timeout", "0"]), &["--timeout 0"]);
+    for wrong in [&[&addr, "--ca", "ca.pem"][..], &[&addr, "--data", "x"]] {
+        assert_eq!(call(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn statistics_count_what_was_dropped() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let certs = certs(dir.path());
+    let mut server = serve(&certs, &["--ca", "ca.pem", "--stats", "1"]);
+    let stranger = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    stranger.send_to(b"hello", &server.addr).expect("sent");
+    stranger.send_to(&[0x11; 5], &server.addr).expect("sent");
+    let called = call(&certs, &server, &[&OURS[..], &["--data", "x"]].concat());
+    assert!(called.status.success(), "{called:?}");
+    let mut stats = server.line();
+    while stats["counters"]["handshakes_completed"] == 0 {
+        stats = server.line();
+    }
+    assert_eq!(stats["event"], "stats");
+    assert_eq!(stats["counters"]["dropped_wrong_version"], 1, "{stats}");
+    assert_eq!(stats["counters"]["dropped_truncated"], 1, "{stats}");
+    assert_eq!(stats["counters"]["dropped_bad_tag"], 0, "{stats}");
+    assert!(stats["sessions"].is_u64() && stats["rpcs"] == 0, "{stats}");
+}
+
+#[test]
+fn anonymous_clients_only_where_allowed_by_name() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let certs = certs(dir.path());
+    let undecided =
+        Command::new(SEALANE).args(["serve", "--echo", "--cert", "x", "--key", "y"]).output();
+    assert_eq!(undecided.expect("the command starts").status.code(), Some(2));
+    let server = serve(&certs, &["--allow-anonymous"]);
+    let reply = call(&certs, &server, &["--ca", "ca.pem", "--data", "hello"]);
+    assert_eq!(String::from_utf8_lossy(&reply.stdout), "hello\n", "{reply:?}");
+}
