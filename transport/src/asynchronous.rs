@@ -20,11 +20,12 @@ use wire::trailer::Kind;
 
 use crate::config::CallOptions;
 use crate::delivery::Delivery;
-use crate::driver::{Core, Outcome, Shared};
+use crate::driver::{Core, Outcome};
 use crate::error::Error;
 use crate::info::Info;
 use crate::message::{Body, Peer, ReplyToken, RpcId};
 use crate::socket::{Socket, sending};
+use crate::waiting::Shared;
 
 /// A [`Socket`] for tokio. Its methods take `&self`; futures may be dropped at any time, which for an unfinished call tells
 /// the peer.

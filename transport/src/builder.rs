@@ -14,9 +14,10 @@ use record::aead::Cipher;
 use udp::batch::Datagrams;
 
 use crate::config::{Wait, datagram_bytes};
-use crate::driver::{CLOCK_START_NANOS, Shared, unix_seconds};
+use crate::driver::{CLOCK_START_NANOS, unix_seconds};
 use crate::error::Error;
 use crate::socket::Socket;
+use crate::waiting::Shared;
 
 #[cfg(feature = "aws-lc")]
 pub use tls::{Clients, Identity, Trust};

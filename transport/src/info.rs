@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use endpoint::counters::Counters;
-use endpoint::endpoint::{CallInfo, SessionInfo};
+use endpoint::info::{CallInfo, SessionInfo};
 
 /// A snapshot of a socket: what it does now, and what it has counted.
 #[derive(Clone, Debug)]

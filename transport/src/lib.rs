@@ -14,11 +14,13 @@ compile_error!("Sealane runs on Linux only: it needs UDP segmentation offload, e
 pub mod error;
 mod config;
 mod driver;
+mod waiting;
 mod message;
 mod stream;
 mod delivery;
 mod info;
 mod socket;
+mod serving;
 pub mod builder;
 #[cfg(feature = "tokio")]
 mod asynchronous;
@@ -31,7 +33,7 @@ pub use builder::{Clients, Identity, Trust};
 pub use config::{CallOptions, Wait};
 pub use delivery::Delivery;
 pub use endpoint::counters::Counters;
-pub use endpoint::endpoint::{CallInfo, SessionInfo};
+pub use endpoint::info::{CallInfo, SessionInfo};
 pub use endpoint::pool::Payload;
 pub use error::{Error, Fault};
 pub use handshake::error::Error as HandshakeError;

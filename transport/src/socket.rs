@@ -17,12 +17,12 @@ use wire::ids::Side;
 use wire::trailer::Kind;
 
 use crate::config::{CallOptions, datagram_bytes};
-use crate::delivery::Delivery;
-use crate::driver::{Core, Item, Outcome, Shared, WaitEnd};
+use crate::driver::{Core, Item, Outcome};
 use crate::error::Error;
 use crate::info::Info;
-use crate::message::{Body, Failed, OneWay, Peer, PeerInfo, ReplyToken, Request, Response, RpcId};
+use crate::message::{Body, Peer, PeerInfo, RpcId};
 use crate::stream::MessageStream;
+use crate::waiting::Shared;
 
 /// Which end of an installed session a socket is; the other end is the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -339,124 +339,6 @@ impl Socket {
         core.call_wakers.remove(&id.0);
         core.flush();
         aborted
-    }
-
-    // ---- Serving ----
-
-    /// Waits for what comes next from anyone: a request, a response to something sent with [`Self::send`], a one-way
-    /// message, or word that something sent failed.
-    ///
-    /// # Errors
-    /// [`Error::Closed`] when the socket was closed.
-    pub fn recv(&self) -> Result<Delivery, Error> {
-        let item = self.shared.wait_for(None, |core| core.inbox.pop_front()).map_err(|_| Error::Closed)?;
-        Ok(self.delivery(item))
-    }
-
-    /// [`Self::recv`] that waits at most for `span`; `None` when nothing came.
-    ///
-    /// # Errors
-    /// [`Error::Closed`] when the socket was closed.
-    pub fn recv_timeout(&self, span: Duration) -> Result<Option<Delivery>, Error> {
-        match self.shared.wait_for(Some(span), |core| core.inbox.pop_front()) {
-            Ok(item) => Ok(Some(self.delivery(item))),
-            Err(WaitEnd::TimedOut) => Ok(None),
-            Err(WaitEnd::Closed) => Err(Error::Closed),
-        }
-    }
-
-    /// [`Self::recv`] that does not wait. Polls the network once.
-    ///
-    /// # Errors
-    /// [`Error::Closed`] when the socket was closed.
-    pub fn try_recv(&self) -> Result<Option<Delivery>, Error> {
-        let mut core = self.open_core()?;
-        self.shared.attend(&mut core);
-        core.attend_outside();
-        if core.inbox.is_empty() {
-            core.pump(true);
-        }
-        let item = core.inbox.pop_front();
-        core.arm_outside();
-        self.shared.leave(&mut core);
-        drop(core);
-        Ok(item.map(|item| self.delivery(item)))
-    }
-
-    pub(crate) fn delivery(&self, item: Item) -> Delivery {
-        match item {
-            Item::Request { id, from, payload } => Delivery::Request(Request {
-                peer: PeerInfo::new(from, id),
-                id: RpcId(id),
-                payload,
-                token: ReplyToken(id),
-            }),
-            Item::OneWay { id, from, payload } => {
-                Delivery::OneWay(OneWay { peer: PeerInfo::new(from, id), id: RpcId(id), payload })
-            }
-            Item::Response { id, from, cookie, payload } => {
-                Delivery::Response(Response { peer: PeerInfo::new(from, id), id: RpcId(id), cookie, payload })
-            }
-            Item::Stream { id, from, kind, length, cookie } => {
-                let peer = PeerInfo::new(from, id);
-                Delivery::Stream(MessageStream::new(Arc::clone(&self.shared), id, peer, kind, cookie, length))
-            }
-            Item::Failed { id, cookie, error } => Delivery::Failed(Failed { id: RpcId(id), cookie, error }),
-        }
-    }
-
-    /// Answers a request.
-    ///
-    /// # Errors
-    /// [`Error::UnknownRequest`] when its caller gave up meanwhile.
-    pub fn reply<'a>(&self, token: ReplyToken, body: impl Into<Body<'a>>) -> Result<(), Error> {
-        let body = body.into();
-        let mut core = self.open_core()?;
-        loop {
-            match self.reply_now(&mut core, token.0, &body) {
-                Err(Error::WouldBlock { .. }) => {
-                    drop(core);
-                    self.shared
-                        .wait_for(None, |core| core.endpoint.has_space().then_some(()))
-                        .map_err(|_| Error::Closed)?;
-                    core = self.open_core()?;
-                }
-                Err(why) => {
-                    // The right to answer is used up: the caller must not wait for what cannot come.
-                    let _ = core.endpoint.refuse(token.0);
-                    core.flush();
-                    return Err(why);
-                }
-                Ok(()) => return Ok(()),
-            }
-        }
-    }
-
-    pub(crate) fn reply_now(&self, core: &mut Core, id: CallId, body: &Body<'_>) -> Result<(), Error> {
-        let now = core.now();
-        let limit = core.endpoint.config().proto.message_bytes_max as usize;
-        if body.len() > limit {
-            return Err(Error::TooLong { length: body.len(), limit });
-        }
-        let payload = match body {
-            Body::Borrowed(bytes) => core.endpoint.copy(bytes),
-            Body::Owned(payload) => payload.clone(),
-        };
-        core.endpoint.reply(now, id, payload)?;
-        core.flush_soon(now);
-        self.shared.stir(core);
-        Ok(())
-    }
-
-    /// Refuses a request without a response: its caller gets [`Error::Refused`].
-    ///
-    /// # Errors
-    /// [`Error::UnknownRequest`] when its caller gave up meanwhile.
-    pub fn refuse(&self, token: ReplyToken) -> Result<(), Error> {
-        let mut core = self.open_core()?;
-        core.endpoint.refuse(token.0)?;
-        core.flush();
-        Ok(())
     }
 
     // ---- The socket itself ----

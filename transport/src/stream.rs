@@ -6,9 +6,10 @@ use std::sync::Arc;
 use endpoint::session::CallId;
 use wire::trailer::Kind;
 
-use crate::driver::{Core, Shared};
+use crate::driver::Core;
 use crate::error::Error;
 use crate::message::{PeerInfo, ReplyToken, RpcId};
+use crate::waiting::Shared;
 
 /// What a streamed message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -9,10 +9,9 @@ use std::net::SocketAddr;
 use handshake::cookie::Cookies;
 use handshake::installed::InstalledKey;
 use proto::heap::IndexHeap;
-use proto::io::{Failure, RpcInfo, State as RpcState};
+use proto::io::{Failure, State as RpcState};
 use proto::machine::Machine;
 use proto::time::Instant;
-use record::aead::Cipher;
 use record::keys::Secret;
 use record::seal::{Id, Message};
 use wire::control::Frame;
@@ -27,7 +26,7 @@ use crate::egress::Transmit;
 use crate::error::Misuse;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::session::{CallId, Queued};
-use crate::state::{Entropy, Event, Origin, State, Target, reserve_budget};
+use crate::state::{Entropy, Event, State, Target, reserve_budget};
 
 /// Whom a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,42 +52,10 @@ pub struct Sending {
     pub streamed: bool,
 }
 
-/// A snapshot of one RPC.
-#[derive(Clone, Debug)]
-pub struct CallInfo {
-    /// Its name.
-    pub id: CallId,
-    /// Where its peer is.
-    pub address: SocketAddr,
-    /// How far it is.
-    pub rpc: RpcInfo,
-}
-
-/// A snapshot of one session.
-#[derive(Clone, Debug)]
-pub struct SessionInfo {
-    /// Our name for it.
-    pub id: SessionId,
-    /// The peer.
-    pub origin: Origin,
-    /// Which end we are.
-    pub side: Side,
-    /// The AEAD.
-    pub cipher: Cipher,
-    /// Whether it has keys.
-    pub open: bool,
-    /// Both sides proved who they are.
-    pub mutual: bool,
-    /// Largest datagram towards the peer.
-    pub datagram_max: usize,
-    /// How long the peer takes to answer, smoothed.
-    pub rtt: Option<std::time::Duration>,
-}
-
 /// An endpoint: all of Sealane but sockets, clock and threads.
 #[derive(Debug)]
 pub struct Endpoint {
-    state: State,
+    pub(crate) state: State,
 }
 
 impl Endpoint {
@@ -471,49 +438,5 @@ impl Endpoint {
     /// Whether a small message would be taken now.
     pub const fn has_space(&self) -> bool {
         self.state.held_bytes < self.state.config.send_bytes_max
-    }
-
-    // ---- Looking ----
-
-    /// What was counted.
-    pub const fn counters(&self) -> &Counters {
-        &self.state.counters
-    }
-
-    /// Bytes of our messages that are held until they are acknowledged.
-    pub const fn held_bytes(&self) -> u64 {
-        self.state.held_bytes
-    }
-
-    /// Snapshots of all open RPCs.
-    pub fn calls(&self) -> Vec<CallInfo> {
-        let info = |rpc: RpcInfo| {
-            let session = self.state.sessions[rpc.peer as usize].as_ref()?;
-            Some(CallInfo { id: CallId { session: session.id, rpc: rpc.rpc }, address: session.address, rpc })
-        };
-        self.state.machine.rpcs().filter_map(info).collect()
-    }
-
-    /// Snapshots of all sessions.
-    pub fn sessions(&self) -> Vec<SessionInfo> {
-        let info = |(slot, session): (usize, &Option<crate::session::Session>)| {
-            let session = session.as_ref()?;
-            Some(SessionInfo {
-                id: session.id,
-                origin: self.state.origin(slot as u32),
-                side: session.side,
-                cipher: session.cipher,
-                open: session.keys.is_some(),
-                mutual: session.mutual,
-                datagram_max: session.datagram_max,
-                rtt: self.state.machine.rtt(slot as u32),
-            })
-        };
-        self.state.sessions.iter().enumerate().filter_map(info).collect()
-    }
-
-    /// Whether a session is there and has keys.
-    pub fn is_session_open(&self, id: SessionId) -> bool {
-        self.state.session(id).is_some_and(|(_, session)| session.keys.is_some())
     }
 }

@@ -15,3 +15,4 @@ pub mod handshakes;
 pub mod egress;
 pub mod ingress;
 pub mod endpoint;
+pub mod info;

@@ -1,0 +1,88 @@
+//! Owns what an endpoint tells about itself: snapshots, which change nothing.
+
+use std::net::SocketAddr;
+
+use proto::io::RpcInfo;
+use record::aead::Cipher;
+use wire::ids::{SessionId, Side};
+
+use crate::counters::Counters;
+use crate::endpoint::Endpoint;
+use crate::session::CallId;
+use crate::state::Origin;
+
+/// A snapshot of one RPC.
+#[derive(Clone, Debug)]
+pub struct CallInfo {
+    /// Its name.
+    pub id: CallId,
+    /// Where its peer is.
+    pub address: SocketAddr,
+    /// How far it is.
+    pub rpc: RpcInfo,
+}
+
+/// A snapshot of one session.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    /// Our name for it.
+    pub id: SessionId,
+    /// The peer.
+    pub origin: Origin,
+    /// Which end we are.
+    pub side: Side,
+    /// The AEAD.
+    pub cipher: Cipher,
+    /// Whether it has keys.
+    pub open: bool,
+    /// Both sides proved who they are.
+    pub mutual: bool,
+    /// Largest datagram towards the peer.
+    pub datagram_max: usize,
+    /// How long the peer takes to answer, smoothed.
+    pub rtt: Option<std::time::Duration>,
+}
+
+impl Endpoint {
+    /// What was counted.
+    pub const fn counters(&self) -> &Counters {
+        &self.state.counters
+    }
+
+    /// Bytes of our messages that are held until they are acknowledged.
+    pub const fn held_bytes(&self) -> u64 {
+        self.state.held_bytes
+    }
+
+    /// Snapshots of all open RPCs.
+    pub fn calls(&self) -> Vec<CallInfo> {
+        let info = |rpc: RpcInfo| {
+            let session = self.state.sessions[rpc.peer as usize].as_ref()?;
+            Some(CallInfo { id: CallId { session: session.id, rpc: rpc.rpc }, address: session.address, rpc })
+        };
+        self.state.machine.rpcs().filter_map(info).collect()
+    }
+
+    /// Snapshots of all sessions.
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        let info = |(slot, session): (usize, &Option<crate::session::Session>)| {
+            let session = session.as_ref()?;
+            Some(SessionInfo {
+                id: session.id,
+                origin: self.state.origin(slot as u32),
+                side: session.side,
+                cipher: session.cipher,
+                open: session.keys.is_some(),
+                mutual: session.mutual,
+                datagram_max: session.datagram_max,
+                rtt: self.state.machine.rtt(slot as u32),
+            })
+        };
+        self.state.sessions.iter().enumerate().filter_map(info).collect()
+    }
+
+    /// Whether a session is there and has keys.
+    pub fn is_session_open(&self, id: SessionId) -> bool {
+        self.state.session(id).is_some_and(|(_, session)| session.keys.is_some())
+    }
+}
