@@ -256,7 +256,7 @@ impl Knobs {
             gso: self.gso,
             ..udp::mmsg::Options::default()
         };
-        let socket = udp::mmsg::bind(address, &options).map_err(failed)?;
+        let socket = udp::hot::bind(address, &options).map_err(failed)?;
         let caps = socket.caps().clone();
         let config = self.endpoint_config(&caps, address)?;
         let udp: Box<dyn Datagrams> = Box::new(socket);

@@ -24,6 +24,8 @@ pub mod mmsg;
 pub mod fault;
 #[cfg(target_os = "linux")]
 pub mod poll;
+#[cfg(target_os = "linux")]
+pub mod hot;
 
 #[cfg(target_os = "linux")]
 pub use {

@@ -78,8 +78,29 @@ pub struct Mmsg {
     peer: Option<SocketAddr>,
     dont_fragment: bool,
     receives: Receives,
+    thrift: Option<Thrift>,
     caps: Caps,
 }
+
+/// Small datagrams that come one at a time need no merging, and asking about it costs a fifth of receiving one. So while
+/// that is all there is, merging is off.
+///
+/// It is turned off in two steps: what the kernel merged before must be read with its size, so control messages are asked
+/// for until the queue was once seen empty.
+#[derive(Debug, Clone, Copy, Default)]
+struct Thrift {
+    /// Lone small datagrams in a row.
+    lone: u32,
+    /// The last look found nothing: what comes next comes alone.
+    was_empty: bool,
+    /// Merging is off, yet the queue may still hold what was merged.
+    draining: bool,
+}
+
+/// Lone small datagrams in a row after which merging is turned off.
+const LONE_MIN: u32 = 64;
+/// What counts as small: larger ones are parts of long messages.
+const SMALL_MAX: usize = 1200;
 
 /// How little must be asked of the kernel.
 #[derive(Debug, Clone, Copy)]
@@ -164,7 +185,8 @@ fn try_bind(address: SocketAddr, options: &Options) -> io::Result<Mmsg> {
         kernel: sys::kernel_release(),
     };
     let dont_fragment = options.dont_fragment;
-    Ok(Mmsg { socket, local, is_v6, peer: None, dont_fragment, receives, caps })
+    let thrift = (gro && matches!(receives, Receives::Message) && !options.report_tos).then(Thrift::default);
+    Ok(Mmsg { socket, local, is_v6, peer: None, dont_fragment, receives, thrift, caps })
 }
 
 /// Only a wildcard (or a v4-mapped address) on a v6 socket has a v4 address to send from.
@@ -237,8 +259,14 @@ impl Datagrams for Mmsg {
     fn receive(&mut self, into: &mut [u8]) -> io::Result<Option<Received>> {
         loop {
             match self.receive_once(into) {
-                Ok(received) => return Ok(Some(received)),
-                Err(Errno(libc::EAGAIN)) => return Ok(None),
+                Ok(received) => {
+                    self.note(received.len, received.segment);
+                    return Ok(Some(received));
+                }
+                Err(Errno(libc::EAGAIN)) => {
+                    self.note_empty();
+                    return Ok(None);
+                }
                 Err(errno) if is_other_news(errno) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -251,6 +279,47 @@ impl Datagrams for Mmsg {
 }
 
 impl Mmsg {
+    /// Something came: whether merging would have been of use.
+    #[inline]
+    fn note(&mut self, len: usize, segment: usize) {
+        let Some(thrift) = &mut self.thrift else { return };
+        if thrift.was_empty && len == segment && len <= SMALL_MAX {
+            thrift.lone = thrift.lone.saturating_add(1);
+        } else {
+            thrift.lone = 0;
+            if thrift.draining || matches!(self.receives, Receives::Plain(_)) {
+                // From now on trains come whole again. Should it fail they come in parts, which is only slower.
+                let _ = sys::set_option(self.socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
+                thrift.draining = false;
+                self.receives = Receives::Message;
+            }
+        }
+        thrift.was_empty = false;
+    }
+
+    /// Nothing is there.
+    #[inline]
+    fn note_empty(&mut self) {
+        let Some(thrift) = &mut self.thrift else { return };
+        thrift.was_empty = true;
+        if thrift.draining {
+            thrift.draining = false;
+            self.receives = Receives::Plain(None);
+        } else if thrift.lone >= LONE_MIN && matches!(self.receives, Receives::Message) {
+            thrift.draining = sys::set_option(self.socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 0).is_ok();
+        }
+    }
+
+    /// Lets another socket bind the same address, or no longer.
+    pub(crate) fn share_port(&self, on: bool) -> io::Result<()> {
+        self.socket.set_reuse_port(on)
+    }
+
+    /// To whom it is connected.
+    pub(crate) const fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
     #[inline]
     fn receive_once(&self, into: &mut [u8]) -> Result<Received, Errno> {
         let mut got = match self.receives {
