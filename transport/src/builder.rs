@@ -285,6 +285,7 @@ impl Knobs {
         config.send_bytes_max = self.send_bytes_max;
         config.handshake_timeout = self.handshake_timeout;
         config.stream_above = self.stream_above;
+        config.tidies_when_idle = true;
         config.unix_seconds_at_zero = unix_seconds().saturating_sub(CLOCK_START_NANOS / 1_000_000_000);
         config.cipher = self.ciphers.first().copied().unwrap_or(Cipher::Aes128Gcm);
         config.segment_packets_max = caps.segments_max().clamp(1, 128);

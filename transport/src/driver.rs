@@ -150,6 +150,8 @@ impl Core {
                 if received.is_err() {
                     continue;
                 }
+                self.endpoint.tidy();
+                arrived |= self.file();
                 break;
             };
             arrived = true;

@@ -9,11 +9,14 @@ use std::thread;
 use std::time::Duration;
 
 use common::tap::Tap;
-use common::{Authority, LONG, bounded, echo, pass, patient, pattern, until};
+use common::{Authority, LONG, bounded, echo, pass, patient, pattern, rebind, until};
 use sealane::{CallOptions, CallStream, Delivery, Error, Fault, HandshakeError, Socket};
 
 /// Silence after which a peer counts as dead in these tests.
 const SILENCE: Duration = Duration::from_millis(300);
+
+/// How long a handshake may take where nobody answers; ample where somebody does.
+const HANDSHAKE: Duration = Duration::from_secs(3);
 
 /// The server falls silent in the middle of calls of all kinds: each ends with an error that says so.
 #[test]
@@ -31,7 +34,8 @@ fn every_call_ends_when_the_peer_falls_silent() {
                 let _ = serving.reply(request.token, request.payload);
             }
         });
-        let client = ca.client().peer_timeout(SILENCE).bind("127.0.0.1:0").unwrap();
+        let client = ca.client().peer_timeout(SILENCE).handshake_timeout(HANDSHAKE);
+        let client = client.bind("127.0.0.1:0").unwrap();
         let peer = client.peer(at, "localhost").unwrap();
         client.call_with(&peer, b"warm", patient()).unwrap();
         let answered = AtomicU64::new(0);
@@ -79,7 +83,7 @@ fn every_kind_of_message_ends_when_the_peer_falls_silent() {
         let ca = Authority::new();
         let tap = Tap::new();
         let server = ca.server().danger_wrap(tap.wrap()).bind("127.0.0.1:0").unwrap();
-        let client = ca.client().stream_above(100_000).peer_timeout(SILENCE);
+        let client = ca.client().stream_above(100_000).peer_timeout(SILENCE).handshake_timeout(HANDSHAKE);
         let client = client.bind("127.0.0.1:0").unwrap();
         let peer = client.peer(server.local_addr(), "localhost").unwrap();
         client.tell(&peer, b"warm").unwrap();
@@ -187,8 +191,7 @@ fn a_server_that_comes_back() {
         // It dies without a word.
         tap.cut();
         drop(first);
-        let second = ca.server_as(identity).bind(at).unwrap();
-        let second = echo(second);
+        let second = echo(rebind(at, || ca.server_as(identity.clone())));
         let error = client.call_with(&peer, b"two", patient()).unwrap_err();
         assert!(matches!(error, Error::PeerSilent { may_have_run: true, .. }), "{error:?}");
         assert_eq!(&*client.call_with(&peer, b"three", patient()).unwrap(), b"three");
@@ -212,7 +215,7 @@ fn a_server_that_is_replaced() {
         client.call_with(&peer, b"quit", patient()).unwrap();
         first.join().unwrap();
         until("the goodbye arrived", || client.info().sessions.is_empty());
-        let second = echo(ca.server_as(identity).bind(at).unwrap());
+        let second = echo(rebind(at, || ca.server_as(identity.clone())));
         assert_eq!(&*client.call_with(&peer, b"again", patient()).unwrap(), b"again");
         client.call(&peer, b"quit").unwrap();
         second.join().unwrap();
@@ -304,7 +307,7 @@ fn close_ends_what_other_threads_wait_for() {
 fn close_amid_traffic() {
     bounded(|| {
         let ca = Authority::new();
-        for _ in 0..10 {
+        for _ in 0..4 {
             let server = Arc::new(ca.server().bind("127.0.0.1:0").unwrap());
             let at = server.local_addr();
             let handlers: Vec<_> = (0..2)
@@ -322,6 +325,8 @@ fn close_amid_traffic() {
             thread::scope(|scope| {
                 let callers: Vec<_> = clients
                     .iter()
+                    .cycle()
+                    .take(8)
                     .map(|client| {
                         scope.spawn(move || {
                             let peer = client.peer(at, "localhost").unwrap();
@@ -345,14 +350,29 @@ fn close_amid_traffic() {
     });
 }
 
+/// A socket that was dropped has left its port: the next one can have it at once.
+#[test]
+#[ignore = "the helper thread keeps the descriptor for a moment after the socket was dropped"]
+fn a_dropped_socket_leaves_its_port_at_once() {
+    bounded(|| {
+        let ca = Authority::new();
+        let mut socket = ca.server().bind("127.0.0.1:0").unwrap();
+        let at = socket.local_addr();
+        for round in 0..100 {
+            // Now and then with the helper thread in the kernel.
+            pass(Duration::from_millis(round % 3));
+            drop(socket);
+            socket = ca.server().bind(at).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        }
+    });
+}
+
 /// Two threads that connect to one peer at once both learn how it went.
 #[test]
 #[ignore = "the second of two threads in connect() is never told"]
 fn connecting_twice_at_once() {
     bounded(|| {
         let ca = Authority::new();
-        let server = echo(ca.server().bind("127.0.0.1:0").unwrap());
-        drop(server);
         let hole = ca.client().danger_helper_thread(false).bind("127.0.0.1:0").unwrap();
         let client = ca.client().handshake_timeout(SILENCE).bind("127.0.0.1:0").unwrap();
         let peer = client.peer(hole.local_addr(), "localhost").unwrap();

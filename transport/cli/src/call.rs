@@ -59,11 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(!deadline.is_zero(), "--timeout 0 leaves no time for a reply");
     let host = host(&args.server)?;
     let name = args.name.as_deref().unwrap_or(host);
-    let server = args
-        .server
-        .to_socket_addrs()
-        .with_context(|| format!("looking up {}", args.server))?
-        .next();
+    let server = args.server.to_socket_addrs().with_context(|| format!("looking up {}", args.server))?.next();
     let Some(server) = server else { bail!("{} has no address", args.server) };
     let body = match (&args.data, args.size) {
         (Some(text), _) => text.clone().into_bytes(),
@@ -84,26 +80,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn calls(
-    args: &Args,
-    server: SocketAddr,
-    name: &str,
-    body: &[u8],
-    deadline: Duration,
-) -> Result<Outcome> {
-    let trust = Trust::pem_file(&args.ca)
-        .with_context(|| format!("the authorities in {}", args.ca.display()))?;
+fn calls(args: &Args, server: SocketAddr, name: &str, body: &[u8], deadline: Duration) -> Result<Outcome> {
+    let trust = Trust::pem_file(&args.ca).with_context(|| format!("the authorities in {}", args.ca.display()))?;
     let builder = Socket::builder().trust(trust);
     let builder = match (&args.cert, &args.key) {
-        (Some(cert), Some(key)) => {
-            builder.identity(Identity::pem_files(cert, key).with_context(|| {
-                format!("the identity in {} and {}", cert.display(), key.display())
-            })?)
-        }
+        (Some(cert), Some(key)) => builder.identity(
+            Identity::pem_files(cert, key)
+                .with_context(|| format!("the identity in {} and {}", cert.display(), key.display()))?,
+        ),
         _ => builder.anonymous(),
     };
-    let any =
-        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = builder.handshake_timeout(deadline).bind(SocketAddr::new(any, 0))?;
     let peer = socket.peer(server, name)?;
     let begun = Instant::now();
@@ -135,8 +122,7 @@ fn host(server: &str) -> Result<&str> {
 
 /// Bytes in which no part looks like another, so that a misplaced piece shows.
 fn pattern(bytes: usize) -> Vec<u8> {
-    let words = (0..bytes.div_ceil(8) as u64)
-        .flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    let words = (0..bytes.div_ceil(8) as u64).flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     words.take(bytes).collect()
 }
 

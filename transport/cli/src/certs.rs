@@ -4,8 +4,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256,
 };
 use serde::Serialize;
 use std::fs::{self, OpenOptions};
@@ -26,12 +26,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Names and addresses that the server may be called by
-    #[arg(
-        long,
-        value_name = "NAMES",
-        value_delimiter = ',',
-        default_value = "localhost,127.0.0.1,::1"
-    )]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "localhost,127.0.0.1,::1")]
     name: Vec<String>,
     /// Days that the certificates are valid
     #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
@@ -63,15 +58,11 @@ pub(crate) fn make(names: &[String], days: u32) -> Result<Development> {
     for name in names {
         let letter = |c: char| c.is_ascii_alphanumeric() || "-._*".contains(c);
         let dns = !name.is_empty() && name.chars().all(letter);
-        ensure!(
-            dns || name.parse::<IpAddr>().is_ok(),
-            "{name:?} is neither a DNS name nor an address"
-        );
+        ensure!(dns || name.parse::<IpAddr>().is_ok(), "{name:?} is neither a DNS name nor an address");
     }
     let key = new_key()?;
     // Two authorities of one name are taken for one, and what only one of them signed for forged: each has its own.
-    let mark: String =
-        key.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let mark: String = key.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
     let common = format!("Sealane development authority {mark}");
     let mut authority = params(Vec::new(), &common, days)?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -101,8 +92,7 @@ fn new_key() -> Result<KeyPair> {
 fn params(names: Vec<String>, common: &str, days: u32) -> Result<CertificateParams> {
     let mut params = CertificateParams::new(names).context("the names of a certificate")?;
     params.distinguished_name.push(DnType::CommonName, common);
-    let now =
-        SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + now.saturating_sub(BACKDATED);
     params.not_after = epoch + now + DAY * days;
@@ -138,8 +128,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         write_new(&unnamed(dir, name), text, mode)?;
     }
     for (name, ..) in files {
-        fs::rename(unnamed(dir, name), dir.join(name))
-            .with_context(|| format!("cannot put {name} in its place"))?;
+        fs::rename(unnamed(dir, name), dir.join(name)).with_context(|| format!("cannot put {name} in its place"))?;
     }
     let files: Vec<&str> = files.iter().map(|(name, ..)| *name).collect();
     if args.json {
@@ -180,10 +169,7 @@ mod tests {
     fn names_are_judged_before_anything_is_signed() {
         for bad in ["", "two words", "a,b", "1.2.3.4/8", "[::1]"] {
             let error = make(&[bad.to_owned()], 1).err().map(|e| e.to_string());
-            assert!(
-                error.is_some_and(|e| e.contains("neither a DNS name nor an address")),
-                "{bad:?}"
-            );
+            assert!(error.is_some_and(|e| e.contains("neither a DNS name nor an address")), "{bad:?}");
         }
         assert!(make(&[], 1).is_err());
         assert!(make(&["rack-1.example".to_owned(), "2001:db8::1".to_owned()], 1).is_ok());

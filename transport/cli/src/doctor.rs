@@ -87,9 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 fn gather() -> Facts {
     let options = udp::Options::default();
-    let bound = |ip: std::net::IpAddr| {
-        udp::bind(SocketAddr::new(ip, 0), &options).map_err(|error| error.to_string())
-    };
+    let bound = |ip: std::net::IpAddr| udp::bind(SocketAddr::new(ip, 0), &options).map_err(|error| error.to_string());
     let socket = bound(Ipv4Addr::LOCALHOST.into()).map(|socket| {
         let caps = socket.caps();
         SocketFacts {
@@ -101,8 +99,7 @@ fn gather() -> Facts {
     });
     let (has_aes, cpu) = cpu();
     Facts {
-        kernel: read("/proc/sys/kernel/osrelease")
-            .unwrap_or_else(|error| format!("unknown: {error:#}")),
+        kernel: read("/proc/sys/kernel/osrelease").unwrap_or_else(|error| format!("unknown: {error:#}")),
         socket,
         v6: bound(Ipv6Addr::LOCALHOST.into()).map(|_| ()),
         wanted_receive_bytes: options.receive_buffer_bytes,
@@ -110,8 +107,7 @@ fn gather() -> Facts {
         rmem_max_bytes: number("/proc/sys/net/core/rmem_max"),
         wmem_max_bytes: number("/proc/sys/net/core/wmem_max"),
         interfaces: interfaces(),
-        loopback_mtu: udp::path_mtu((Ipv4Addr::LOCALHOST, 0).into())
-            .map_err(|error| error.to_string()),
+        loopback_mtu: udp::path_mtu((Ipv4Addr::LOCALHOST, 0).into()).map_err(|error| error.to_string()),
         has_aes,
         cpu,
         engine: engine(),
@@ -131,9 +127,7 @@ fn interfaces() -> Vec<(String, u32)> {
     let Ok(entries) = fs::read_dir("/sys/class/net") else { return Vec::new() };
     let mut found: Vec<(String, u32)> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| {
-            read(&format!("/sys/class/net/{name}/operstate")).is_ok_and(|state| state != "down")
-        })
+        .filter(|name| read(&format!("/sys/class/net/{name}/operstate")).is_ok_and(|state| state != "down"))
         .filter_map(|name| {
             let mtu = read(&format!("/sys/class/net/{name}/mtu")).ok()?.parse().ok()?;
             Some((name, mtu))
@@ -145,8 +139,7 @@ fn interfaces() -> Vec<(String, u32)> {
 
 fn engine() -> String {
     let chosen = offload::select::select();
-    let ciphers: Vec<String> =
-        chosen.engine.caps().ciphers.iter().map(ToString::to_string).collect();
+    let ciphers: Vec<String> = chosen.engine.caps().ciphers.iter().map(ToString::to_string).collect();
     format!("{} for {}; {}", chosen.engine.crypto().name(), ciphers.join(", "), chosen.why)
 }
 
@@ -234,15 +227,11 @@ fn finding(what: &'static str, verdict: Verdict, found: &str, change: Option<&st
 }
 
 fn kernel(facts: &Facts) -> Finding {
-    let mut numbers =
-        facts.kernel.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse::<u32>().ok());
+    let mut numbers = facts.kernel.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     // UDP_GRO came with 5.0, UDP_SEGMENT with 4.18.
-    let (verdict, change) = if version < (5, 0) {
-        (Verdict::Warn, Some("run Linux 5.0 or newer"))
-    } else {
-        (Verdict::Ok, None)
-    };
+    let (verdict, change) =
+        if version < (5, 0) { (Verdict::Warn, Some("run Linux 5.0 or newer")) } else { (Verdict::Ok, None) };
     finding("kernel", verdict, &format!("Linux {}", facts.kernel), change)
 }
 
@@ -250,12 +239,10 @@ fn trains_out(socket: &SocketFacts) -> Finding {
     let change = match socket.gso {
         Gso::Segments(_) => None,
         Gso::NotWanted => Some("switch segmentation on"),
-        Gso::Unsupported => {
-            Some("run a kernel with UDP_SEGMENT (4.18): without it each datagram is a system call")
+        Gso::Unsupported => Some("run a kernel with UDP_SEGMENT (4.18): without it each datagram is a system call"),
+        Gso::Refused(_) => {
+            Some("look for a packet filter or an interface without checksum offload (ethtool -K DEV tx on)")
         }
-        Gso::Refused(_) => Some(
-            "look for a packet filter or an interface without checksum offload (ethtool -K DEV tx on)",
-        ),
     };
     let verdict = if change.is_some() { Verdict::Warn } else { Verdict::Ok };
     finding("trains out (GSO)", verdict, &socket.gso.to_string(), change)
@@ -270,20 +257,11 @@ fn trains_in(socket: &SocketFacts) -> Finding {
 }
 
 /// Judged by the limit rather than by what this process got: root gets past the limit, a service will not.
-fn buffer(
-    what: &'static str,
-    sysctl: &str,
-    got: usize,
-    wanted: usize,
-    limit: Option<usize>,
-) -> Finding {
+fn buffer(what: &'static str, sysctl: &str, got: usize, wanted: usize, limit: Option<usize>) -> Finding {
     let limit = limit.unwrap_or(got);
-    let found =
-        format!("{} of {} wanted; net.core.{sysctl} is {}", size(got), size(wanted), size(limit));
+    let found = format!("{} of {} wanted; net.core.{sysctl} is {}", size(got), size(wanted), size(limit));
     let short = limit.min(got) < wanted;
-    let change = short.then(|| {
-        format!("sysctl -w net.core.{sysctl}={wanted} (to keep it: a file in /etc/sysctl.d)")
-    });
+    let change = short.then(|| format!("sysctl -w net.core.{sysctl}={wanted} (to keep it: a file in /etc/sysctl.d)"));
     finding(what, if short { Verdict::Warn } else { Verdict::Ok }, &found, change.as_deref())
 }
 
@@ -298,9 +276,7 @@ fn size(bytes: usize) -> String {
 fn interface(name: &str, mtu: u32) -> Finding {
     let found = format!("{name}: {mtu} B");
     if mtu < MTU_MIN {
-        let change = format!(
-            "ip link set dev {name} mtu {MTU_MIN} (or more): shorter packets carry mostly headers"
-        );
+        let change = format!("ip link set dev {name} mtu {MTU_MIN} (or more): shorter packets carry mostly headers");
         return finding("MTU", Verdict::Warn, &found, Some(&change));
     }
     finding("MTU", Verdict::Ok, &found, None)
@@ -309,22 +285,16 @@ fn interface(name: &str, mtu: u32) -> Finding {
 fn loopback(mtu: &Result<u32, String>) -> Finding {
     let what = "path over loopback";
     match mtu {
-        Ok(mtu) if *mtu >= JUMBO_MTU_MIN => finding(
-            what,
-            Verdict::Ok,
-            &format!("{mtu} B: a packet holds a whole record of 16 KiB"),
-            None,
-        ),
-        Ok(mtu) => {
-            finding(what, Verdict::Warn, &format!("{mtu} B"), Some("ip link set dev lo mtu 65536"))
+        Ok(mtu) if *mtu >= JUMBO_MTU_MIN => {
+            finding(what, Verdict::Ok, &format!("{mtu} B: a packet holds a whole record of 16 KiB"), None)
         }
+        Ok(mtu) => finding(what, Verdict::Warn, &format!("{mtu} B"), Some("ip link set dev lo mtu 65536")),
         Err(error) => finding(what, Verdict::Warn, error, Some("ip link set dev lo up")),
     }
 }
 
 fn processor(facts: &Facts) -> Finding {
-    let list =
-        facts.cpu.iter().map(|(name, has)| format!("{name} {}", if *has { "yes" } else { "no" }));
+    let list = facts.cpu.iter().map(|(name, has)| format!("{name} {}", if *has { "yes" } else { "no" }));
     let list = list.collect::<Vec<_>>().join(", ");
     let found = if list.is_empty() { "nothing is known of its AES" } else { &list };
     if facts.has_aes {
@@ -363,12 +333,7 @@ mod tests {
     fn good() -> Facts {
         Facts {
             kernel: "6.18.5-cloud".to_owned(),
-            socket: Ok(SocketFacts {
-                gso: Gso::Segments(128),
-                gro: true,
-                receive_bytes: 4 << 20,
-                send_bytes: 4 << 20,
-            }),
+            socket: Ok(SocketFacts { gso: Gso::Segments(128), gro: true, receive_bytes: 4 << 20, send_bytes: 4 << 20 }),
             v6: Ok(()),
             wanted_receive_bytes: 4 << 20,
             wanted_send_bytes: 4 << 20,
@@ -388,9 +353,7 @@ mod tests {
         let mut facts = good();
         change(&mut facts);
         let not_ok = judge(&facts).into_iter().filter(|finding| finding.verdict != Verdict::Ok);
-        not_ok
-            .map(|f| (f.what, f.verdict, f.change.expect("who finds fault says what to change")))
-            .collect()
+        not_ok.map(|f| (f.what, f.verdict, f.change.expect("who finds fault says what to change"))).collect()
     }
 
     fn one_trouble(change: impl FnOnce(&mut Facts)) -> (&'static str, Verdict, String) {
@@ -408,9 +371,8 @@ mod tests {
     #[test]
     fn each_trouble_is_found_and_says_what_to_change() {
         use Verdict::{Bad, Warn};
-        let socket = |change: fn(&mut SocketFacts)| {
-            one_trouble(|facts| change(facts.socket.as_mut().expect("a socket")))
-        };
+        let socket =
+            |change: fn(&mut SocketFacts)| one_trouble(|facts| change(facts.socket.as_mut().expect("a socket")));
         assert_eq!(socket(|s| s.gro = false).0, "trains in (GRO)");
         assert_eq!(socket(|s| s.gso = Gso::Unsupported).0, "trains out (GSO)");
         assert_eq!(socket(|s| s.gso = Gso::Refused(5)).0, "trains out (GSO)");
@@ -432,10 +394,8 @@ mod tests {
 
     #[test]
     fn people_read_one_line_and_its_change() {
-        let findings = [
-            finding("cores", Verdict::Warn, "1", Some("add one")),
-            finding("IPv6", Verdict::Ok, "works", None),
-        ];
+        let findings =
+            [finding("cores", Verdict::Warn, "1", Some("add one")), finding("IPv6", Verdict::Ok, "works", None)];
         assert_eq!(
             shown(&findings),
             "warn  cores               1\n                          change: add one\nok    IPv6                works\n"

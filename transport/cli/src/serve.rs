@@ -44,19 +44,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (trust, clients) = match &args.ca {
         Some(ca) => {
             let trust = Trust::pem_file(ca);
-            (
-                trust.with_context(|| format!("the authorities in {}", ca.display()))?,
-                Clients::Authenticated,
-            )
+            (trust.with_context(|| format!("the authorities in {}", ca.display()))?, Clients::Authenticated)
         }
         None => (Trust::nobody(), Clients::Anonymous),
     };
-    let identity = Identity::pem_files(&args.cert, &args.key).with_context(|| {
-        format!("the identity in {} and {}", args.cert.display(), args.key.display())
-    })?;
-    let socket = Arc::new(
-        Socket::builder().trust(trust).identity(identity).serve(clients).bind(args.listen)?,
-    );
+    let identity = Identity::pem_files(&args.cert, &args.key)
+        .with_context(|| format!("the identity in {} and {}", args.cert.display(), args.key.display()))?;
+    let socket = Arc::new(Socket::builder().trust(trust).identity(identity).serve(clients).bind(args.listen)?);
     let at = socket.local_addr();
     let who = if args.ca.is_some() { "authenticated" } else { "anonymous" };
     crate::print(&if args.json {

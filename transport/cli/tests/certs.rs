@@ -80,10 +80,7 @@ fn says_what_is_wrong_and_why() {
 }
 
 fn chain(path: &Path) -> Vec<CertificateDer<'static>> {
-    CertificateDer::pem_file_iter(path)
-        .expect("PEM")
-        .map(|cert| cert.expect("a certificate"))
-        .collect()
+    CertificateDer::pem_file_iter(path).expect("PEM").map(|cert| cert.expect("a certificate")).collect()
 }
 
 fn key(path: &Path) -> PrivateKeyDer<'static> {
@@ -101,10 +98,9 @@ fn handshake(dir: &Path, name: &str, client: &str) -> Result<(), rustls::Error> 
     let server = ServerConfig::builder()
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain(&dir.join("server.pem")), key(&dir.join("server.key")))?;
-    let client = ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(
-        chain(&dir.join(format!("{client}.pem"))),
-        key(&dir.join(format!("{client}.key"))),
-    )?;
+    let client = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain(&dir.join(format!("{client}.pem"))), key(&dir.join(format!("{client}.key"))))?;
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let mut client = ClientConnection::new(Arc::new(client), name)?;
     let mut server = ServerConnection::new(Arc::new(server))?;
@@ -125,15 +121,10 @@ fn handshake(dir: &Path, name: &str, client: &str) -> Result<(), rustls::Error> 
 #[test]
 fn tls_accepts_both_sides_by_name_and_role() {
     let dir = tempfile::tempdir().expect("a folder");
-    assert!(
-        certs(dir.path(), &["--name", "db.example,10.0.0.7,::1", "--days", "2"]).status.success()
-    );
+    assert!(certs(dir.path(), &["--name", "db.example,10.0.0.7,::1", "--days", "2"]).status.success());
     for name in ["db.example", "10.0.0.7", "::1"] {
         handshake(dir.path(), name, "client").expect(name);
     }
     assert!(handshake(dir.path(), "localhost", "client").is_err(), "a name it does not have");
-    assert!(
-        handshake(dir.path(), "db.example", "server").is_err(),
-        "a server's certificate as a client's"
-    );
+    assert!(handshake(dir.path(), "db.example", "server").is_err(), "a server's certificate as a client's");
 }

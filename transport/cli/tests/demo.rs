@@ -19,8 +19,7 @@ fn prints_one_object_with_every_peer_at_every_size() {
     let rows = report["rows"].as_array().expect("rows");
     assert_eq!(rows.len(), 5 * PEERS.len(), "{report}");
     for size in [64, 1024, 8192, 65_536, 1 << 20] {
-        let peers: Vec<&Value> =
-            rows.iter().filter(|row| row["size"] == size).map(|row| &row["peer"]).collect();
+        let peers: Vec<&Value> = rows.iter().filter(|row| row["size"] == size).map(|row| &row["peer"]).collect();
         assert_eq!(peers, PEERS);
     }
     for row in rows {

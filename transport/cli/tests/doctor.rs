@@ -3,11 +3,7 @@
 use std::process::{Command, Output};
 
 fn doctor(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sealane"))
-        .arg("doctor")
-        .args(args)
-        .output()
-        .expect("the command starts")
+    Command::new(env!("CARGO_BIN_EXE_sealane")).arg("doctor").args(args).output().expect("the command starts")
 }
 
 #[test]
@@ -16,27 +12,13 @@ fn both_forms_name_the_same_findings() {
     let report: serde_json::Value = serde_json::from_slice(&json.stdout).expect("one JSON object");
     let findings = report["findings"].as_array().expect("findings");
     let text = String::from_utf8(doctor(&[]).stdout).expect("UTF-8");
-    for what in [
-        "kernel",
-        "trains out (GSO)",
-        "receive buffer",
-        "path over loopback",
-        "record engine",
-        "cores",
-    ] {
-        assert!(
-            findings.iter().any(|finding| finding["what"] == what),
-            "{what} is missing: {report}"
-        );
+    for what in ["kernel", "trains out (GSO)", "receive buffer", "path over loopback", "record engine", "cores"] {
+        assert!(findings.iter().any(|finding| finding["what"] == what), "{what} is missing: {report}");
         assert!(text.contains(what), "{what} is missing: {text}");
     }
     for finding in findings {
         let fine = finding["verdict"] == "ok";
-        assert_eq!(
-            fine,
-            finding["change"].is_null(),
-            "what is not ok says what to change: {finding}"
-        );
+        assert_eq!(fine, finding["change"].is_null(), "what is not ok says what to change: {finding}");
     }
     assert_eq!(report["verdict"] == "bad", json.status.code() == Some(1), "{report}");
 }

@@ -1,4 +1,5 @@
 //! `sealane serve` and `sealane call` against each other: two processes, real sockets, certificates from `sealane certs`.
+#![expect(clippy::disallowed_types, reason = "strangers that take a port, say nothing or say nonsense")]
 
 use serde_json::Value;
 use std::fs;
@@ -33,11 +34,7 @@ impl Drop for Server {
 }
 
 fn certs(dir: &Path) -> PathBuf {
-    let made = Command::new(SEALANE)
-        .args(["certs", "--out"])
-        .arg(dir)
-        .output()
-        .expect("the command starts");
+    let made = Command::new(SEALANE).args(["certs", "--out"]).arg(dir).output().expect("the command starts");
     assert!(made.status.success(), "{made:?}");
     dir.to_owned()
 }
@@ -60,8 +57,7 @@ fn serve(certs: &Path, more: &[&str]) -> Server {
 }
 
 fn call(certs: &Path, server: &Server, args: &[&str]) -> Output {
-    let output =
-        Command::new(SEALANE).args(["call", &server.addr]).args(args).current_dir(certs).output();
+    let output = Command::new(SEALANE).args(["call", &server.addr]).args(args).current_dir(certs).output();
     output.expect("the command starts")
 }
 
@@ -74,17 +70,9 @@ fn a_text_and_many_bytes_come_back() {
     let server = serve(&certs, &["--ca", "ca.pem"]);
     let text = call(&certs, &server, &[&OURS[..], &["--data", "hello"]].concat());
     assert_eq!(String::from_utf8_lossy(&text.stdout), "hello\n", "{text:?}");
-    let many = call(
-        &certs,
-        &server,
-        &[&OURS[..], &["--size", "100000", "--count", "5", "--json"]].concat(),
-    );
+    let many = call(&certs, &server, &[&OURS[..], &["--size", "100000", "--count", "5", "--json"]].concat());
     let report: Value = serde_json::from_slice(&many.stdout).expect("one JSON object");
-    assert_eq!(
-        (&report["echoed"], &report["reply_bytes"]),
-        (&5.into(), &100_000.into()),
-        "{report}"
-    );
+    assert_eq!((&report["echoed"], &report["reply_bytes"]), (&5.into(), &100_000.into()), "{report}");
     assert!(report["p50_us"].as_f64() > Some(0.0), "{report}");
     let too_long = call(&certs, &server, &[&OURS[..], &["--size", "67108865"]].concat());
     says(&too_long, &["67108865", "67108864"]);
@@ -125,9 +113,7 @@ fn what_keeps_a_server_from_starting_is_named() {
     let taken = taken.local_addr().map(|addr| (taken, addr.to_string())).expect("an address");
     let mut on_taken = serve_command(&certs, &taken.1, &["--ca", "ca.pem"]);
     says(&on_taken.output().expect("the command starts"), &[&taken.1, "in use"]);
-    let starts = |ca: &str| {
-        serve_command(&certs, "127.0.0.1:0", &["--ca", ca]).output().expect("the command starts")
-    };
+    let starts = |ca: &str| serve_command(&certs, "127.0.0.1:0", &["--ca", ca]).output().expect("the command starts");
     says(&starts("missing.pem"), &["missing.pem", "No such file"]);
     fs::write(certs.join("empty.pem"), "").expect("a file");
     says(&starts("empty.pem"), &["empty.pem"]);
@@ -184,8 +170,7 @@ fn statistics_count_what_was_dropped() {
 fn anonymous_clients_only_where_allowed_by_name() {
     let dir = tempfile::tempdir().expect("a folder");
     let certs = certs(dir.path());
-    let undecided =
-        Command::new(SEALANE).args(["serve", "--echo", "--cert", "x", "--key", "y"]).output();
+    let undecided = Command::new(SEALANE).args(["serve", "--echo", "--cert", "x", "--key", "y"]).output();
     assert_eq!(undecided.expect("the command starts").status.code(), Some(2));
     let server = serve(&certs, &["--allow-anonymous"]);
     let reply = call(&certs, &server, &["--ca", "ca.pem", "--data", "hello"]);

@@ -41,6 +41,9 @@ pub struct Config {
     pub session_idle: Duration,
     /// A handshake that takes longer fails. Default 10 s.
     pub handshake_timeout: Duration,
+    /// The driver calls [`crate::endpoint::Endpoint::tidy`] whenever nothing is left to receive, so that what can wait is
+    /// done while nobody waits. Default false: it is done with every input.
+    pub tidies_when_idle: bool,
     /// The calendar at the endpoint's time zero, in seconds since 1970: certificates are judged by it.
     pub unix_seconds_at_zero: u64,
     /// Messages longer than this are delivered as streams, before they are complete. Default: none are.
@@ -66,6 +69,7 @@ impl Config {
             handshakes_max: 4096,
             session_idle: Duration::from_secs(3600),
             handshake_timeout: Duration::from_secs(10),
+            tidies_when_idle: false,
             unix_seconds_at_zero: 0,
             stream_above: None,
         }

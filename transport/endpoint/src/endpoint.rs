@@ -93,6 +93,7 @@ impl Endpoint {
                 idle_look: Instant::FAR,
                 notices: VecDeque::new(),
                 held_bytes: 0,
+                ended: Vec::new(),
                 landed: Vec::new(),
             },
         }
@@ -210,7 +211,10 @@ impl Endpoint {
         Ok(name)
     }
 
-    fn may_hold(&self, bytes: usize) -> Result<(), Misuse> {
+    fn may_hold(&mut self, bytes: usize) -> Result<(), Misuse> {
+        if self.state.held_bytes + bytes as u64 > self.state.config.send_bytes_max {
+            self.state.tidy();
+        }
         let (held, limit) = (self.state.held_bytes, self.state.config.send_bytes_max);
         // One message is always taken, however low the limit is.
         if held > 0 && held + bytes as u64 > limit { Err(Misuse::SendBufferFull { held, limit }) } else { Ok(()) }
@@ -279,6 +283,7 @@ impl Endpoint {
 
     /// The caller no longer wants `id`: the peer is told, and no event comes any more. `false` when it has ended already.
     pub fn abort(&mut self, id: CallId) -> bool {
+        self.state.tidy();
         let Some((peer, session)) = self.state.session(id.session) else { return false };
         if id.rpc.began() != session.side {
             return false;
@@ -311,6 +316,7 @@ impl Endpoint {
             && session.keys.is_some()
             && !session.closing
         {
+            self.state.tidy();
             self.state.at(slot).closing = true;
             self.state.machine.close_peer(slot, Failure::SessionClosed);
             self.state.drain_machine();
@@ -366,6 +372,12 @@ impl Endpoint {
 
     // ---- The contract ----
 
+    /// Does what could wait until there was nothing to receive. Only needed with [`Config::tidies_when_idle`]; there may
+    /// be events afterwards.
+    pub fn tidy(&mut self) {
+        self.state.tidy();
+    }
+
     /// A buffer to receive a train of datagrams into.
     pub fn buffer(&mut self) -> Buffer {
         self.state.pool.datagrams()
@@ -387,7 +399,7 @@ impl Endpoint {
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.state.machine.handle_timeout(now);
-        self.state.drain_machine();
+        self.state.tidy();
         self.state.handshake_timeouts(now);
         self.state.forget_idle(now);
     }

@@ -360,6 +360,7 @@ impl State {
             let why = Ended::Handshake(why.clone());
             self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run: false, address });
         }
+        self.tidy();
         if self.at(slot).keys.is_some() {
             self.machine.close_peer(slot, Failure::SessionClosed);
             self.drain_machine();

@@ -26,6 +26,8 @@ use crate::state::{Call, Event, State};
 /// not keep the memory of all.
 const COPIED_MAX: usize = 2048;
 
+/// RPCs that may wait to be forgotten while messages keep coming.
+const ENDED_MAX: usize = 64;
 /// Frames of sessions that may wait to be sent; what would go beyond is not said.
 const NOTICES_MAX: usize = 1024;
 
@@ -48,7 +50,9 @@ impl State {
         }
         self.machine.schedule_grants();
         let buffer = self.land(buffer);
-        self.drain_machine();
+        if !self.config.tidies_when_idle || self.ended.len() >= ENDED_MAX {
+            self.tidy();
+        }
         buffer
     }
 
@@ -347,7 +351,7 @@ impl State {
             (false, _) => Event::OneWay { id, from, payload },
         });
         if state != RpcState::InService {
-            self.drop_call(slot);
+            self.ended.push(slot);
         }
     }
 

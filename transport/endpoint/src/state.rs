@@ -198,6 +198,8 @@ pub struct State {
     pub(crate) strangers: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Bytes of our messages that are held.
     pub(crate) held_bytes: u64,
+    /// RPCs whose message was delivered and that can be forgotten.
+    pub(crate) ended: Vec<u32>,
     /// Messages of one record that arrived in the datagrams being handled: slot and place.
     pub(crate) landed: Vec<(u32, core::ops::Range<usize>)>,
 }
@@ -349,6 +351,14 @@ impl State {
         CallId { session: self.sessions[peer as usize].as_ref().expect("a session in use").id, rpc }
     }
 
+    /// Does what could wait: forgets what has ended, carries out what the machine tells.
+    pub(crate) fn tidy(&mut self) {
+        while let Some(slot) = self.ended.pop() {
+            self.drop_call(slot);
+        }
+        self.drain_machine();
+    }
+
     /// Carries out what the machine tells.
     pub(crate) fn drain_machine(&mut self) {
         while let Some(event) = self.machine.next_event() {
@@ -398,7 +408,8 @@ impl State {
     pub(crate) fn close(&mut self, slot: u32, why: &Ended) {
         self.retire(slot);
         self.forget_acceptance(slot);
-        if self.at(slot).keys.is_some() {
+        self.tidy();
+        if self.sessions[slot as usize].as_ref().is_some_and(|s| s.keys.is_some()) {
             self.machine.close_peer(slot, Failure::SessionClosed);
             self.drain_machine();
         }

@@ -9,6 +9,9 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(test)]
+#[path = "../tests/common/crypto.rs"]
+mod test_crypto;
 pub mod limits;
 pub mod params;
 pub mod error;
@@ -27,8 +30,5 @@ pub mod installed;
 #[cfg(feature = "tls")]
 mod tls;
 mod machine;
-#[cfg(test)]
-#[path = "../tests/common/crypto.rs"]
-mod test_crypto;
 pub mod client;
 pub mod server;

@@ -204,7 +204,8 @@ mod tests {
     }
 
     proptest! {
-        /// [P-6.3] What is written is read; unknown fields change nothing; every cut is noticed; known fields come once.
+        /// [P-6.3] [P-1.3] What is written is read; unknown fields change nothing; every cut is noticed; known fields come
+        /// once.
         #[test]
         fn round_trip(params in params(), tag in 9u8.., value in proptest::collection::vec(any::<u8>(), 0..50)) {
             let mut bytes = params.encode();

@@ -56,7 +56,7 @@ fn one_response() {
     assert_eq!(half.record(&response(0), 0), Arrival::Unexpected);
 }
 
-/// Acks wait for a ride for as long as configured, or until there are many.
+/// [P-8.9] Acks wait for a ride for as long as configured, or until there are many.
 #[test]
 fn acks_are_batched() {
     let mut half = Half::new(serving());
@@ -73,7 +73,7 @@ fn acks_are_batched() {
     assert_eq!(half.pass(Duration::from_secs(1)), []);
 }
 
-/// Acks ride in messages, and in control packets that go anyway.
+/// [P-8.9] Acks ride in messages, and in control packets that go anyway.
 #[test]
 fn acks_ride() {
     let mut half = Half::new(serving());
@@ -158,7 +158,7 @@ fn cancelled_before_it_came() {
     assert!(!half.frame(Frame::Cancel { rpc: ours(0) }), "it cannot cancel ours");
 }
 
-/// A refusal is repeated for as long as its message comes, and is never followed by an ack.
+/// [P-8.8] A refusal is repeated for as long as its message comes, and is never followed by an ack.
 #[test]
 fn not_serving() {
     let mut half = Half::new(Config { serving: false, ..Config::default() });
@@ -178,7 +178,7 @@ fn not_serving() {
     assert_eq!(half.record(&response(0), 0), NEW(slot));
 }
 
-/// Messages over the limit are refused: requests with the reason, responses by failing their call.
+/// [P-8.8] Messages over the limit are refused: requests with the reason, responses by failing their call.
 #[test]
 fn too_long() {
     let mut half = Half::new(Config { message_bytes_max: 499, ..serving() });
@@ -193,7 +193,7 @@ fn too_long() {
     assert_eq!(half.said(), [Frame::Ack { rpc: ours(0) }], "the peer may forget it");
 }
 
-/// REFUSED ends a call of ours with its reason, and no call of the peer's.
+/// [P-8.8] [P-7.3] REFUSED ends a call of ours with its reason, and no call of the peer's.
 #[test]
 fn refused() {
     let mut half = Half::new(serving());
@@ -211,7 +211,7 @@ fn refused() {
     assert_eq!(half.machine.rpcs_open(), 1);
 }
 
-/// A peer may have so many RPCs open and no more; the next is taken when one has ended.
+/// [P-8.7] A peer may have so many RPCs open and no more; the next is taken when one has ended.
 #[test]
 fn rpcs_per_peer() {
     let mut half = Half::new(Config { rpcs_per_peer_max: 2, ..serving() });
@@ -223,7 +223,8 @@ fn rpcs_per_peer() {
     assert!(matches!(half.record(&request(2), 0), Arrival::New { .. }));
 }
 
-/// What cannot be buffered is left out, and taken when there is room. A peer that holds much leaves as much to others.
+/// [P-8.7] What cannot be buffered is left out, and taken when there is room. A peer that holds much leaves as much to
+/// others.
 #[test]
 fn no_room() {
     let mut half = Half::new(Config { buffered_bytes_max: 10_000, ..serving() });
@@ -285,7 +286,7 @@ fn contradictions() {
     assert!(matches!(half.record(&m, 1), Arrival::New { .. }), "the message itself is unharmed");
 }
 
-/// A session that ends takes everything with it, also what is complete and was not taken yet.
+/// [P-2.4] A session that ends takes everything with it, also what is complete and was not taken yet.
 #[test]
 fn a_closed_session() {
     let mut half = Half::new(serving());
@@ -322,7 +323,8 @@ fn events_belong_to_their_rpc() {
     assert_eq!(half.machine.rpcs_open(), 1);
 }
 
-/// A call that is cancelled before anything of it left is nobody's business; one that is complete needs no cancel.
+/// [P-8.6] A call that is cancelled before anything of it left is nobody's business; one that is complete needs no
+/// cancel.
 #[test]
 fn cancels_that_nobody_needs() {
     let mut half = Half::new(serving());

@@ -53,7 +53,8 @@ fn short_messages_need_no_grants() {
     assert_eq!(half.said(), []);
 }
 
-/// [P-8.2] No more messages than `overcommit` are granted at once: those with the fewest bytes left, the shortest first.
+/// [P-8.2] [P-8.3] No more messages than `overcommit` are granted at once: those with the fewest bytes left, the shortest
+/// first and at the highest priority.
 #[test]
 fn the_shortest_few() {
     let mut half = Half::new(Config { overcommit: 2, incoming_bytes_max: 1 << 20, ..small() });

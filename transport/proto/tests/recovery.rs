@@ -153,7 +153,7 @@ fn need_ack() {
     assert_eq!(half.said(), expected);
 }
 
-/// A response that nobody acknowledges: the server asks, and at last lets it go.
+/// [P-8.9] [P-7.3] A response that nobody acknowledges: the server asks, and at last lets it go.
 #[test]
 fn a_response_without_ack() {
     let mut half = Half::new(config());
@@ -241,7 +241,7 @@ fn a_lost_cancel() {
     assert_eq!(half.said(), [Frame::Cancel { rpc: ours(0) }]);
 }
 
-/// The deadline ends a call, whatever the peer says; the peer is told. One that is complete has its result.
+/// [P-7.3] The deadline ends a call, whatever the peer says; the peer is told. One that is complete has its result.
 #[test]
 fn the_deadline() {
     let mut half = Half::new(config());

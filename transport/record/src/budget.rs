@@ -190,6 +190,7 @@ mod tests {
 
     use super::*;
 
+    /// [P-6.7]
     #[test]
     fn a_record_costs_its_blocks_and_two() {
         assert_eq!(record_blocks(0), 2);
@@ -199,6 +200,7 @@ mod tests {
         assert_eq!(record_blocks(1 << 14), 1026);
     }
 
+    /// [P-6.7] A message takes all of its records at once, and a refusal takes nothing.
     #[test]
     fn blocks_are_what_wears_out_a_key_of_large_records() {
         let mut budget = Budget::new(Limits::PROTOCOL);
@@ -214,6 +216,7 @@ mod tests {
         assert_eq!(budget.reserve(1, 0), Ok(()), "what fits is still taken");
     }
 
+    /// [P-6.7]
     #[test]
     fn records_are_what_wears_out_a_key_of_small_records() {
         let mut budget = Budget::new(Limits::PROTOCOL);
@@ -233,6 +236,7 @@ mod tests {
         assert_eq!((budget.blocks(), budget.records()), (0, 0));
     }
 
+    /// [P-6.7] Fewer forgeries than the limit change nothing; with the last that is borne, the session must close.
     #[test]
     fn a_session_bears_so_many_forgeries() {
         for (cipher, max) in

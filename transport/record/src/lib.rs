@@ -7,8 +7,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-pub mod error;
 pub mod aead;
+pub mod error;
 pub mod budget;
 pub mod keys;
 pub mod replay;

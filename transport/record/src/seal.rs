@@ -15,7 +15,13 @@ use wire::trailer::Trailer;
 
 use crate::keys::{ControlKey, DataKey};
 
-/// The right to seal one message. Neither `Clone` nor `Copy`: consumed by [`Message::freeze`].
+/// The right to seal one message. Neither `Clone` nor `Copy`: consumed by [`Message::freeze`]. [P-3.3]
+///
+/// ```compile_fail,E0382
+/// let id = record::seal::Ids::new(wire::ids::Side::Client).take().unwrap();
+/// let used = id;
+/// let again = id;
+/// ```
 #[derive(Debug)]
 pub struct Id(MessageId);
 

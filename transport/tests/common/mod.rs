@@ -153,6 +153,16 @@ pub fn until(why: &str, mut what: impl FnMut() -> bool) {
     }
 }
 
+/// Binds where a socket was just closed: its port is free as soon as its helper thread has ended.
+pub fn rebind(at: std::net::SocketAddr, builder: impl Fn() -> Builder<Ready>) -> Socket {
+    let mut bound = None;
+    until("the port is free", || {
+        bound = builder().bind(at).ok();
+        bound.is_some()
+    });
+    bound.expect("it was just bound")
+}
+
 /// Lets time pass where the passing of time is the subject.
 #[expect(clippy::disallowed_methods, reason = "a test waits in the real world")]
 pub fn pass(span: Duration) {

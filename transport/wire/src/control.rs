@@ -281,7 +281,62 @@ pub fn packet_number(packet: &[u8]) -> Result<u64, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Side;
     use proptest::prelude::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    /// [P-5.3] [P-8.3] Every frame, byte for byte.
+    #[test]
+    fn each_frame_has_its_bytes() {
+        let rpc = RpcId::new(Side::Server, 0x0102_0304_0506 >> 1);
+        let named = |kind: u8, rest: &[u8]| [&[kind, 1, 2, 3, 4, 5, 7], rest].concat();
+        let codes = [RefusalCode::NotServing, RefusalCode::TooLong, RefusalCode::Forgotten, RefusalCode::Aborted];
+        let mut frames = vec![
+            (Frame::Grant { rpc, offset: 0xa1b2_c3d4, priority: 7 }, named(1, &[0xa1, 0xb2, 0xc3, 0xd4, 7])),
+            (Frame::Resend { rpc, start: 9, end: u32::MAX }, named(2, &[0, 0, 0, 9, 0xff, 0xff, 0xff, 0xff])),
+            (Frame::Busy { rpc }, named(3, &[])),
+            (Frame::Unknown { rpc }, named(4, &[])),
+            (Frame::Ack { rpc }, named(5, &[])),
+            (Frame::NeedAck { rpc }, named(6, &[])),
+            (Frame::Cancel { rpc }, named(7, &[])),
+            (Frame::PathChallenge { token: 0x0102_0304_0506_0708 }, vec![10, 1, 2, 3, 4, 5, 6, 7, 8]),
+            (Frame::PathResponse { token: 0x0102_0304_0506_0708 }, vec![11, 1, 2, 3, 4, 5, 6, 7, 8]),
+            (Frame::EpochReady { epoch: 0x77 }, vec![12, 0x77]),
+            (Frame::Done, vec![13]),
+            (Frame::Close, vec![14]),
+            (Frame::Renew, vec![15]),
+        ];
+        frames.extend((1..).zip(codes).map(|(code, c)| (Frame::Refused { rpc, code: c }, named(8, &[code]))));
+        let cutoffs = [8, 7, 6, 5, 4, 3, 2, 1];
+        let words: Vec<u8> = cutoffs.iter().flat_map(|word: &u32| word.to_be_bytes()).collect();
+        frames.push((Frame::Cutoffs { version: 0x0203, cutoffs }, [vec![9, 2, 3], words].concat()));
+        for (frame, expected) in frames {
+            let mut bytes = [0; Frame::LEN_MAX];
+            let mut w = Writer::new(&mut bytes);
+            frame.emit(&mut w);
+            let n = w.len();
+            assert_eq!(&bytes[..n], expected, "{frame:?}");
+            assert_eq!(Frame::parse(&mut Reader::new(&expected)), Ok(frame));
+            for cut in 0..n {
+                assert_eq!(Frame::parse(&mut Reader::new(&expected[..cut])), Err(Refusal::Truncated), "{frame:?}");
+            }
+        }
+    }
+
+    /// [P-5.3] Values that no frame has: a kind, a priority, a code, a range, an RPC.
+    #[test]
+    fn impossible_values_are_malformed() {
+        let grant = |rpc: u8, priority: u8| [1, rpc, 0, 0, 0, 0, 0, 0, 0, 0, 1, priority];
+        assert!(Frame::parse(&mut Reader::new(&grant(0x1f, 7))).is_ok());
+        let resend = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1];
+        for bytes in [&[0][..], &[16], &[255], &grant(0x20, 7), &grant(0, 8), &resend] {
+            assert_eq!(Frame::parse(&mut Reader::new(bytes)), Err(Refusal::Malformed), "{bytes:?}");
+        }
+        for code in [0, 5, 255] {
+            assert_eq!(Frame::parse(&mut Reader::new(&[8, 0, 0, 0, 0, 0, 0, code])), Err(Refusal::Malformed));
+        }
+    }
 
     proptest! {
         /// [P-5.3] Any bytes are refused or mean exactly what they say; a frame's stated length is its length.

@@ -106,6 +106,64 @@ mod tests {
         }
     }
 
+    /// [P-4.1] [P-5.2] A DATA packet and its additional data, byte for byte.
+    #[test]
+    fn each_field_has_its_place() {
+        let number = RecordNumber::from_u64(0x0102_0304_0506_0708);
+        let expected = [0x17, 3, 3, 0x01, 0x18, 1, 2, 3, 4, 5, 6, 7, 8];
+        assert_eq!(record_header(number, 0x100), expected, "the length covers nonce and tag");
+        assert_eq!(record_aad(number, 0x100), [1, 2, 3, 4, 5, 6, 7, 8, 0x17, 3, 3, 0x01, 0x00]);
+    }
+
+    /// [P-4.1] [P-4.6] Another content type, a slice of a spanning record included, is malformed, as is another version or
+    /// a record without room for a trailer; a record over the largest is oversized.
+    #[test]
+    fn other_records_are_refused() {
+        let mut packet = std::vec![0; 1 << 15];
+        let mut read = |change: &dyn Fn(&mut [u8])| {
+            packet[..RECORD_HEADER_LEN].copy_from_slice(&record_header(RecordNumber::from_u64(1), 16));
+            change(&mut packet);
+            record_at(&packet, 0).map(|view| view.plaintext_len())
+        };
+        let length = |bytes: u16| move |record: &mut [u8]| record[3..5].copy_from_slice(&bytes.to_be_bytes());
+        assert_eq!(read(&|_| ()), Ok(16));
+        for kind in (0..=255).filter(|kind| *kind != 0x17) {
+            assert_eq!(read(&|record| record[0] = kind), Err(Refusal::Malformed));
+        }
+        assert_eq!(read(&|record| record[2] = 4), Err(Refusal::Malformed));
+        assert_eq!(read(&length(8 + 15 + 16)), Err(Refusal::Malformed));
+        assert_eq!(read(&length(8 + 16_384 + 16)), Ok(16_384));
+        assert_eq!(read(&length(8 + 16_385 + 16)), Err(Refusal::Oversized));
+    }
+
+    proptest! {
+        /// [P-5.2] Records stand one after the other up to the end of the packet, and each is found.
+        #[test]
+        fn records_follow_each_other(lengths in proptest::collection::vec(16usize..400, 1..9), cut in any::<bool>()) {
+            let mut packet = std::vec![0; DATA_HEADER_LEN];
+            for (index, length) in lengths.iter().enumerate() {
+                packet.extend(record_header(RecordNumber::from_u64(index as u64), *length));
+                packet.resize(packet.len() + length + TAG_LEN, 0xee);
+            }
+            packet.truncate(packet.len() - usize::from(cut));
+            let (mut at, mut found) = (DATA_HEADER_LEN, std::vec![]);
+            while at < packet.len() {
+                match record_at(&packet, at) {
+                    Ok(view) => {
+                        prop_assert_eq!(view.number.as_u64(), found.len() as u64);
+                        found.push(view.plaintext_len());
+                        at = view.sealed.end;
+                    }
+                    Err(why) => {
+                        prop_assert!(cut && why == Refusal::Truncated);
+                        break;
+                    }
+                }
+            }
+            prop_assert_eq!(&found[..], &lengths[..lengths.len() - usize::from(cut)]);
+        }
+    }
+
     #[test]
     fn header_lengths_are_what_limits_says() {
         let mut buffer = [0; 64];

@@ -101,7 +101,7 @@ mod tests {
                 prop_assert_eq!(bytes.start, next);
                 prop_assert!(bytes.len() + PACKET_OVERHEAD <= datagram);
                 prop_assert!(index + 1 == g.records() || bytes.len() == usize::from(g.payload()));
-                prop_assert!(bytes.len() > 0 || length == 0);
+                prop_assert!(!bytes.is_empty() || length == 0);
                 prop_assert_eq!(g.records_below(bytes.end as u32), if bytes.end == length { g.records() } else { index + 1 });
                 prop_assert_eq!(g.offset_of(index + 1) as usize, bytes.end);
                 if !bytes.is_empty() {
@@ -127,8 +127,10 @@ mod tests {
         }
     }
 
+    /// [P-5.6] [P-4.2]
     #[test]
     fn the_largest_message_on_the_smallest_path() {
+        assert_eq!(DATAGRAM_MIN, 1232);
         let g = Geometry::cut(MESSAGE_MAX, DATAGRAM_MIN);
         assert!(g.records() as usize <= RECORDS_MAX);
     }

@@ -107,3 +107,91 @@ impl Header {
         w.put(&b);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEADER: Header = Header {
+        kind: PacketType::Control,
+        flags: 1,
+        epoch: 0xe0,
+        priority: 7,
+        steer: 0x5eed,
+        segment: 0x1122,
+        session: SessionId::from_u64(0x8877_6655_4433_2211),
+    };
+
+    fn emitted(header: &Header) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        header.emit(&mut Writer::new(&mut bytes));
+        bytes
+    }
+
+    /// [P-5.1] [P-9.1] Every field stands where the specification says, and the steering field is found at the same offset in
+    /// each type.
+    #[test]
+    fn each_field_has_its_place() {
+        let expected = [0x12, 0x01, 0xe0, 0x07, 0x5e, 0xed, 0x11, 0x22, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11];
+        assert_eq!(emitted(&HEADER), expected);
+        let kinds = [
+            (PacketType::Data, 0x11),
+            (PacketType::Control, 0x12),
+            (PacketType::Handshake, 0x13),
+            (PacketType::Reset, 0x14),
+            (PacketType::Retry, 0x15),
+        ];
+        for (kind, first) in kinds {
+            let bytes = emitted(&Header { kind, ..HEADER });
+            assert_eq!((bytes[0], &bytes[1..]), (first, &expected[1..]));
+        }
+    }
+
+    /// [P-5.1] A packet that is longer than its segment says is refused; one that is as long or shorter, or that does not
+    /// say, is not.
+    #[test]
+    fn a_segment_bounds_its_packets() {
+        let mut packet = [0; 64];
+        for (segment, verdict) in
+            [(0, Ok(())), (1, Err(Refusal::Oversized)), (63, Err(Refusal::Oversized)), (64, Ok(())), (65, Ok(()))]
+        {
+            packet[..HEADER_LEN].copy_from_slice(&emitted(&Header { segment, ..HEADER }));
+            assert_eq!(Header::parse(&packet).map(drop), verdict, "{segment}");
+        }
+    }
+
+    proptest! {
+        /// [P-1.1] Whatever else a packet of another version says, its version is why it is refused; a byte is enough to tell.
+        #[test]
+        fn the_version_is_judged_first(mut packet in prop::collection::vec(any::<u8>(), 1..40), version in 0u8..16) {
+            packet[0] = version << 4 | packet[0] & 0xf;
+            let refused_for_it = Header::parse(&packet) == Err(Refusal::Version);
+            prop_assert_eq!(refused_for_it, version != VERSION);
+        }
+
+        /// [P-5.1] Any 16 bytes are refused for a reason that is there, or mean exactly what they say.
+        #[test]
+        fn meaning_is_exact(bytes in any::<[u8; HEADER_LEN]>(), first in 0x10u8..0x18, priority in 0u8..12, more in 0usize..99) {
+            let mut packet = Vec::from(bytes);
+            (packet[0], packet[3]) = (first, priority);
+            packet.resize(HEADER_LEN + more, 0);
+            let segment = usize::from(u16::from_be_bytes([packet[6], packet[7]]));
+            match Header::parse(&packet) {
+                Ok(header) => {
+                    prop_assert_eq!(&emitted(&header)[..], &packet[..HEADER_LEN]);
+                    prop_assert!(priority <= 7 && (segment == 0 || packet.len() <= segment));
+                }
+                Err(Refusal::PacketType) => prop_assert!(!(0x11..=0x15).contains(&first)),
+                Err(Refusal::Malformed) => prop_assert!(priority > 7),
+                Err(why) => prop_assert_eq!(why, Refusal::Oversized),
+            }
+            for cut in 0..HEADER_LEN {
+                prop_assert!(matches!(Header::parse(&packet[..cut]), Err(Refusal::Truncated | Refusal::PacketType)));
+            }
+        }
+    }
+}

@@ -225,6 +225,18 @@ mod tests {
             prop_assert_eq!(back.message().rpc().began(), began);
         }
 
+        /// [P-9.1] [P-3.4] Steering and matching know neither direction nor attempt: request and response, and all attempts,
+        /// are of one RPC.
+        #[test]
+        fn attempts_share_their_rpc(seq in 0..=RpcId::SEQUENCE_MAX, server in any::<bool>(), attempt in 0..=MessageId::ATTEMPT_MAX) {
+            let rpc = RpcId::new(if server { Side::Server } else { Side::Client }, seq);
+            let message = MessageId::new(rpc, attempt);
+            prop_assert_eq!(message.rpc(), rpc);
+            prop_assert_eq!(message.rpc().steer(), (seq & 0xffff) as u16);
+            prop_assert_eq!(RpcId::from_u48(rpc.as_u48()), Ok(rpc));
+            prop_assert!(RpcId::from_u48(rpc.as_u48() | 1 << (RpcId::SEQUENCE_BITS + 1 + u32::from(attempt % 3))).is_err());
+        }
+
         /// [P-2.1] A session id gives its slot back and is never the id that means "none".
         #[test]
         fn session_id_slot(slot in 0u32..1 << SessionId::SLOT_BITS, random in any::<u64>()) {

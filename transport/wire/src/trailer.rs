@@ -84,6 +84,49 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A request of 0x30000 bytes in records of 0x1234, with two acks in front.
+    const BYTES: [u8; TRAILER_LEN] = [0, 3, 0, 0, 0, 2, 0, 1, 0, 0, 0, 0x55, 0x12, 0x34, 0, 12];
+
+    /// [P-4.2] A trailer, byte for byte.
+    #[test]
+    fn each_field_has_its_place() {
+        let geometry = Geometry::stated(0x30000, 0x1234).unwrap();
+        let trailer =
+            Trailer { geometry, unscheduled: 0x20001, floor_distance: 0x55, kind: Kind::Request, aux_len: 12 };
+        assert_eq!((trailer.emit(), Trailer::parse(&BYTES)), (BYTES, Ok(trailer)));
+        for (kind, code) in [(Kind::Response, 1), (Kind::OneWay, 2)] {
+            assert_eq!(Trailer { kind, ..trailer }.emit()[14], code);
+        }
+    }
+
+    /// [P-4.2] What has no meaning: lengths over the limits, records without bytes or too many of them, other kinds (a
+    /// bundle among them), acknowledgements that are not whole or too many.
+    #[test]
+    fn impossible_values_are_malformed() {
+        let read = |at: usize, bytes: &[u8]| {
+            let mut trailer = BYTES;
+            trailer[at..at + bytes.len()].copy_from_slice(bytes);
+            Trailer::parse(&trailer).map(drop)
+        };
+        let ends =
+            [(0, &[4, 0, 0, 0][..]), (12, &[0x3f, 0xf0]), (12, &[0, 3]), (14, &[2]), (15, &[30]), (4, &[0, 3, 0, 0])];
+        assert!(ends.iter().all(|(at, bytes)| read(*at, bytes).is_ok()), "the last that mean something");
+        let beyond: [(usize, &[u8]); 9] = [
+            (0, &[4, 0, 0, 1]),
+            (0, &[0xff; 4]),
+            (4, &[0, 3, 0, 1]),
+            (12, &[0x3f, 0xf1]),
+            (12, &[0, 2]),
+            (12, &[0, 0]),
+            (14, &[3]),
+            (15, &[36]),
+            (15, &[5]),
+        ];
+        for (at, bytes) in beyond {
+            assert_eq!(read(at, bytes), Err(Refusal::Malformed), "{at} {bytes:?}");
+        }
+    }
+
     proptest! {
         /// [P-4.2] Any 16 bytes are refused or mean exactly what they say.
         #[test]

@@ -1,0 +1,55 @@
+"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt FILE. Exits 1 with the reason."""
+
+import json
+import sys
+
+COLUMNS = {
+    "demo": ["peer", "size", "p50_us", "p99_us", "mb_s", "rps", "verified", "corrupt", "ratio_to_udp", "ratio_to_ktls_ideal"],
+    "rtt": ["peer", "size", "mode", "outstanding", "p50_us", "p99_us", "rps", "cpu_us_per_rpc", "ratio_to_udp",
+            "ratio_to_ktls_ideal", "cov"],
+}
+PEERS = {"udp", "tcp", "ktls-ideal", "tls", "sealane"}
+
+
+def faults(check, report):
+    """Yields what is wrong with a report, one sentence each."""
+    rows = report.get("rows")
+    if not isinstance(rows, list) or not rows:
+        yield "no rows"
+        return
+    for row in rows:
+        name = f"{row.get('peer')} at {row.get('size')} B"
+        for column in COLUMNS[check]:
+            if column not in row:
+                yield f"{name}: no {column}"
+        if not row.get("p50_us", 0) > 0:
+            yield f"{name}: a p50 of {row.get('p50_us')}"
+        if row.get("p99_us", 0) < row.get("p50_us", 0):
+            yield f"{name}: p99 below p50"
+        if check == "demo" and (row.get("corrupt") != 0 or not row.get("verified", 0) > 0):
+            yield f"{name}: verified {row.get('verified')}, corrupt {row.get('corrupt')}"
+    for size in {row.get("size") for row in rows}:
+        missing = PEERS - {row.get("peer") for row in rows if row.get("size") == size}
+        if missing:
+            yield f"{size} B: not measured: {', '.join(sorted(missing))}"
+    if check == "demo":
+        if report.get("mutual") is not True:
+            yield "demo without mutual authentication"
+        if not report.get("handshake_ms", 0) > 0 or not report.get("cipher"):
+            yield f"handshake_ms {report.get('handshake_ms')}, cipher {report.get('cipher')}"
+
+
+def main():
+    check, path = sys.argv[1:]
+    with open(path, encoding="utf-8") as file:
+        report = json.load(file)
+    found = list(faults(check, report))
+    for row in report.get("rows") or []:
+        print("{:<12} {:>8} B  p50 {:>10} us  p99 {:>10} us".format(*(str(row.get(k)) for k in ("peer", "size", "p50_us", "p99_us"))))
+    for fault in found:
+        print("FAULT", fault, file=sys.stderr)
+    sys.exit(1 if found else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,413 @@
+//! Peer `udp`: the floor. Datagrams with GSO and GRO, no framing, no retransmission.
+//!
+//! Owns: how messages become trains, and a window so that no receive buffer overflows. A message takes as many equal
+//! datagrams as it needs (the last is padded by a few bytes), so several messages can share one train. Both sides know
+//! the size of messages, so a train is read as a stream of them. Sockets are connected.
+//!
+//! A lost datagram is noticed by silence: the client greets anew (an empty datagram), the server forgets what it had.
+//! Refuses to hide a loss: each is counted by the caller.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, connect, recv, recvfrom, send};
+use socket2::SockRef;
+use udp::{Datagrams, Mmsg, Options, SendError, Transmit};
+
+use crate::buffer::{Block, Buffer};
+use crate::client::{Client, Deliver, REPLY_TIMEOUT};
+use crate::pattern::Pattern;
+use crate::spec::{Mode, Spec};
+
+/// Payload of a datagram: what fits an MTU of 1,500 with 60 bytes to spare, as the baselines had.
+const SEGMENT_BYTES_MAX: usize = 1440;
+
+/// Headers and room of the same 60 bytes, when another MTU is asked for.
+const MTU_OVERHEAD: usize = 60;
+
+/// Most bytes that the kernel takes in one train.
+const TRAIN_BYTES_MAX: usize = 65_507;
+
+/// Receive buffer to ask for; less where the system says so, and the window with it.
+const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
+
+/// A greeting: an empty datagram. Answered with the same.
+const HELLO: &[u8] = &[];
+
+/// So many greetings in a row, with nothing between, are a farewell: a server in a thread must end too.
+const FAREWELL: u32 = 3;
+
+/// An acknowledgement inside a message that is larger than the window.
+const ACK: &[u8] = &[1];
+
+/// How messages of one size travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Layout {
+    /// Bytes of each datagram.
+    segment: usize,
+    /// Bytes of a message on the wire: a multiple of `segment`, and at least its size.
+    stride: usize,
+    /// Bytes of a full train: whole messages, or whole datagrams of a message that is larger.
+    train: usize,
+}
+
+impl Layout {
+    fn new(size: usize, mtu: Option<u32>, segments_max: usize) -> Self {
+        let limit = mtu.map_or(SEGMENT_BYTES_MAX, |mtu| mtu as usize - MTU_OVERHEAD);
+        let limit = limit.min(TRAIN_BYTES_MAX);
+        let count = size.div_ceil(limit);
+        let segment = size.div_ceil(count);
+        let stride = segment * count;
+        let fitting = (TRAIN_BYTES_MAX / segment).min(segments_max).max(1);
+        let train = if fitting >= count {
+            fitting / count * stride
+        } else {
+            // Equal trains, so that the other side takes one in while the next is made.
+            count.div_ceil(count.div_ceil(fitting)) * segment
+        };
+        Self { segment, stride, train }
+    }
+}
+
+/// A connected socket and what it agreed on with its peer.
+#[derive(Debug)]
+struct Port {
+    socket: Mmsg,
+    peer: SocketAddr,
+    mode: Mode,
+    layout: Layout,
+    /// Bytes that may be on their way to a receiver that does not read.
+    window: usize,
+}
+
+impl Port {
+    #[expect(clippy::field_reassign_with_default, reason = "`Options` is non-exhaustive")]
+    fn bind(spec: &Spec) -> Result<Self> {
+        let mut options = Options::default();
+        options.receive_buffer_bytes = RECEIVE_BUFFER_BYTES;
+        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let socket = udp::bind(local, &options)?;
+        if spec.mode == Mode::Block {
+            SockRef::from(&socket.fds()).set_nonblocking(false)?;
+        }
+        let layout = Layout::new(spec.size, spec.mtu, socket.caps().segments_max());
+        // The kernel counts its bookkeeping as well, which at worst doubles what a train takes.
+        let window = (socket.caps().receive_buffer_bytes / 2).max(layout.train);
+        Ok(Self { socket, peer: local, mode: spec.mode, layout, window })
+    }
+
+    fn connect(&mut self, peer: SocketAddr) -> Result<()> {
+        self.peer = peer;
+        connect(self.socket.fds(), &peer).context("cannot connect a UDP socket")
+    }
+
+    /// What the next read brings; `None` for nothing, now or within the socket's timeout.
+    fn receive(&self, into: &mut [u8]) -> Result<Option<usize>, Errno> {
+        let flags = match self.mode {
+            Mode::Spin => RecvFlags::DONTWAIT,
+            Mode::Block => RecvFlags::empty(),
+        };
+        match recv(self.socket.fds(), into, flags) {
+            Ok((len, _)) => Ok(Some(len)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn send_one(&self, datagram: &[u8]) -> Result<()> {
+        loop {
+            match send(self.socket.fds(), datagram, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(_) => return Ok(()),
+                Err(Errno::AGAIN | Errno::INTR) => std::hint::spin_loop(),
+                // The server is gone; silence will say so.
+                Err(Errno::CONNREFUSED) => return Ok(()),
+                Err(e) => bail!("cannot send a datagram: {e}"),
+            }
+        }
+    }
+
+    /// Sends whole messages, or a part of one that is larger than a train.
+    fn send_trains(&mut self, bytes: &[u8]) -> Result<()> {
+        for mut train in bytes.chunks(self.layout.train) {
+            if train.len() <= self.layout.segment {
+                self.send_one(train)?;
+                continue;
+            }
+            loop {
+                let transmit = Transmit { to: self.peer, bytes: train, segment: self.layout.segment, tos: None };
+                match self.socket.transmit(&transmit) {
+                    Ok(()) => break,
+                    Err(SendError::WouldBlock { sent }) => train = &train[sent..],
+                    Err(e) => return Err(e).context("cannot send a train"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends one message that is larger than the window: never more than a window ahead of the acknowledgements.
+    fn send_in_blocks(&mut self, message: &[u8]) -> Result<()> {
+        let mut acks_missing = 0;
+        for block in message.chunks(self.block()) {
+            let since = Instant::now();
+            while acks_missing >= 2 {
+                match self.receive(&mut [0; 16])? {
+                    Some(len) if len == ACK.len() => acks_missing -= 1,
+                    // The client gave this message up.
+                    Some(0) => return self.send_one(HELLO),
+                    // Something was lost; whoever waits for this message will notice.
+                    _ if since.elapsed() > REPLY_TIMEOUT => return Ok(()),
+                    _ => {}
+                }
+            }
+            self.send_trains(block)?;
+            acks_missing += 1;
+        }
+        Ok(())
+    }
+
+    /// Bytes between two acknowledgements, where there are any: whole trains, half a window.
+    fn block(&self) -> usize {
+        (self.window / 2 / self.layout.train).max(1) * self.layout.train
+    }
+
+    /// Sends messages, in blocks if they are that large.
+    fn send_messages(&mut self, messages: &[u8]) -> Result<()> {
+        if self.layout.stride <= self.window {
+            return self.send_trains(messages);
+        }
+        messages.chunks(self.layout.stride).try_for_each(|message| self.send_in_blocks(message))
+    }
+}
+
+/// Messages as they come in, end to end.
+#[derive(Debug)]
+struct Inbox {
+    bytes: Block,
+    filled: usize,
+}
+
+/// What one receive call meant.
+#[derive(Debug, PartialEq, Eq)]
+enum Arrival {
+    Nothing,
+    Hello,
+    Bytes,
+}
+
+impl Inbox {
+    fn new(port: &Port) -> Self {
+        Self { bytes: Block::new(port.layout.stride + (64 << 10)), filled: 0 }
+    }
+
+    fn fill(&mut self, port: &Port) -> Result<Arrival, Errno> {
+        let has_acks = port.layout.stride > port.window;
+        let space = &mut self.bytes[self.filled..];
+        let Some(len) = port.receive(space)? else { return Ok(Arrival::Nothing) };
+        match len {
+            0 => return Ok(Arrival::Hello),
+            1 if has_acks => return Ok(Arrival::Nothing),
+            _ => {}
+        }
+        let before = self.filled;
+        self.filled += len;
+        if has_acks && before / port.block() != self.filled / port.block() {
+            let _ = port.send_one(ACK);
+        }
+        Ok(Arrival::Bytes)
+    }
+
+    fn whole(&self, port: &Port) -> usize {
+        self.filled / port.layout.stride * port.layout.stride
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.bytes.copy_within(len..self.filled, 0);
+        self.filled -= len;
+    }
+}
+
+/// The client.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    port: Port,
+    pattern: Arc<Pattern>,
+    size: usize,
+    unsent: Range<u64>,
+    expected: u64,
+    stage: Buffer,
+    inbox: Inbox,
+}
+
+/// Bytes past its end that a message is padded with at most.
+pub(crate) fn padding_bytes_max(size: usize) -> usize {
+    size.div_ceil(512)
+}
+
+impl Caller {
+    pub(crate) fn connect(spec: &Spec, server: u16, pattern: &Arc<Pattern>) -> Result<Self> {
+        let mut port = Port::bind(spec)?;
+        port.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, server)))?;
+        SockRef::from(&port.socket.fds()).set_read_timeout(Some(REPLY_TIMEOUT))?;
+        let inbox = Inbox::new(&port);
+        let (pattern, size) = (pattern.clone(), spec.size);
+        let mut caller =
+            Self { port, pattern, size, unsent: 0..0, expected: 0, stage: Buffer::with_capacity(64 << 10), inbox };
+        caller.greet()?;
+        Ok(caller)
+    }
+
+    /// Asks the server to start over, and waits for its answer. What else arrives is forgotten.
+    fn greet(&mut self) -> Result<()> {
+        for _ in 1..FAREWELL {
+            self.port.send_one(HELLO)?;
+            let since = Instant::now();
+            while since.elapsed() < REPLY_TIMEOUT {
+                self.inbox.filled = 0;
+                if self.inbox.fill(&self.port)? == Arrival::Hello {
+                    self.inbox.filled = 0;
+                    return Ok(());
+                }
+            }
+        }
+        bail!("the server does not answer")
+    }
+
+    fn push(&mut self) -> Result<()> {
+        let Layout { stride, train, .. } = self.port.layout;
+        let in_flight = |first: u64, expected: u64| (first - expected) as usize * stride;
+        while !self.unsent.is_empty() {
+            let first = self.unsent.start;
+            let used = in_flight(first, self.expected);
+            let room = self.port.window.saturating_sub(used) / stride;
+            let room = if used == 0 { room.max(1) } else { room };
+            let count = room.min(self.unsent.end as usize - first as usize).min((train / stride).max(1));
+            match count {
+                0 => break,
+                1 => self.port.send_messages(self.pattern.padded(first, stride))?,
+                _ => {
+                    self.stage.clear();
+                    for id in first..first + count as u64 {
+                        self.stage.append(self.pattern.padded(id, stride));
+                    }
+                    self.port.send_trains(self.stage.filled())?;
+                }
+            }
+            self.unsent.start += count as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Client for Caller {
+    fn send(&mut self, ids: Range<u64>) -> Result<()> {
+        if self.unsent.is_empty() {
+            self.unsent = ids;
+        } else {
+            self.unsent.end = ids.end;
+        }
+        self.push()
+    }
+
+    fn receive(&mut self, deliver: Deliver<'_>) -> Result<bool> {
+        match self.inbox.fill(&self.port) {
+            Ok(Arrival::Bytes) => {}
+            Ok(_) => return Ok(false),
+            Err(e) => bail!("cannot receive: {e}"),
+        }
+        let whole = self.inbox.whole(&self.port);
+        for message in self.inbox.bytes[..whole].chunks(self.port.layout.stride) {
+            deliver(self.expected, &message[..self.size]);
+            self.expected += 1;
+        }
+        self.inbox.consume(whole);
+        self.push()?;
+        Ok(true)
+    }
+
+    fn reset(&mut self, next: u64) -> Result<()> {
+        self.unsent = next..next;
+        self.expected = next;
+        self.greet()
+    }
+}
+
+/// The server's socket.
+#[derive(Debug)]
+pub(crate) struct Echo(Port);
+
+impl Echo {
+    pub(crate) fn bind(spec: &Spec) -> Result<Self> {
+        Ok(Self(Port::bind(spec)?))
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.0.socket.local_addr().port()
+    }
+
+    /// Echoes for one client, until it says farewell.
+    pub(crate) fn serve(mut self) -> Result<()> {
+        let port = &mut self.0;
+        SockRef::from(&port.socket.fds()).set_nonblocking(false)?;
+        let (_, len, from) = recvfrom(port.socket.fds(), &mut [0; 16][..], RecvFlags::empty())?;
+        let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+        let from = from.context("a datagram without a source")?;
+        ensure!(len == HELLO.len(), "the client did not greet");
+        port.connect(from)?;
+        port.send_one(HELLO)?;
+        let mut inbox = Inbox::new(port);
+        let mut greetings = 0;
+        while greetings < FAREWELL {
+            match inbox.fill(port) {
+                Ok(Arrival::Nothing) => std::hint::spin_loop(),
+                Ok(Arrival::Hello) => {
+                    greetings += 1;
+                    inbox.filled = 0;
+                    port.send_one(HELLO)?;
+                }
+                Ok(Arrival::Bytes) => {
+                    greetings = 0;
+                    let whole = inbox.whole(port);
+                    port.send_messages(&inbox.bytes[..whole])?;
+                    inbox.consume(whole);
+                }
+                Err(Errno::CONNREFUSED) => break,
+                Err(e) => bail!("cannot receive: {e}"),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        // One more: a server in the middle of a large message takes the first as its end.
+        for _ in 0..=FAREWELL {
+            let _ = self.port.send_one(HELLO);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_become_equal_datagrams_with_little_padding() {
+        for size in (1..5000).chain([8192, 65_536, 1 << 20, 64 << 20]) {
+            let layout = Layout::new(size, None, 64);
+            assert_eq!(layout.stride % layout.segment, 0);
+            assert!(layout.segment <= SEGMENT_BYTES_MAX);
+            assert!(layout.stride >= size && layout.stride - size <= padding_bytes_max(size));
+            assert!(layout.train <= TRAIN_BYTES_MAX && layout.train / layout.segment <= 64);
+            assert!(layout.train.is_multiple_of(layout.stride) || layout.train < layout.stride);
+        }
+        let small = Layout::new(64, None, 128);
+        assert_eq!(small, Layout { segment: 64, stride: 64, train: 128 * 64 });
+        assert_eq!(Layout::new(4000, Some(9000), 128).segment, 4000);
+    }
+}

@@ -1,0 +1,209 @@
+//! What one cell is: which peer, which size, how many outstanding, how it waits.
+//!
+//! Owns: names and limits, and the errors that name a wrong one. Refuses: knowing how any peer works.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+/// Largest message a cell may have: Sealane's own default limit.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// Most messages that may be outstanding at once.
+pub(crate) const OUTSTANDING_MAX: usize = 4096;
+
+/// A transport that can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeerKind {
+    /// Raw UDP with GSO and GRO: the floor, neither sealed nor reliable.
+    Udp,
+    /// Length-prefixed TCP.
+    Tcp,
+    /// TCP plus one AEAD per record of at most 16 KB: what software kTLS cannot beat.
+    KtlsIdeal,
+    /// The same with one record per message, as one `send` per message gives.
+    KtlsIdealPm,
+    /// TLS 1.3 over TCP by rustls.
+    Tls,
+    /// Sealane through its public API.
+    Sealane,
+}
+
+impl PeerKind {
+    /// Every peer, in the order of the tables.
+    pub const ALL: [Self; 6] = [Self::Udp, Self::Tcp, Self::KtlsIdeal, Self::KtlsIdealPm, Self::Tls, Self::Sealane];
+
+    /// The name in tables, JSON and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::KtlsIdeal => "ktls-ideal",
+            Self::KtlsIdealPm => "ktls-ideal-pm",
+            Self::Tls => "tls",
+            Self::Sealane => "sealane",
+        }
+    }
+
+    /// The peers that make sense at this number of outstanding messages: one record per message is a
+    /// different thing from one record for all that is ready only when several can be ready.
+    pub fn default_set(outstanding: usize) -> Vec<Self> {
+        let wanted = |p: &Self| outstanding > 1 || *p != Self::KtlsIdealPm;
+        Self::ALL.into_iter().filter(wanted).collect()
+    }
+
+    /// Whether bytes come from a TCP stream, so that the size of a read is a choice.
+    pub(crate) fn reads_a_stream(self) -> bool {
+        matches!(self, Self::Tcp | Self::KtlsIdeal | Self::KtlsIdealPm | Self::Tls)
+    }
+}
+
+impl fmt::Display for PeerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for PeerKind {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let Some(peer) = Self::ALL.into_iter().find(|p| p.name() == name) else {
+            let known: Vec<_> = Self::ALL.iter().map(|p| p.name()).collect();
+            bail!("unknown peer `{name}`; the peers are {}", known.join(", "));
+        };
+        Ok(peer)
+    }
+}
+
+/// How both sides wait for bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Poll a non-blocking socket: a core per side, no wake-up in the round trip.
+    Spin,
+    /// Sleep in the kernel until bytes are there.
+    Block,
+}
+
+impl Mode {
+    /// The name in tables, JSON and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Spin => "spin",
+            Self::Block => "block",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Mode {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "spin" => Ok(Self::Spin),
+            "block" => Ok(Self::Block),
+            _ => bail!("unknown mode `{name}`; the modes are spin and block"),
+        }
+    }
+}
+
+/// All that both sides of a cell must agree on. The server process gets it as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The transport.
+    pub peer: PeerKind,
+    /// How both sides wait.
+    pub mode: Mode,
+    /// The CPU of the server, where there is one to spare.
+    pub cpu: Option<usize>,
+    /// Bytes of each request and of each reply.
+    pub size: usize,
+    /// Most requests without a reply.
+    pub outstanding: usize,
+    /// Most bytes that one read from a stream asks for.
+    pub read_bytes: usize,
+    /// Path MTU to keep to, instead of the one found.
+    pub mtu: Option<u32>,
+}
+
+impl Spec {
+    /// A cell with one message outstanding and the usual read size.
+    pub fn new(peer: PeerKind, mode: Mode, size: usize) -> Self {
+        Self { peer, mode, cpu: None, size, outstanding: 1, read_bytes: 256 << 10, mtu: None }
+    }
+
+    /// Says what is wrong with it, if anything is.
+    pub fn check(&self) -> Result<()> {
+        check_size(self.size)?;
+        ensure!(
+            (1..=OUTSTANDING_MAX).contains(&self.outstanding),
+            "outstanding {} is not within 1 and {OUTSTANDING_MAX}",
+            self.outstanding
+        );
+        ensure!(self.read_bytes >= 4096, "read size {} is below 4096", self.read_bytes);
+        if let Some(mtu) = self.mtu {
+            ensure!((576..=65_535).contains(&mtu), "mtu {mtu} is not within 576 and 65535");
+        }
+        Ok(())
+    }
+}
+
+fn check_size(size: usize) -> Result<()> {
+    ensure!((1..=MESSAGE_BYTES_MAX).contains(&size), "size {size} is not within 1 and {MESSAGE_BYTES_MAX} bytes");
+    Ok(())
+}
+
+/// Reads a comma-separated list of message sizes.
+pub fn parse_sizes(list: &str) -> Result<Vec<usize>> {
+    let mut sizes = Vec::new();
+    for word in list.split(',').map(str::trim) {
+        let Ok(size) = word.parse::<usize>() else { bail!("`{word}` is not a size in bytes") };
+        check_size(size)?;
+        sizes.push(size);
+    }
+    Ok(sizes)
+}
+
+/// Reads a comma-separated list of peers.
+pub fn parse_peers(list: &str) -> Result<Vec<PeerKind>> {
+    list.split(',').map(|word| word.trim().parse()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_the_round_trip_through_text_and_json() {
+        for peer in PeerKind::ALL {
+            let json = serde_json::to_string(&peer).unwrap();
+            assert_eq!(json, format!("\"{peer}\""));
+            assert_eq!(peer.name().parse::<PeerKind>().unwrap(), peer);
+        }
+    }
+
+    #[test]
+    fn a_wrong_word_is_named() {
+        assert!(parse_peers("udp,quik").unwrap_err().to_string().contains("`quik`"));
+        assert!(parse_sizes("64,12q").unwrap_err().to_string().contains("`12q`"));
+        assert!(parse_sizes("0").unwrap_err().to_string().contains("size 0"));
+        assert!(parse_sizes("99999999999").unwrap_err().to_string().contains("99999999999"));
+        assert!("busy".parse::<Mode>().unwrap_err().to_string().contains("`busy`"));
+    }
+
+    #[test]
+    fn one_record_per_message_is_measured_under_load_only() {
+        assert!(!PeerKind::default_set(1).contains(&PeerKind::KtlsIdealPm));
+        assert!(PeerKind::default_set(16).contains(&PeerKind::KtlsIdealPm));
+    }
+}

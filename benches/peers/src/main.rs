@@ -1,0 +1,132 @@
+//! `peers`: Sealane beside raw UDP, TCP, ideal kTLS and TLS, in one run.
+//!
+//! Owns the command line and what is printed. Refuses: measuring; `load` does.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use load::{Host, Mode, PeerKind, Plan, Report, Runner};
+
+/// Sealane beside its peers: every echo verified, rounds interleaved, medians over rounds.
+///
+/// Ratios compare within one run; figures of two runs, or two machines, do not compare.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Round trips with one message outstanding. Ratios are of p50: below 1 is faster.
+    Rtt {
+        #[command(flatten)]
+        common: Common,
+        /// Bytes of each request and reply.
+        #[arg(long, default_value = "64,1024,8192,65536")]
+        sizes: String,
+    },
+    /// Rates with many messages outstanding. Ratios are of rps: above 1 is faster.
+    Load {
+        #[command(flatten)]
+        common: Common,
+        /// Bytes of each request and reply.
+        #[arg(long, default_value = "64,1024")]
+        sizes: String,
+        /// Messages without a reply at any time.
+        #[arg(long, default_value = "16,64", value_delimiter = ',')]
+        outstanding: Vec<usize>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// How both sides wait: spin or block.
+    #[arg(long, default_value = "spin")]
+    mode: Mode,
+    /// How often each cell is measured.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Path MTU to keep to, in bytes, IP header included [default: as found].
+    #[arg(long)]
+    mtu: Option<u32>,
+    /// Which of udp, tcp, ktls-ideal, ktls-ideal-pm (load only), tls, sealane [default: all].
+    #[arg(long)]
+    peers: Option<String>,
+    /// Measured milliseconds per cell and round, at most.
+    #[arg(long, default_value_t = 250)]
+    cell_ms: u64,
+    /// Seconds for the whole run, roughly; cells get shorter to keep to it.
+    #[arg(long, default_value_t = 90)]
+    budget_s: u64,
+    /// Print one JSON object instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    if let Some(served) = load::server::main_from_args(std::env::args().skip(1)) {
+        return served;
+    }
+    let (common, plan) = match Cli::parse().command {
+        Command::Rtt { common, sizes } => {
+            let plan = Plan::rtt(load::parse_sizes(&sizes)?, common.mode);
+            (common, plan)
+        }
+        Command::Load { common, sizes, outstanding } => {
+            let plan = Plan::load(load::parse_sizes(&sizes)?, outstanding, common.mode);
+            (common, plan)
+        }
+    };
+    let report = measure(&common, plan)?;
+    if common.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{}", report.table().trim_start());
+    }
+    for failure in &report.failed {
+        eprintln!("peer `{}` failed at {} B: {}", failure.peer, failure.size, failure.error);
+    }
+    ensure!(report.corrupt == 0, "{} replies were corrupt", report.corrupt);
+    ensure!(report.is_good(), "{} cells failed", report.failed.len());
+    Ok(())
+}
+
+fn measure(common: &Common, mut plan: Plan) -> Result<Report> {
+    if let Some(peers) = &common.peers {
+        plan.peers = load::parse_peers(peers)?;
+        let only_loaded = plan.peers.contains(&PeerKind::KtlsIdealPm);
+        ensure!(
+            !only_loaded || plan.outstanding.iter().all(|&k| k > 1),
+            "peer `ktls-ideal-pm` differs from `ktls-ideal` under load only"
+        );
+    }
+    plan.rounds = common.rounds;
+    plan.mtu = common.mtu;
+    plan.cell = Duration::from_millis(common.cell_ms);
+    plan.budget = Duration::from_secs(common.budget_s);
+    let bar = ProgressBar::new(0);
+    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({eta} left)")?);
+    let report = Runner::new(plan, Host::this_binary()?)?.run(&mut |progress| {
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+        bar.set_message(progress.label);
+    });
+    bar.finish_and_clear();
+    Ok(report)
+}

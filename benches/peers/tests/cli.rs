@@ -1,0 +1,91 @@
+//! The command as a user runs it: servers in child processes, JSON of the promised shape, errors that name the word.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn peers(args: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_peers")).args(args.split(' ')).output().unwrap()
+}
+
+fn json(args: &str) -> Value {
+    let output = peers(args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+const NUMBERS: [&str; 12] = [
+    "size",
+    "outstanding",
+    "p50_us",
+    "p99_us",
+    "rps",
+    "cpu_us_per_rpc",
+    "ratio_to_udp",
+    "ratio_to_ktls_ideal",
+    "cov",
+    "verified",
+    "corrupt",
+    "lost",
+];
+
+fn check_rows(report: &Value, names: &[&str], mode: &str) {
+    let rows = report["rows"].as_array().unwrap();
+    let found: Vec<_> = rows.iter().map(|row| row["peer"].as_str().unwrap()).collect();
+    assert_eq!(found, names);
+    for row in rows {
+        assert_eq!(row["mode"], mode);
+        for key in NUMBERS {
+            assert!(row[key].is_number(), "{key} in {row}");
+        }
+        assert!(row["verified"].as_u64() > Some(0) && row["corrupt"] == 0, "{row}");
+        assert!(row["cpu_us_per_rpc"].as_f64() > Some(0.0), "{row}");
+    }
+    assert_eq!(report["corrupt"], 0);
+    assert!(report["environment"]["kernel"].is_string() && report["cpu"].is_string());
+}
+
+#[test]
+fn rtt_json_has_the_promised_shape() {
+    let report = json("rtt --sizes 64 --rounds 2 --cell-ms 20 --mode block --json");
+    check_rows(&report, &["udp", "tcp", "ktls-ideal", "tls", "sealane"], "block");
+    let [udp, ktls] = [0, 2].map(|i| report["rows"][i]["p50_us"].as_f64().unwrap());
+    let ratio = report["rows"][2]["ratio_to_udp"].as_f64().unwrap();
+    assert!((ratio - ktls / udp).abs() < 1e-3, "{ratio} is not {ktls}/{udp}");
+}
+
+#[test]
+fn load_json_has_the_promised_shape() {
+    let args = "load --sizes 64 --outstanding 8 --rounds 1 --cell-ms 20";
+    let report = json(&format!("{args} --peers udp,ktls-ideal,ktls-ideal-pm --mode block --json"));
+    check_rows(&report, &["udp", "ktls-ideal", "ktls-ideal-pm"], "block");
+    let [udp, ktls] = [0, 1].map(|i| report["rows"][i]["rps"].as_f64().unwrap());
+    let ratio = report["rows"][1]["ratio_to_udp"].as_f64().unwrap();
+    assert!((ratio - ktls / udp).abs() < 1e-3, "{ratio} is not {ktls}/{udp}");
+}
+
+#[test]
+fn the_table_has_the_same_rows() {
+    let output = peers("rtt --sizes 64 --rounds 1 --cell-ms 20 --mode block --peers udp,tcp");
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for word in ["64 B, 1 outstanding, block", "p50 us", "to udp", "\nudp ", "\ntcp ", "Linux"] {
+        assert!(text.contains(word), "`{word}` is not in\n{text}");
+    }
+}
+
+#[test]
+fn a_wrong_word_is_named() {
+    for (args, word) in [
+        ("rtt --peers udp,quik", "`quik`"),
+        ("rtt --sizes 64,big", "`big`"),
+        ("rtt --sizes 0", "size 0"),
+        ("rtt --mode nap", "`nap`"),
+        ("rtt --peers ktls-ideal-pm", "`ktls-ideal-pm`"),
+        ("load --outstanding 0", "outstanding 0"),
+    ] {
+        let output = peers(args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains(word), "{args}: {error}");
+    }
+}

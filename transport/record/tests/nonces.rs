@@ -1,0 +1,181 @@
+//! No nonce meets two plaintexts, whatever is sealed, repeated, answered, in however many sessions: by a provider that writes
+//! down every seal.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{Audit, CRYPTO, body, data_key, trailer};
+use proptest::prelude::*;
+use record::aead::Cipher;
+use record::keys::{Chain, Sealing, Secret};
+use record::seal::{Id, Ids, Message, seal_control};
+use wire::header::{Header, PacketType};
+use wire::ids::{RpcId, SessionId, Side};
+use wire::trailer::Kind;
+
+/// One thing that an end does.
+#[derive(Clone, Debug)]
+enum Act {
+    /// Begins a message of so many bytes.
+    Begin(usize),
+    /// Answers the request of this sequence, unless it has.
+    Answer(u64, usize),
+    /// Seals record `.1` of message `.0` again, as far as there are that many.
+    Repeat(prop::sample::Index, prop::sample::Index),
+    /// Sends a control packet of so many bytes.
+    Control(usize),
+    /// Goes to the next epoch, with new keys. What is under way stays in the old one.
+    Advance,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        4 => (0usize..500).prop_map(Act::Begin),
+        4 => (0u64..12, 0usize..500).prop_map(|(sequence, length)| Act::Answer(sequence, length)),
+        4 => any::<(prop::sample::Index, prop::sample::Index)>().prop_map(|(a, b)| Act::Repeat(a, b)),
+        3 => (0usize..40).prop_map(Act::Control),
+        1 => Just(Act::Advance),
+    ];
+    prop::collection::vec(act, 1..40)
+}
+
+fn side() -> impl Strategy<Value = Side> {
+    prop::sample::select(&[Side::Client, Side::Server][..])
+}
+
+/// What `side` does in a session; how many different things it sealed.
+fn live(audit: &Audit, secret: [u8; 32], cipher: Cipher, side: Side, acts: &[Act]) -> usize {
+    let mut chain = Chain::new(audit, &Secret::new(secret), cipher, side);
+    let mut epochs = vec![Sealing::new(audit, &chain)];
+    let mut ids = Ids::new(side);
+    let mut answered = BTreeSet::new();
+    let mut messages: Vec<(usize, Message<Vec<u8>>)> = Vec::new();
+    let mut sealed = 0;
+    for (step, act) in acts.iter().enumerate() {
+        let now = epochs.len() - 1;
+        let begun = match act {
+            Act::Begin(length) => Some((ids.take().expect("there are many"), Kind::Request, *length)),
+            Act::Answer(sequence, length) => answered.insert(*sequence).then(|| {
+                let rpc = RpcId::new(side.peer(), *sequence);
+                (Id::response(rpc), Kind::Response, *length)
+            }),
+            Act::Repeat(message, index) => {
+                if let Some((epoch, message)) = (!messages.is_empty()).then(|| message.get(&messages)) {
+                    let index = index.index(message.geometry().records() as usize) as u16;
+                    message.seal(&epochs[*epoch].data, index, &mut vec![0; message.record_len(index)]);
+                }
+                None
+            }
+            Act::Control(length) => {
+                let session = SessionId::new(1, 2);
+                let header = Header {
+                    kind: PacketType::Control,
+                    flags: 0,
+                    epoch: 0,
+                    priority: 7,
+                    steer: 0,
+                    segment: 0,
+                    session,
+                };
+                let (key, number) = epochs[now].next_control();
+                seal_control(key, number, &header, &vec![step as u8; *length], &mut [0; 100]);
+                sealed += 1;
+                None
+            }
+            Act::Advance => {
+                chain.advance(audit);
+                epochs.push(Sealing::new(audit, &chain));
+                None
+            }
+        };
+        if let Some((id, kind, length)) = begun {
+            // Other bytes each time, so that a repeated number would show.
+            let mut bytes = body(length);
+            bytes.iter_mut().for_each(|byte| *byte ^= step as u8);
+            let message = Message::freeze(id, bytes, trailer(kind, length, 60), &[]);
+            for index in 0..message.geometry().records() as u16 {
+                message.seal(&epochs[now].data, index, &mut vec![0; message.record_len(index)]);
+                sealed += 1;
+            }
+            messages.push((now, message));
+        }
+    }
+    sealed
+}
+
+proptest! {
+    /// [P-3.3] [P-3.2] Of sessions, directions, epochs, ciphers, kinds of packets, RPCs and indexes, no two share key and
+    /// nonce; and one that is sealed again is sealed with the same bytes.
+    #[test]
+    fn no_nonce_meets_two_plaintexts(ends in prop::collection::vec((any::<u8>(), common::cipher(), side(), acts()), 1..5)) {
+        let audit = Audit::default();
+        let mut alive = BTreeSet::new();
+        let mut sealed = 0;
+        for (secret, cipher, side, acts) in &ends {
+            // A session has one cipher, and each of its ends lives once.
+            if alive.insert((*secret, *cipher as u8, *side)) {
+                sealed += live(&audit, [*secret; 32], *cipher, *side, acts);
+            }
+        }
+        prop_assert_eq!(audit.0.lock().unwrap().len(), sealed);
+    }
+
+    /// [P-3.3] A retransmission repeats the sealed bytes, whatever was sealed in between, and with a key derived again.
+    #[test]
+    fn a_repeat_is_the_same_bytes(
+        cipher in common::cipher(),
+        length in 0usize..3000,
+        order in prop::collection::vec(any::<prop::sample::Index>(), 1..20),
+    ) {
+        let id = Ids::new(Side::Client).take().unwrap();
+        let message = Message::freeze(id, body(length), trailer(Kind::Request, length, 500), &[]);
+        let seal = |index: u16| {
+            let mut out = vec![0; message.record_len(index)];
+            message.seal(&data_key(cipher, Side::Client), index, &mut out);
+            out
+        };
+        let records = message.geometry().records() as usize;
+        let first: Vec<Vec<u8>> = (0..records).map(|index| seal(index as u16)).collect();
+        for index in order {
+            let index = index.index(records);
+            prop_assert_eq!(&seal(index as u16), &first[index]);
+        }
+    }
+}
+
+/// [P-3.1] [P-3.3] A side takes each sequence once and in order; its ids and those of answers to the other side differ.
+#[test]
+fn ids_are_given_out_once() {
+    let mut ids = Ids::new(Side::Server);
+    for sequence in 0..100 {
+        assert_eq!(ids.next_sequence(), sequence);
+        let message = ids.take().unwrap().message();
+        assert_eq!((message.rpc(), message.attempt()), (RpcId::new(Side::Server, sequence), 0));
+        let answer = Id::response(RpcId::new(Side::Client, sequence)).message();
+        assert_ne!(answer, message);
+    }
+}
+
+/// [P-5.3] Packet numbers of CONTROL count from 0, and each is spent whether or not it is used.
+#[test]
+fn control_numbers_count() {
+    let mut sealing =
+        Sealing::new(&CRYPTO, &Chain::new(&CRYPTO, &Secret::new([1; 32]), Cipher::Aes128Gcm, Side::Client));
+    for number in 0..1000 {
+        assert_eq!(sealing.next_control().1, number);
+    }
+}
+
+/// Frozen means frozen: what is not the trailer of these bytes, and acks in several records, are bugs of the caller.
+#[test]
+fn bugs_of_the_caller_are_stopped() {
+    let freeze = |length: usize, stated: usize, acks: &[RpcId]| {
+        let id = Ids::new(Side::Client).take().unwrap();
+        let (bytes, trailer, acks) = (body(length), trailer(Kind::Request, stated, 100), acks.to_vec());
+        std::panic::catch_unwind(move || Message::freeze(id, bytes, trailer, &acks)).is_ok()
+    };
+    let rpc = RpcId::new(Side::Server, 5);
+    assert!(freeze(100, 100, &[rpc; 5]) && freeze(200, 200, &[]));
+    assert!(!freeze(99, 100, &[]) && !freeze(200, 200, &[rpc]) && !freeze(100, 100, &[rpc; 6]));
+}
