@@ -50,3 +50,10 @@ impl Engine for Software {
         crypto()
     }
 }
+
+/// Draws a few random bytes where the engine has a source of its own: the first ones of a process take tens of
+/// milliseconds, and belong where nobody waits for them.
+pub fn warm_up() {
+    #[cfg(feature = "aws-lc")]
+    aws_lc::warm_up();
+}

@@ -20,12 +20,12 @@ use wire::trailer::Kind;
 
 use crate::error::Error;
 
-/// Trains that are taken from the kernel before what they caused is sent.
-const TRAINS_PER_TURN: usize = 8;
+/// Trains that are taken from the kernel before the application sees what came with them.
+const TRAINS_PER_TURN: usize = 32;
 /// What the core's clock says when a socket is made: after zero, which the core reads as "not yet".
 pub(crate) const CLOCK_START_NANOS: u64 = 1_000_000_000;
 /// How long an answer may wait for those that will follow it at once.
-const FLUSH_PAUSE: Duration = Duration::from_micros(5);
+const FLUSH_PAUSE: Duration = Duration::from_micros(25);
 
 /// The calendar, for judging certificates. A clock before 1970 judges them all "not yet valid", which is safe.
 pub(crate) fn unix_seconds() -> u64 {
@@ -77,14 +77,19 @@ pub(crate) struct Core {
     pub(crate) oversized: u64,
     /// Datagrams that the kernel refused to send.
     pub(crate) unsent: u64,
+    /// Segments handed to the kernel, and taken from it.
+    pub(crate) segments: (u64, u64),
     clock: Clock,
     receiving: Option<Buffer>,
     sending: Box<[u8]>,
     /// A train that the kernel did not take: from which byte on.
     stuck: Option<(Transmit, usize)>,
-    /// When the last flush was, and whether something was put off since.
-    flushed: Instant,
-    flush_waits: bool,
+    /// The last look at the network found nothing.
+    was_idle: bool,
+    /// Since when something that may go was put off.
+    waits_since: Option<Instant>,
+    /// Batches of the application's that are open: see [`crate::Socket::batch`].
+    pub(crate) corks: u32,
     pub(crate) leader: Leader,
     /// Until when the leader sleeps in the kernel, if nothing comes.
     pub(crate) asleep_until: Instant,
@@ -116,12 +121,14 @@ impl Core {
             connect_wakers: HashMap::new(),
             oversized: 0,
             unsent: 0,
+            segments: (0, 0),
             clock: Clock::now(),
             receiving: None,
             sending: vec![0; 1 << 16].into_boxed_slice(),
             stuck: None,
-            flushed: Instant::ZERO,
-            flush_waits: false,
+            was_idle: true,
+            waits_since: None,
+            corks: 0,
             leader: Leader::Nobody,
             asleep_until: Instant::ZERO,
             followers: 0,
@@ -138,9 +145,10 @@ impl Core {
 
     /// Takes in what has arrived, fires what is due, sends what may go, files what happened. Whether anything did.
     ///
-    /// Stops early once there is something for the application: what else waits in the kernel comes after that.
+    /// One train is handed to the application at once, because on an idle path nothing follows it. Where trains follow each
+    /// other, as many as are there are taken first: what the application answers then travels together.
     pub(crate) fn pump(&mut self, look_at_clock: bool) -> bool {
-        let mut arrived = false;
+        let mut filed = false;
         for _ in 0..TRAINS_PER_TURN {
             let mut buffer = self.receiving.take().unwrap_or_else(|| self.endpoint.buffer());
             let received = self.udp.receive(buffer.bytes());
@@ -150,23 +158,26 @@ impl Core {
                 if received.is_err() {
                     continue;
                 }
+                self.was_idle = true;
                 self.endpoint.tidy();
-                arrived |= self.file();
+                filed |= self.file();
                 break;
             };
-            arrived = true;
+            self.segments.1 += 1;
             self.oversized += u64::from(train.truncated);
             let now = self.now();
             self.receiving = self.endpoint.handle_datagrams(now, train.from, buffer, train.len, train.segment);
-            if self.settle_at(now) {
+            let alone = std::mem::take(&mut self.was_idle);
+            filed |= self.settle_at(now);
+            if filed && alone {
                 return true;
             }
         }
-        if look_at_clock || self.flush_waits {
+        if look_at_clock || self.waits_since.is_some() {
             let now = self.now();
-            arrived |= self.settle_at(now);
+            filed |= self.settle_at(now);
         }
-        arrived
+        filed
     }
 
     /// What follows every input: timers, then datagrams, then events. Whether there was something for the application.
@@ -179,12 +190,21 @@ impl Core {
     }
 
     /// Sends what may go, unless more of the same will follow at once: the application has not yet seen all that came
-    /// with the last train, and what it answers travels together. Nothing waits longer than [`FLUSH_PAUSE`] for company.
+    /// with the last train, or said that it has more to send; what it answers then travels together. Nothing waits longer
+    /// than [`FLUSH_PAUSE`] for company.
     pub(crate) fn flush_soon(&mut self, now: Instant) {
-        if self.inbox.is_empty() || now.since(self.flushed) >= FLUSH_PAUSE {
+        let alone = self.inbox.is_empty() && self.corks == 0;
+        if alone || self.waits_since.is_some_and(|since| now.since(since) >= FLUSH_PAUSE) {
             self.flush_at(now);
         } else {
-            self.flush_waits = true;
+            self.waits_since.get_or_insert(now);
+        }
+    }
+
+    /// Sends what was put off.
+    pub(crate) fn flush_waiting(&mut self) {
+        if self.waits_since.is_some() {
+            self.flush();
         }
     }
 
@@ -195,8 +215,7 @@ impl Core {
     }
 
     pub(crate) fn flush_at(&mut self, now: Instant) {
-        self.flushed = now;
-        self.flush_waits = false;
+        self.waits_since = None;
         if let Some((train, from)) = self.stuck.take()
             && !self.hand_over(train, from)
         {
@@ -213,6 +232,7 @@ impl Core {
     fn hand_over(&mut self, train: Transmit, from: usize) -> bool {
         let bytes = &self.sending[from..train.len];
         let transmit = udp::batch::Transmit { to: train.to, bytes, segment: train.segment, tos: None };
+        self.segments.0 += 1;
         match self.udp.transmit(&transmit) {
             Ok(()) => true,
             Err(SendError::WouldBlock { sent }) => {
@@ -319,10 +339,13 @@ impl Core {
 
     /// Tells an outside event loop when to come back.
     pub(crate) fn arm_outside(&mut self) {
+        if self.outside.is_none() {
+            return;
+        }
         let now = self.now();
         let idle = self.idle_for(now);
         let pending = !self.inbox.is_empty();
-        if self.flush_waits {
+        if self.waits_since.is_some() {
             self.flush_at(now);
         }
         if let Some(outside) = &mut self.outside {

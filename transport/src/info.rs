@@ -28,11 +28,16 @@ pub struct Info {
     pub oversized: u64,
     /// Datagrams that the kernel refused to send.
     pub unsent: u64,
+    /// Segments sent: packets that were handed to the kernel at once.
+    pub segments_sent: u64,
+    /// Segments received: packets that came from the kernel at once.
+    pub segments_received: u64,
 }
 
 impl fmt::Display for Info {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} ({}; {})", self.local_addr, self.engine, self.kernel)?;
+        writeln!(f, "{}, records by {}", self.local_addr, self.engine)?;
+        writeln!(f, "{}", self.kernel.trim_end())?;
         writeln!(f, "{} bytes held for sending", self.held_bytes)?;
         for session in &self.sessions {
             let state = if session.open { "open" } else { "handshake" };
@@ -55,6 +60,7 @@ impl fmt::Display for Info {
                 rpc.in_length
             )?;
         }
+        writeln!(f, "segments_sent {}\nsegments_received {}", self.segments_sent, self.segments_received)?;
         for (name, value) in self.counters.iter().filter(|(_, value)| *value > 0) {
             writeln!(f, "{name} {value}")?;
         }

@@ -41,7 +41,7 @@ pub use handshake::identity::PeerIdentity;
 pub use info::Info;
 pub use message::{Body, Failed, OneWay, Peer, PeerInfo, ReplyToken, Request, Response, RpcId};
 pub use record::aead::Cipher;
-pub use socket::{CallStream, Readiness, Role, Socket};
+pub use socket::{Batch, CallStream, Readiness, Role, Socket};
 pub use stream::{MessageStream, StreamKind};
 pub use udp::batch::Datagrams;
 pub use udp::fault;

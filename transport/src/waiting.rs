@@ -4,7 +4,7 @@
 //! waits for something polls the network itself. Of several that wait, one is the *leader*; it blocks in the kernel and
 //! files what arrives, the others sleep until it has something for them. While nobody waits, a helper thread leads, so
 //! that grants, acknowledgements and repeats do not stop because the application computes; it takes over when nobody
-//! has polled for [`HELPER_NAP_MIN`] to [`HELPER_NAP_MAX`], and steps back at once when somebody does.
+//! has polled for [`HELPER_NAP_MIN`] to [`HELPER_NAP_MAX`] (callers that spin: [`HELPER_NAP_MAX_SPIN`]), and steps back at once when somebody does.
 #![expect(clippy::disallowed_methods, reason = "the driver is where the clock is read")]
 
 use std::net::SocketAddr;
@@ -28,6 +28,8 @@ use crate::error::Error;
 const HELPER_NAP_MIN: Duration = Duration::from_micros(50);
 /// Longest such time: the nap doubles while the application keeps polling, so that looking costs nothing.
 const HELPER_NAP_MAX: Duration = Duration::from_millis(1);
+/// The same where callers spin: they pay a core not to be disturbed.
+const HELPER_NAP_MAX_SPIN: Duration = Duration::from_millis(20);
 /// How long an adaptive wait spins before it blocks.
 const SPIN: Duration = Duration::from_micros(20);
 /// Empty polls between two looks at the clock while spinning.
@@ -211,6 +213,9 @@ impl Shared {
 
     /// The helper thread.
     fn help(&self) {
+        let nap_max = if self.wait == Wait::Spin { HELPER_NAP_MAX_SPIN } else { HELPER_NAP_MAX };
+        // The first random bytes of a process take long: better here than in the first handshake.
+        offload::software::warm_up();
         let mut nap = HELPER_NAP_MIN;
         let mut polls = self.polls.load(Ordering::Relaxed);
         let mut quiet = 0;
@@ -220,15 +225,16 @@ impl Shared {
             if now != polls {
                 polls = now;
                 quiet = 0;
-                nap = (nap * 2).min(HELPER_NAP_MAX);
+                nap = (nap * 2).min(nap_max);
                 continue;
             }
-            let mut core = self.lock();
+            // Whoever holds the lock right now is polling; to wait for it would only slow that down.
+            let Ok(mut core) = self.core.try_lock() else { continue };
             match core.leader {
                 // Somebody is in the kernel already and does all there is to do.
                 Leader::Caller | Leader::Outside => {
                     quiet += 1;
-                    nap = HELPER_NAP_MAX;
+                    nap = nap_max;
                     if core.leader == Leader::Outside {
                         core.pump(true);
                         core.arm_outside();

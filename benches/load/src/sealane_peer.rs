@@ -67,6 +67,8 @@ impl Client for Caller {
             self.to_call = ids;
             return Ok(());
         }
+        // All that is ready at once, as the TCP peers write it.
+        let _batch = self.socket.batch();
         for id in ids {
             self.socket.send(&self.peer, self.pattern.message(id), id)?;
         }

@@ -75,6 +75,12 @@ impl hkdf::KeyType for Length {
 /// (measured), which a copy of a few cache lines beats. AES-GCM loses next to nothing by extra bytes and never copies.
 const CHACHA_COPIED_BYTES_MAX: usize = 2048;
 
+/// See [`super::warm_up`].
+pub(super) fn warm_up() {
+    // A failure shows where randomness is needed; here it only means that nothing was won.
+    let _ = aws_lc_rs::rand::fill(&mut [0; 16]);
+}
+
 /// One key. Never `Debug`.
 struct Key {
     key: aead::LessSafeKey,

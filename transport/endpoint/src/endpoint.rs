@@ -28,6 +28,9 @@ use crate::pool::{Buffer, Payload, Pool};
 use crate::session::{CallId, Queued};
 use crate::state::{Entropy, Event, State, Target, reserve_budget};
 
+/// RPCs that have ended, from which on a send does not put tidying off any longer.
+const TIDY_AT: usize = 4;
+
 /// Whom a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum To {
@@ -178,6 +181,10 @@ impl Endpoint {
         let limit = (self.state.config.proto.message_bytes_max as usize).min(MESSAGE_MAX);
         if body.len() > limit {
             return Err(Misuse::TooLong { length: body.len(), limit });
+        }
+        if self.state.ended.len() >= TIDY_AT {
+            // The floor that this message states should imply the acks for what has ended.
+            self.state.tidy();
         }
         self.may_hold(body.len())?;
         let slot = match to {

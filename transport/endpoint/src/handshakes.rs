@@ -245,7 +245,7 @@ impl State {
             Phase::Accepting(server) => server.handle(now, packet, len),
             // The client repeats its last flight: our DONE got lost.
             Phase::Open if session.side == Side::Server => Ok(Progress::Unconfirmed),
-            Phase::Open => return,
+            Phase::Open => return self.counters.dropped_handshake += 1,
         };
         self.flights.push_back(slot);
         match progress {
