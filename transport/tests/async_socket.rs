@@ -90,7 +90,7 @@ fn sends_come_back_by_cookie() {
         let (server, client, peer) = bind(&ca);
         let serving = echo_task(&server);
         for n in 0..100 {
-            client.send(&peer, &numbered(n, 500), n).await.unwrap();
+            client.send(&peer, numbered(n, 500), n).await.unwrap();
         }
         let mut seen = [false; 100];
         for _ in 0..100 {
@@ -102,7 +102,7 @@ fn sends_come_back_by_cookie() {
     });
 }
 
-/// Who drops a call's future no longer wants the response: the server is told.
+/// [P-8.6] Who drops a call's future no longer wants the response: the server is told.
 #[test]
 fn a_dropped_call_is_cancelled_at_the_server() {
     run(async {
@@ -343,7 +343,7 @@ fn send_waits_for_space() {
         let client = AsyncSocket::new(client).unwrap();
         let peer = client.peer(server.socket().local_addr(), "localhost").unwrap();
         for n in 0..40 {
-            client.send(&peer, &pattern(n, 60_000), n).await.unwrap();
+            client.send(&peer, pattern(n, 60_000), n).await.unwrap();
             assert!(client.info().held_bytes <= 100_000);
         }
         for _ in 0..40 {

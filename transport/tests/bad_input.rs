@@ -131,7 +131,8 @@ fn with_byte(packet: &[u8], at: usize, change: impl Fn(u8) -> u8) -> Vec<u8> {
 }
 
 /// Each way for a datagram to be wrong has its own counter, and that one is raised. Among them are what this version does not
-/// have: packet types to come [P-10.1], RESET [P-5.5], other epochs [P-6.5], records that span packets.
+/// have: packet types to come, attempts and records that span packets [P-10.1],
+/// RESET [P-5.5], other epochs [P-6.5].
 #[test]
 fn every_reason_is_counted() {
     bounded(|| {
@@ -144,7 +145,7 @@ fn every_reason_is_counted() {
         let longer = [&data[..], b"!"].concat();
         let reset = [&with_byte(&data[..16], 0, |b| b & 0xf0 | 4)[..], &[7; 16]].concat();
         let reset = with_byte(&with_byte(&reset, 6, |_| 0), 7, |_| 0);
-        let cases: [Case; 20] = [
+        let cases: [Case; 21] = [
             ("one byte", data[..1].to_vec(), |c| c.dropped_truncated),
             ("half a header", data[..10].to_vec(), |c| c.dropped_truncated),
             ("a header only", data[..20].to_vec(), |c| c.dropped_truncated),
@@ -157,6 +158,7 @@ fn every_reason_is_counted() {
             ("type 15", with_byte(&data, 0, |b| b | 0xf), |c| c.dropped_unknown_type),
             ("type 6", with_byte(&data, 0, |b| b & 0xf0 | 6), |c| c.dropped_unknown_type),
             ("a reset", reset, |c| c.dropped_unknown_session),
+            ("another attempt", with_byte(&data, 30, |b| b ^ 1), |c| c.dropped_nonsense),
             ("a spanning record", with_byte(&data, 20, |_| 0x18), |c| c.dropped_malformed),
             ("a flag", with_byte(&data, 1, |b| b | 1), |c| c.dropped_malformed),
             ("priority 8", with_byte(&data, 3, |b| b | 8), |c| c.dropped_malformed),

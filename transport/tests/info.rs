@@ -28,7 +28,7 @@ fn a_transfer_that_stands_still() {
             }
         });
         // Nobody looks after the server from here on.
-        let id = client.send(&peer, &pattern(1, LENGTH), 9).unwrap();
+        let id = client.send(&peer, pattern(1, LENGTH), 9).unwrap();
         until("what needs no grant was sent", || {
             let info = client.info();
             let rpc = info.rpcs[0].rpc;
@@ -105,7 +105,7 @@ fn counters_add_up() {
                 }
             });
             for n in 0..100 {
-                client.call_with(&peer, &pattern(n, 100), patient()).unwrap();
+                client.call_with(&peer, pattern(n, 100), patient()).unwrap();
             }
             handler.join().unwrap();
         });
@@ -141,7 +141,7 @@ fn repeats_are_counted() {
         let server = echo(server);
         let client = with_faults(ca.client().mtu(1500), hostile(seed)).bind("127.0.0.1:0").unwrap();
         let peer = client.peer(at, "localhost").unwrap();
-        client.call_with(&peer, &pattern(seed, 4 << 20), patient()).unwrap();
+        client.call_with(&peer, pattern(seed, 4 << 20), patient()).unwrap();
         let counters = client.info().counters;
         assert!(counters.records_repeated > 0, "{}", client.info());
         assert!(counters.records_repeated < counters.records_sealed);

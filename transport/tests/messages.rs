@@ -98,10 +98,10 @@ fn responses_find_their_requests_by_id_and_cookie() {
     let server = echo(server);
     let client = ca.client().bind("127.0.0.1:0").unwrap();
     let peer = client.peer(at, "localhost").unwrap();
-    let ids: Vec<_> = (0..100u64).map(|n| client.send(&peer, &pattern(n, n as usize * 37), n).unwrap()).collect();
+    let ids: Vec<_> = (0..100u64).map(|n| client.send(&peer, pattern(n, n as usize * 37), n).unwrap()).collect();
     // One is taken out of turn, by its name.
     assert!(*client.wait(ids[50]).unwrap() == *pattern(50, 50 * 37));
-    let mut seen = vec![false; 100];
+    let mut seen = [false; 100];
     for _ in 0..99 {
         let Delivery::Response(response) = client.recv().unwrap() else { panic!("a response") };
         let n = response.cookie;
@@ -124,7 +124,7 @@ fn one_way_messages_arrive_once_and_say_from_whom() {
     let peer = client.peer(at, "localhost").unwrap();
     let teller = thread::spawn(move || {
         for n in 0..20u64 {
-            client.send_one_way(&peer, &pattern(n, n as usize * 5_000)).unwrap();
+            client.send_one_way(&peer, pattern(n, n as usize * 5_000)).unwrap();
         }
         client.tell(&peer, b"last").unwrap();
         client.close().unwrap();
@@ -281,4 +281,27 @@ fn a_full_send_buffer_says_so_or_blocks() {
     }
     client.call(&peer, b"quit").unwrap();
     server.join().unwrap();
+}
+
+/// A response that `recv` gave cannot be waited for any more, however the socket waits.
+#[test]
+fn what_was_taken_is_gone() {
+    common::bounded(|| {
+        let ca = Authority::new();
+        let server = ca.server().bind("127.0.0.1:0").unwrap();
+        let at = server.local_addr();
+        let server = echo(server);
+        for wait in [Wait::Spin, Wait::Block, Wait::Adaptive] {
+            let client = ca.client().wait(wait).danger_helper_thread(false).bind("127.0.0.1:0").unwrap();
+            let peer = client.peer(at, "localhost").unwrap();
+            for _ in 0..20 {
+                let id = client.send(&peer, b"once", 0).unwrap();
+                assert!(matches!(client.recv().unwrap(), Delivery::Response(_)));
+                assert!(matches!(client.wait(id), Err(Error::UnknownCall(_))));
+            }
+        }
+        let client = ca.client().bind("127.0.0.1:0").unwrap();
+        client.call(&client.peer(at, "localhost").unwrap(), b"quit").unwrap();
+        server.join().unwrap();
+    });
 }

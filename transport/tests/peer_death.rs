@@ -171,7 +171,7 @@ fn deadlines_hold_during_the_handshake() {
     });
 }
 
-/// A server dies and a new one takes its port: calls fail until the old session is given up, then a new one is made.
+/// [P-7.3] A server dies and a new one takes its port: calls fail until the old session is given up, then a new one is made.
 #[test]
 fn a_server_that_comes_back() {
     bounded(|| {
@@ -331,7 +331,7 @@ fn close_amid_traffic() {
                         scope.spawn(move || {
                             let peer = client.peer(at, "localhost").unwrap();
                             let mut n = 0;
-                            while client.call_with(&peer, &pattern(n, 3_000), patient()).is_ok() {
+                            while client.call_with(&peer, pattern(n, 3_000), patient()).is_ok() {
                                 n += 1;
                             }
                             n

@@ -114,7 +114,7 @@ fn a_client_that_polls() {
         });
         let mut looks = 0;
         for n in 0..200 {
-            let id = client.send(&peer, &numbered(n, 5_000), n).unwrap();
+            let id = client.send(&peer, numbered(n, 5_000), n).unwrap();
             let Delivery::Response(response) = next(&client, &readiness, &mut looks) else { panic!("a response") };
             assert_eq!((response.id, response.cookie), (id, n));
             assert!(*response.payload == *numbered(n, 5_000));
@@ -179,8 +179,8 @@ fn other_threads_wake_the_loop() {
             // The response to `send` may well arrive while this thread waits for its own call.
             scope.spawn(|| {
                 for n in 0..100 {
-                    client.send(&peer, &numbered(n, 100), n).unwrap();
-                    client.call_with(&peer, &numbered(n, 100), patient()).unwrap();
+                    client.send(&peer, numbered(n, 100), n).unwrap();
+                    client.call_with(&peer, numbered(n, 100), patient()).unwrap();
                 }
             });
             scope.spawn(|| {

@@ -100,12 +100,14 @@ fn connect_waits_for_the_verdict() {
     bounded(|| {
         let (ca, other) = (Authority::new(), Authority::named("other"));
         let server = ca.server().bind("127.0.0.1:0").unwrap();
-        let client = Socket::builder().trust(ca.trust()).identity(other.identity("client"));
-        let client = client.bind("127.0.0.1:0").unwrap();
-        let peer = client.peer(server.local_addr(), "localhost").unwrap();
-        let error = client.connect(&peer).unwrap_err();
-        let is_it = |e: &HandshakeError| matches!(e, HandshakeError::Refused { proven: true, .. });
-        expect(&error, Fault::Peer, is_it, &["certificate"]);
+        for _ in 0..20 {
+            let client = Socket::builder().trust(ca.trust()).identity(other.identity("client"));
+            let client = client.bind("127.0.0.1:0").unwrap();
+            let peer = client.peer(server.local_addr(), "localhost").unwrap();
+            let error = client.connect(&peer).unwrap_err();
+            let is_it = |e: &HandshakeError| matches!(e, HandshakeError::Refused { proven: true, .. });
+            expect(&error, Fault::Peer, is_it, &["certificate"]);
+        }
     });
 }
 
@@ -270,7 +272,7 @@ fn longer_than_the_receiver_accepts() {
         assert!(error.to_string().contains("10001") && error.to_string().contains("10000"), "{error}");
         assert_eq!((error.may_have_run(), error.fault()), (false, Fault::Caller));
         assert_eq!(client.call_with(&peer, vec![1; 10_000], patient()).unwrap().len(), 10_000);
-        assert_eq!(client.info().held_bytes, 0, "refused messages are not held");
+        until("nothing is held, of refused messages neither", || client.info().held_bytes == 0);
         client.call(&peer, b"quit").unwrap();
         assert_eq!(server.join().unwrap(), 1);
     });

@@ -11,8 +11,11 @@ use common::tap::Tap;
 use common::{Authority, bounded, number_of, numbered, patient};
 use sealane::{Delivery, Payload, Peer, Socket};
 
+/// Gives the length of each request, and whether it was delivered in place.
+type Handler = thread::JoinHandle<Vec<(usize, bool)>>;
+
 /// A client and a server that echoes, both tapped. The server notes which requests were delivered in place.
-fn scene() -> (Socket, Peer, Tap, Arc<Socket>, thread::JoinHandle<Vec<(usize, bool)>>) {
+fn scene() -> (Socket, Peer, Tap, Arc<Socket>, Handler) {
     let ca = Authority::new();
     let (tap, server_tap) = (Tap::new(), Tap::new());
     let server = ca.server().danger_wrap(server_tap.wrap()).bind("127.0.0.1:0").unwrap();
@@ -38,13 +41,13 @@ fn one_packet_is_delivered_in_place() {
         // The largest packet on loopback has 16,302 bytes of message.
         for size in [8, 64, 1_024, 4_096, 16_302] {
             for n in 0..20 {
-                let back = client.call_with(&peer, &numbered(n, size), patient()).unwrap();
+                let back = client.call_with(&peer, numbered(n, size), patient()).unwrap();
                 assert_eq!(number_of(&back), n);
                 assert!(tap.received_into(&back), "a response of {size} bytes was copied");
             }
         }
         // More than one packet must be put together elsewhere.
-        let back = client.call_with(&peer, &numbered(0, 100_000), patient()).unwrap();
+        let back = client.call_with(&peer, numbered(0, 100_000), patient()).unwrap();
         assert!(!tap.received_into(&back), "the check can fail");
         server.close().unwrap();
         let requests = handler.join().unwrap();
@@ -62,7 +65,7 @@ fn payloads_keep_their_bytes() {
         let (client, peer, _, server, handler) = scene();
         let sizes = [8, 64, 2_000, 10_000, 16_302, 50_000];
         let kept: Vec<Payload> = (0..sizes.len())
-            .map(|n| client.call_with(&peer, &numbered(n as u64, sizes[n]), patient()).unwrap())
+            .map(|n| client.call_with(&peer, numbered(n as u64, sizes[n]), patient()).unwrap())
             .collect();
         for n in 1_000..6_000u64 {
             let sent = numbered(n, 8 + (n as usize * 37) % 3_000);
@@ -100,7 +103,7 @@ fn holding_five_hundred_payloads() {
         let peer = client.peer(at, "localhost").unwrap();
         let size = |n: u64| 8 + [100, 1_500, 9_000, 16_000, 40_000][n as usize % 5];
         let mut kept: Vec<(u64, Payload)> =
-            (0..500).map(|n| (n, client.call_with(&peer, &numbered(n, size(n)), patient()).unwrap())).collect();
+            (0..500).map(|n| (n, client.call_with(&peer, numbered(n, size(n)), patient()).unwrap())).collect();
         let whole = |kept: &[(u64, Payload)]| {
             kept.iter().for_each(|(n, payload)| assert_eq!((number_of(payload), payload.len()), (*n, size(*n))));
         };
@@ -112,7 +115,7 @@ fn holding_five_hundred_payloads() {
             at % 2 == 0
         });
         for n in 500..1_500 {
-            assert_eq!(number_of(&client.call_with(&peer, &numbered(n, size(n)), patient()).unwrap()), n);
+            assert_eq!(number_of(&client.call_with(&peer, numbered(n, size(n)), patient()).unwrap()), n);
         }
         whole(&kept);
         client.call_with(&peer, b"quit", patient()).unwrap();
@@ -166,7 +169,7 @@ fn parts_of_payloads() {
         assert!(tap.received_into(&part_of_part));
         drop((whole, part));
         for n in 0..500 {
-            client.call_with(&peer, &numbered(n, 10_000), patient()).unwrap();
+            client.call_with(&peer, numbered(n, 10_000), patient()).unwrap();
         }
         assert!(*part_of_part == sent[1_010..1_020], "a part keeps the whole");
         assert!(part_of_part.slice(3..3).is_empty());
