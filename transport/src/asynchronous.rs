@@ -6,7 +6,7 @@ use std::io;
 use std::net::ToSocketAddrs;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use endpoint::endpoint::To;
 use endpoint::pool::Payload;
@@ -16,6 +16,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 use udp::poll::Set;
+use wire::ids::SessionId;
 use wire::trailer::Kind;
 
 use crate::config::CallOptions;
@@ -113,23 +114,29 @@ impl AsyncSocket {
             if core.endpoint.is_session_open(session) {
                 return Ok(());
             }
-            core.connects.insert(session, None);
+            core.join_connect(session);
             core.flush();
             core.arm_outside();
             session
         };
+        /// Whoever waits must say so when it no longer does, however it ends.
+        struct Waiting<'a>(&'a AsyncSocket, SessionId);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.socket.shared.lock().leave_connect(self.1);
+            }
+        }
+        let _waiting = Waiting(self, session);
         let done = poll_fn(|cx| {
             self.poll(cx, |core, cx| {
-                let found = core.connects.get_mut(&session).and_then(Option::take);
-                if found.is_none() {
-                    core.connect_wakers.insert(session, cx.waker().clone());
+                let found = core.connect_result(session);
+                if let (None, Some(waiting)) = (&found, core.connects.get_mut(&session)) {
+                    remember(&mut waiting.wakers, cx);
                 }
                 found
             })
         });
-        let result = done.await;
-        self.socket.shared.lock().connects.remove(&session);
-        result?
+        done.await?
     }
 
     fn poll<T>(
@@ -249,7 +256,7 @@ impl AsyncSocket {
             self.poll(cx, |core, cx| {
                 let item = core.inbox.pop_front();
                 if item.is_none() {
-                    core.inbox_wakers.push_back(cx.waker().clone());
+                    remember(&mut core.inbox_wakers, cx);
                 }
                 item
             })
@@ -306,10 +313,17 @@ impl Drop for AsyncSocket {
     }
 }
 
+/// Puts the task among those to be woken, once.
+fn remember(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
+    if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+        wakers.push(cx.waker().clone());
+    }
+}
+
 /// "Would block" becomes pending, to be tried again when there is space.
 fn space_or<T>(core: &mut Core, cx: &Context<'_>, done: Result<T, Error>) -> Option<Result<T, Error>> {
     if matches!(done, Err(Error::WouldBlock { .. })) {
-        core.space_wakers.push_back(cx.waker().clone());
+        remember(&mut core.space_wakers, cx);
         return None;
     }
     Some(done)

@@ -61,18 +61,25 @@ pub(crate) enum Leader {
     Outside,
 }
 
+/// A handshake that somebody waits for.
+#[derive(Default)]
+pub(crate) struct Connecting {
+    waiters: usize,
+    result: Option<Result<(), Error>>,
+    pub(crate) wakers: Vec<Waker>,
+}
+
 /// Everything behind the lock.
 pub(crate) struct Core {
     pub(crate) endpoint: Endpoint,
     pub(crate) udp: Box<dyn Datagrams>,
     pub(crate) inbox: VecDeque<Item>,
     pub(crate) outcomes: HashMap<CallId, Outcome>,
-    /// Handshakes that somebody waits for: `None` while under way.
-    pub(crate) connects: HashMap<SessionId, Option<Result<(), Error>>>,
+    /// Handshakes that somebody waits for.
+    pub(crate) connects: HashMap<SessionId, Connecting>,
     pub(crate) call_wakers: HashMap<CallId, Waker>,
-    pub(crate) inbox_wakers: VecDeque<Waker>,
-    pub(crate) space_wakers: VecDeque<Waker>,
-    pub(crate) connect_wakers: HashMap<SessionId, Waker>,
+    pub(crate) inbox_wakers: Vec<Waker>,
+    pub(crate) space_wakers: Vec<Waker>,
     /// Addresses of calls that are under way, for what errors say.
     pub(crate) oversized: u64,
     /// Datagrams that the kernel refused to send.
@@ -116,9 +123,8 @@ impl Core {
             outcomes: HashMap::new(),
             connects: HashMap::new(),
             call_wakers: HashMap::new(),
-            inbox_wakers: VecDeque::new(),
-            space_wakers: VecDeque::new(),
-            connect_wakers: HashMap::new(),
+            inbox_wakers: Vec::new(),
+            space_wakers: Vec::new(),
             oversized: 0,
             unsent: 0,
             segments: (0, 0),
@@ -159,7 +165,7 @@ impl Core {
                     continue;
                 }
                 self.was_idle = true;
-                self.endpoint.tidy();
+                filed |= self.endpoint.tidy();
                 filed |= self.file();
                 break;
             };
@@ -296,7 +302,7 @@ impl Core {
                 }
             }
         }
-        if !self.space_wakers.is_empty() && self.endpoint.has_space() {
+        if !self.space_wakers.is_empty() && self.endpoint.has_space_for(1) {
             self.space_wakers.drain(..).for_each(Waker::wake);
         }
         filed
@@ -304,9 +310,8 @@ impl Core {
 
     fn deliver(&mut self, item: Item) {
         self.inbox.push_back(item);
-        if let Some(waker) = self.inbox_wakers.pop_front() {
-            waker.wake();
-        }
+        // All of them: the first may be of a future that was dropped, and would take the wake-up with it.
+        self.inbox_wakers.drain(..).for_each(Waker::wake);
         if let Some(outside) = &self.outside {
             outside.ready.wake();
         }
@@ -321,11 +326,29 @@ impl Core {
 
     fn connected(&mut self, session: SessionId, result: Result<(), Error>) {
         if let Some(waiting) = self.connects.get_mut(&session) {
-            *waiting = Some(result);
-            if let Some(waker) = self.connect_wakers.remove(&session) {
-                waker.wake();
+            waiting.result = Some(result);
+            waiting.wakers.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// One more waits for that handshake; it says when it no longer does.
+    pub(crate) fn join_connect(&mut self, session: SessionId) {
+        self.connects.entry(session).or_default().waiters += 1;
+    }
+
+    /// One less waits for that handshake.
+    pub(crate) fn leave_connect(&mut self, session: SessionId) {
+        if let Some(waiting) = self.connects.get_mut(&session) {
+            waiting.waiters -= 1;
+            if waiting.waiters == 0 {
+                self.connects.remove(&session);
             }
         }
+    }
+
+    /// What became of that handshake.
+    pub(crate) fn connect_result(&self, session: SessionId) -> Option<Result<(), Error>> {
+        self.connects.get(&session)?.result.clone()
     }
 
     /// How long nobody needs to look, at most.

@@ -217,10 +217,11 @@ impl From<Misuse> for Error {
             Misuse::TooLong { length, limit } => Self::TooLong { length, limit },
             Misuse::SendBufferFull { held, limit } => Self::WouldBlock { held, limit },
             Misuse::UnknownRequest(name) => Self::UnknownRequest(name),
-            Misuse::NoTrust => Self::Config(misuse.to_string()),
+            Misuse::NoTrust | Misuse::NoSession => Self::Config(misuse.to_string()),
+            Misuse::Handshake(why) => Self::Credentials(why),
             Misuse::TooManySessions(n) => Self::TooManySessions(n),
             Misuse::KeysExhausted => Self::KeysExhausted,
-            _ => Self::UnknownCall("in that session: it has ended".to_owned()),
+            other => Self::Config(other.to_string()),
         }
     }
 }

@@ -43,5 +43,7 @@ pub use message::{Body, Failed, OneWay, Peer, PeerInfo, ReplyToken, Request, Res
 pub use record::aead::Cipher;
 pub use socket::{Batch, CallStream, Readiness, Role, Socket};
 pub use stream::{MessageStream, StreamKind};
-pub use udp::batch::Datagrams;
+pub use udp::batch::{Datagrams, Received, SendError, Transmit};
+pub use udp::caps::Caps;
 pub use udp::fault;
+pub use wire::ids::Side;

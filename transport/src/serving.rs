@@ -87,9 +87,7 @@ impl Socket {
             match self.reply_now(&mut core, token.0, &body) {
                 Err(Error::WouldBlock { .. }) => {
                     drop(core);
-                    self.shared
-                        .wait_for(None, |core| core.endpoint.has_space().then_some(()))
-                        .map_err(|_| Error::Closed)?;
+                    self.await_space(body.len())?;
                     core = self.open_core()?;
                 }
                 Err(why) => {

@@ -36,7 +36,8 @@ pub enum Role {
 /// One socket talks to any number of peers, as client and server at once. All of its methods take `&self`: share it
 /// between threads by reference or in an `Arc`.
 ///
-/// ```no_run
+#[cfg_attr(feature = "aws-lc", doc = "```no_run")]
+#[cfg_attr(not(feature = "aws-lc"), doc = "```ignore")]
 /// use sealane::{Clients, Delivery, Identity, Socket, Trust};
 /// # fn main() -> Result<(), sealane::Error> {
 /// let server = Socket::builder()
@@ -124,13 +125,13 @@ impl Socket {
             if core.endpoint.is_session_open(session) {
                 return Ok(());
             }
-            core.connects.insert(session, None);
+            core.join_connect(session);
             core.flush();
             self.shared.stir(&mut core);
             session
         };
-        let taken = self.shared.wait_for(None, |core| core.connects.get_mut(&session).and_then(Option::take));
-        self.shared.lock().connects.remove(&session);
+        let taken = self.shared.wait_for(None, |core| core.connect_result(session));
+        self.shared.lock().leave_connect(session);
         taken.map_err(|_| Error::Closed)?
     }
 
@@ -247,14 +248,22 @@ impl Socket {
             match self.submit_now(&mut core, peer, &body, sending(kind, cookie, waited, deadline, streamed)) {
                 Err(Error::WouldBlock { .. }) => {
                     drop(core);
-                    self.shared
-                        .wait_for(None, |core| core.endpoint.has_space().then_some(()))
-                        .map_err(|_| Error::Closed)?;
+                    self.await_space(body.len())?;
                     core = self.open_core()?;
                 }
                 done => return done,
             }
         }
+    }
+
+    /// Waits until a message of `bytes` may be held for sending. Looks at the network at least once, whatever there is.
+    pub(crate) fn await_space(&self, bytes: usize) -> Result<(), Error> {
+        let mut looked = false;
+        let fits = |core: &mut Core| {
+            let again = std::mem::replace(&mut looked, true);
+            (again && core.endpoint.has_space_for(bytes)).then_some(())
+        };
+        self.shared.wait_for(None, fits).map_err(|_| Error::Closed)
     }
 
     pub(crate) fn submit_now(
@@ -285,7 +294,11 @@ impl Socket {
     }
 
     fn outcome(&self, id: CallId) -> Result<Payload, Error> {
-        match self.settled(id)? {
+        self.whole(id, self.settled(id)?)
+    }
+
+    fn whole(&self, id: CallId, outcome: Outcome) -> Result<Payload, Error> {
+        match outcome {
             Outcome::Payload(payload) => Ok(payload),
             Outcome::Arrived => Ok(Payload::empty()),
             Outcome::Failed(error) => Err(error),
@@ -325,17 +338,20 @@ impl Socket {
     /// Why there is none; [`Error::UnknownCall`] when no such call is open.
     pub fn wait(&self, id: RpcId) -> Result<Payload, Error> {
         let found = self.shared.wait_for(None, |core| {
-            let is_it =
-                |item: &Item| matches!(item, Item::Response { id: i, .. } | Item::Failed { id: i, .. } if *i == id.0);
+            let is_it = |item: &Item| match item {
+                Item::Response { id: i, .. } | Item::Failed { id: i, .. } | Item::Stream { id: i, .. } => *i == id.0,
+                Item::Request { .. } | Item::OneWay { .. } => false,
+            };
             match core.inbox.iter().position(is_it).and_then(|at| core.inbox.remove(at)) {
-                Some(Item::Response { payload, .. }) => Some(Ok(payload)),
+                Some(Item::Response { payload, .. }) => Some(Ok(Outcome::Payload(payload))),
+                Some(Item::Stream { from, length, .. }) => Some(Ok(Outcome::Stream { from, length })),
                 Some(Item::Failed { error, .. }) => Some(Err(error)),
                 Some(_) => None,
                 None if core.endpoint.is_open(id.0) => None,
                 None => Some(Err(Error::UnknownCall(id.to_string()))),
             }
         });
-        found.map_err(|_| Error::Closed)?
+        self.whole(id.0, found.map_err(|_| Error::Closed)??)
     }
 
     /// The caller no longer wants the call: the peer is told, and nothing more comes of it. `false` when it had ended.
@@ -361,7 +377,9 @@ impl Socket {
 
     /// What the socket does now, and what it has counted.
     pub fn info(&self) -> Info {
-        let core = self.shared.lock();
+        let mut core = self.shared.lock();
+        core.endpoint.tidy();
+        core.file();
         Info {
             local_addr: self.shared.local,
             kernel: self.caps.to_string(),
@@ -413,6 +431,8 @@ impl Drop for Socket {
         if !self.shared.lock().closed {
             self.hang_up();
         }
+        // The port is free when this returns.
+        self.shared.join_helper();
     }
 }
 

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::thread::{self, Thread};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant as Clock};
 
 use endpoint::endpoint::Endpoint;
@@ -44,7 +44,7 @@ pub(crate) struct Shared {
     network: OwnedFd,
     polls: AtomicU64,
     stop: AtomicBool,
-    helper: Mutex<Option<Thread>>,
+    helper: Mutex<Option<JoinHandle<()>>>,
     pub(crate) wait: Wait,
     pub(crate) local: SocketAddr,
 }
@@ -83,7 +83,7 @@ impl Shared {
                 .name("sealane-helper".to_owned())
                 .spawn(move || theirs.help())
                 .map_err(Error::system("cannot start the helper thread"))?;
-            *shared.helper.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread.thread().clone());
+            *shared.helper.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         }
         Ok(shared)
     }
@@ -113,9 +113,17 @@ impl Shared {
         }
     }
 
+    /// Waits until the helper thread, which was told to stop, has let go of everything.
+    pub(crate) fn join_helper(&self) {
+        let helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(helper) = helper.filter(|helper| helper.thread().id() != thread::current().id()) {
+            let _ = helper.join();
+        }
+    }
+
     fn unpark_helper(&self) {
         if let Some(helper) = &*self.helper.lock().unwrap_or_else(PoisonError::into_inner) {
-            helper.unpark();
+            helper.thread().unpark();
         }
     }
 
@@ -287,7 +295,7 @@ impl Shared {
         core.inbox_wakers.drain(..).for_each(Waker::wake);
         core.space_wakers.drain(..).for_each(Waker::wake);
         core.call_wakers.drain().for_each(|(_, waker)| waker.wake());
-        core.connect_wakers.drain().for_each(|(_, waker)| waker.wake());
+        core.connects.values_mut().flat_map(|c| c.wakers.drain(..)).for_each(Waker::wake);
         drop(core);
         self.stop.store(true, Ordering::Release);
         self.wake.wake();

@@ -194,7 +194,6 @@ fn a_dropped_recv_loses_nothing() {
 
 /// Nor do they take the word that something came from those that still wait.
 #[test]
-#[ignore = "the waker of a dropped recv() is woken instead of that of one who waits"]
 fn a_dropped_recv_does_not_swallow_the_wake_up_of_others() {
     run(async {
         let ca = Authority::new();

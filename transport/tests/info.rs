@@ -131,7 +131,6 @@ fn counters_add_up() {
 
 /// Records that are sealed again because they got lost are counted as such.
 #[test]
-#[ignore = "nothing ever counts records_repeated"]
 fn repeats_are_counted() {
     bounded(|| {
         let seed = seed();

@@ -157,7 +157,6 @@ fn nobody_there() {
 
 /// A call's deadline holds while its session is still being made.
 #[test]
-#[ignore = "messages that wait for a handshake have no deadline"]
 fn deadlines_hold_during_the_handshake() {
     bounded(|| {
         let ca = Authority::new();
@@ -352,7 +351,6 @@ fn close_amid_traffic() {
 
 /// A socket that was dropped has left its port: the next one can have it at once.
 #[test]
-#[ignore = "the helper thread keeps the descriptor for a moment after the socket was dropped"]
 fn a_dropped_socket_leaves_its_port_at_once() {
     bounded(|| {
         let ca = Authority::new();
@@ -369,7 +367,6 @@ fn a_dropped_socket_leaves_its_port_at_once() {
 
 /// Two threads that connect to one peer at once both learn how it went.
 #[test]
-#[ignore = "the second of two threads in connect() is never told"]
 fn connecting_twice_at_once() {
     bounded(|| {
         let ca = Authority::new();

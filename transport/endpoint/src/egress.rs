@@ -174,6 +174,7 @@ impl State {
             let count = work.end - work.start;
             packets += count as usize;
             self.counters.records_sealed += u64::from(count);
+            self.counters.records_repeated += if work.again { u64::from(count) } else { 0 };
             self.counters.packets_sent += u64::from(count);
             let done = at < filled + count as usize * segment;
             segment_peer = peer;

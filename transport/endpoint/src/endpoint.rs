@@ -93,6 +93,7 @@ impl Endpoint {
                 counters: Counters::default(),
                 flights: VecDeque::new(),
                 handshake_timers: IndexHeap::default(),
+                queue_deadline: Instant::FAR,
                 idle_look: Instant::FAR,
                 notices: VecDeque::new(),
                 held_bytes: 0,
@@ -213,6 +214,7 @@ impl Endpoint {
         if may_send {
             state.begin(slot, message, now)?;
         } else {
+            state.queue_deadline = state.queue_deadline.min(deadline);
             state.sessions[slot as usize].as_mut().ok_or(Misuse::NoSession)?.queued.push_back(message);
         }
         Ok(name)
@@ -223,8 +225,7 @@ impl Endpoint {
             self.state.tidy();
         }
         let (held, limit) = (self.state.held_bytes, self.state.config.send_bytes_max);
-        // One message is always taken, however low the limit is.
-        if held > 0 && held + bytes as u64 > limit { Err(Misuse::SendBufferFull { held, limit }) } else { Ok(()) }
+        if self.has_space_for(bytes) { Ok(()) } else { Err(Misuse::SendBufferFull { held, limit }) }
     }
 
     fn request(&self, id: CallId) -> Option<(u32, u32)> {
@@ -380,9 +381,9 @@ impl Endpoint {
     // ---- The contract ----
 
     /// Does what could wait until there was nothing to receive. Only needed with [`Config::tidies_when_idle`]; there may
-    /// be events afterwards.
-    pub fn tidy(&mut self) {
-        self.state.tidy();
+    /// be events afterwards. Whether there was anything to do.
+    pub fn tidy(&mut self) -> bool {
+        self.state.tidy()
     }
 
     /// A buffer to receive a train of datagrams into.
@@ -408,14 +409,15 @@ impl Endpoint {
         self.state.machine.handle_timeout(now);
         self.state.tidy();
         self.state.handshake_timeouts(now);
+        self.state.fail_queued(now);
         self.state.forget_idle(now);
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn timeout(&self) -> Option<Instant> {
         let handshake = self.state.handshake_timers.peek().map(|(at, _)| at);
-        let idle = Some(self.state.idle_look).filter(|at| *at != Instant::FAR);
-        [self.state.machine.timeout(), handshake, idle].into_iter().flatten().min()
+        let others = Some(self.state.idle_look.min(self.state.queue_deadline)).filter(|at| *at != Instant::FAR);
+        [self.state.machine.timeout(), handshake, others].into_iter().flatten().min()
     }
 
     /// Writes what goes next into `out`, and says where to; `None` when there is nothing to send now.
@@ -454,8 +456,10 @@ impl Endpoint {
         }
     }
 
-    /// Whether a small message would be taken now.
-    pub const fn has_space(&self) -> bool {
-        self.state.held_bytes < self.state.config.send_bytes_max
+    /// Whether a message of `bytes` may be held for sending now.
+    pub const fn has_space_for(&self, bytes: usize) -> bool {
+        let (held, limit) = (self.state.held_bytes, self.state.config.send_bytes_max);
+        // One message is always taken, however low the limit is.
+        held == 0 || held + bytes as u64 <= limit
     }
 }

@@ -59,10 +59,8 @@ impl State {
         }
         match &session.phase {
             Phase::Connecting(client) => {
-                let must_wait = client.must_wait_for_done();
-                let id = session.id;
-                self.events.push_back(Event::Connected { session: id });
-                if !must_wait {
+                // Else the server may still refuse our certificate.
+                if !client.must_wait_for_done() {
                     self.start_sending(slot, now);
                 }
             }

@@ -81,8 +81,8 @@ impl Endpoint {
         self.state.sessions.iter().enumerate().filter_map(info).collect()
     }
 
-    /// Whether a session is there and has keys.
+    /// Whether a session is there and takes messages of the application.
     pub fn is_session_open(&self, id: SessionId) -> bool {
-        self.state.session(id).is_some_and(|(_, session)| session.keys.is_some())
+        self.state.session(id).is_some_and(|(_, session)| session.may_send)
     }
 }

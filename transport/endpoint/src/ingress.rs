@@ -41,6 +41,10 @@ impl State {
         len: usize,
         segment: usize,
     ) -> Option<Buffer> {
+        if len == 0 {
+            self.counters.datagrams_received += 1;
+            self.counters.dropped_truncated += 1;
+        }
         let bytes = &mut buffer.bytes()[..len];
         let mut at = 0;
         while at < len {

@@ -92,7 +92,7 @@ struct Class {
 }
 
 /// How many of the oldest buffers are looked at for one that is free.
-const TRIES: usize = 4;
+const TRIES: usize = 16;
 
 impl Class {
     fn take(&mut self) -> Buffer {

@@ -16,7 +16,7 @@ use proto::time::Instant;
 use record::seal::Message;
 use wire::control::Frame;
 use wire::geometry::Geometry;
-use wire::ids::{RpcId, SessionId};
+use wire::ids::{RpcId, SessionId, Side};
 use wire::limits::{PIGGYBACK_ACKS_MAX, TRAILER_LEN};
 use wire::trailer::{Kind, Trailer};
 
@@ -190,6 +190,8 @@ pub struct State {
     /// Sessions whose handshake may have something to send.
     pub(crate) flights: VecDeque<u32>,
     pub(crate) handshake_timers: IndexHeap<Instant>,
+    /// The first deadline of what waits for a handshake.
+    pub(crate) queue_deadline: Instant,
     /// When to look for idle sessions next.
     pub(crate) idle_look: Instant,
     /// Frames of the sessions themselves, not of an RPC.
@@ -258,6 +260,10 @@ impl State {
             return;
         }
         let queued = core::mem::take(&mut session.queued);
+        if session.side == Side::Client {
+            let session = session.id;
+            self.events.push_back(Event::Connected { session });
+        }
         for message in queued {
             if message.aborted {
                 self.machine.skip(slot, message.id.message().rpc());
@@ -351,17 +357,43 @@ impl State {
         CallId { session: self.sessions[peer as usize].as_ref().expect("a session in use").id, rpc }
     }
 
-    /// Does what could wait: forgets what has ended, carries out what the machine tells.
-    pub(crate) fn tidy(&mut self) {
+    /// Messages whose deadline passes while they wait for a handshake fail: nothing of them was sent.
+    pub(crate) fn fail_queued(&mut self, now: Instant) {
+        if now < self.queue_deadline {
+            return;
+        }
+        self.queue_deadline = Instant::FAR;
+        for session in self.sessions.iter_mut().flatten() {
+            for message in session.queued.iter_mut().filter(|message| !message.aborted) {
+                if message.deadline > now {
+                    self.queue_deadline = self.queue_deadline.min(message.deadline);
+                    continue;
+                }
+                message.aborted = true;
+                self.held_bytes -= core::mem::replace(&mut message.body, Payload::empty()).len() as u64;
+                let id = CallId { session: session.id, rpc: message.id.message().rpc() };
+                let (cookie, waited, address) = (message.cookie, message.waited, session.address);
+                let why = Ended::Failed(Failure::Deadline);
+                self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run: false, address });
+            }
+        }
+    }
+
+    /// Does what could wait: forgets what has ended, carries out what the machine tells. Whether
+    /// there was any of that.
+    pub(crate) fn tidy(&mut self) -> bool {
+        let any = !self.ended.is_empty();
         while let Some(slot) = self.ended.pop() {
             self.drop_call(slot);
         }
-        self.drain_machine();
+        self.drain_machine() || any
     }
 
     /// Carries out what the machine tells.
-    pub(crate) fn drain_machine(&mut self) {
+    pub(crate) fn drain_machine(&mut self) -> bool {
+        let mut any = false;
         while let Some(event) = self.machine.next_event() {
+            any = true;
             match event {
                 proto::io::Event::Failed { slot, why, may_have_run } => {
                     let Some((rpc, peer, _)) = self.machine.rpc(slot) else { continue };
@@ -393,6 +425,7 @@ impl State {
                 }
             }
         }
+        any
     }
 
     /// New calls to the session's target make a new session; what is under way in this one goes on.

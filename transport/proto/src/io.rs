@@ -92,6 +92,8 @@ pub struct Work {
     pub end: u32,
     /// At which priority.
     pub priority: u8,
+    /// They were sent before.
+    pub again: bool,
 }
 
 impl Work {

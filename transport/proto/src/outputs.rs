@@ -42,7 +42,7 @@ impl Machine {
         let (records, again) = out.take(most.max(1))?;
         rpc.repeated |= again;
         rpc.sent_at = now;
-        let work = Work { slot, peer: rpc.peer, start: records.start, end: records.end, priority: out.priority };
+        let work = Work { slot, peer: rpc.peer, start: records.start, end: records.end, priority: out.priority, again };
         self.refresh_ready(slot);
         Some(work)
     }

@@ -20,8 +20,7 @@ use wire::handshake::HandshakePacket;
 use wire::ids::{SessionId, Side};
 use wire::packet::Packet;
 
-pub use crypto::CRYPTO;
-use crypto::sign;
+pub use crypto::{CRYPTO, sign};
 
 /// A day in 2026.
 pub const TODAY: u64 = 1_790_000_000;
