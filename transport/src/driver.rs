@@ -331,6 +331,11 @@ impl Core {
         }
     }
 
+    /// What somebody waited for by name, if it is there. Asked with every poll: an empty table is not worth a hash.
+    pub(crate) fn take_outcome(&mut self, id: CallId) -> Option<Outcome> {
+        if self.outcomes.is_empty() { None } else { self.outcomes.remove(&id) }
+    }
+
     /// One more waits for that handshake; it says when it no longer does.
     pub(crate) fn join_connect(&mut self, session: SessionId) {
         self.connects.entry(session).or_default().waiters += 1;

@@ -327,7 +327,7 @@ impl Socket {
             }
         }
         let mut guard = Unfinished(self, id, true);
-        let outcome = self.shared.wait_for(None, |core| core.outcomes.remove(&id)).map_err(|_| Error::Closed);
+        let outcome = self.shared.wait_for(None, |core| core.take_outcome(id)).map_err(|_| Error::Closed);
         guard.2 = false;
         outcome
     }

@@ -22,8 +22,8 @@ const HOT_AFTER: u32 = 256;
 const COLD_AFTER: u32 = 1024;
 /// Trains taken from the hot socket before the other is looked at, so that nobody starves behind it.
 const TURNS: u32 = 64;
-/// What a look at the hot socket that finds nothing counts as: eight of them are one look at the other.
-const EMPTY: u32 = 8;
+/// What a look at the hot socket that finds nothing counts as: sixteen of them are one look at the other.
+const EMPTY: u32 = 4;
 
 /// One address, two sockets.
 #[derive(Debug)]
