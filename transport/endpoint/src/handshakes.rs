@@ -102,7 +102,9 @@ impl State {
         (self.entropy)(&mut reset_token);
         let local = TransportParams {
             session,
-            datagram_max: self.config.datagram_bytes_max.min(datagram_max).min(usize::from(u16::MAX)) as u16,
+            // Nobody states less than every path carries, or more than any does: the peer would refuse it. [P-5.6]
+            datagram_max: (self.config.datagram_bytes_max.min(datagram_max))
+                .clamp(wire::limits::DATAGRAM_MIN, wire::limits::DATAGRAM_MAX) as u16,
             message_max: self.config.proto.message_bytes_max,
             unscheduled: self.config.proto.unscheduled_bytes.min(self.config.proto.message_bytes_max),
             reset_token,

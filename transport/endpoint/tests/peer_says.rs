@@ -118,6 +118,36 @@ fn padding() {
     assert_eq!(world.counters(SERVER).dropped(), 0);
 }
 
+/// [P-5.4] [P-4.4] While a message grows, its records that come again, altered or not, and records past its end change nothing
+/// of what is there.
+#[test]
+fn what_arrived_stays_as_it_is() {
+    let (mut world, forger) = as_client();
+    let part = |index: u16| forger.data(&[forger.part(rpc(0), index, Kind::OneWay, 5_000, 1_000)]);
+    world.feed(CLIENT, SERVER, &part(1));
+    world.feed(CLIENT, SERVER, &part(3));
+    for at in [33, 500, 1_050, 1_064] {
+        for index in [1, 3] {
+            let mut forged = part(index);
+            forged[at] ^= 0x40;
+            world.assert_dropped(CLIENT, SERVER, &forged, &["dropped_duplicate"]);
+        }
+    }
+    world.assert_dropped(CLIENT, SERVER, &part(3), &["dropped_duplicate"]);
+    let geometry = Geometry::stated(5_000, 1_000).expect("it can be cut");
+    let trailer = Trailer { geometry, unscheduled: 5_000, floor_distance: 50, kind: Kind::OneWay, aux_len: 0 };
+    for index in [5, 6, u16::MAX] {
+        let number = RecordNumber::new(MessageId::new(rpc(0), 0), index);
+        let record = forger.record(number, &[&[0xff; 1_000][..], &trailer.emit()].concat());
+        world.assert_dropped(CLIENT, SERVER, &forger.data(&[record]), &["dropped_nonsense"]);
+    }
+    for index in [4, 2, 0] {
+        world.feed(CLIENT, SERVER, &part(index));
+    }
+    world.settle();
+    assert_eq!(world.outcome(SERVER).0, [5_000]);
+}
+
 /// [P-10.1] Other epochs than 0 are not in use: dropped, whatever the packet.
 #[test]
 fn other_epochs() {

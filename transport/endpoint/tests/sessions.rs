@@ -170,6 +170,37 @@ fn closed_sessions_and_late_packets() {
     assert_eq!(world.outcome(CLIENT).0, [300]);
 }
 
+/// [P-2.4] Ends of all kinds while what has ended before is not forgotten yet: neither takes the other for itself.
+#[test]
+fn ends_before_anything_was_tidied() {
+    let mut world = World::with(1, 2, |_, config| config.tidies_when_idle = true).warm();
+    for round in 0..20 {
+        let (first, second) = (world.request(1, 10 + round), world.request(2, 20));
+        let given_up = world.request(1, 30);
+        // Something stays on the wire all the time, so nothing is tidied but by what ends.
+        world.wire.extend([world.trace[0].clone()]);
+        for _ in 0..12 {
+            world.collect();
+            let datagram = world.wire.pop_front().expect("something is");
+            world.deliver(&datagram);
+            world.wire.push_back(world.trace[0].clone());
+        }
+        match round % 4 {
+            0 => drop(world.ends[1].abort(first)),
+            1 => world.ends[1].path_shrank(address(SERVER), 1232),
+            2 => world.ends[1].close_session(first.session),
+            _ => world.ends[1].handle_timeout(world.now),
+        }
+        world.ends[1].abort(given_up);
+        world.request(1, 40);
+        world.pass(Duration::from_millis(50));
+        assert!(!world.ends[1].is_open(first) && !world.ends[2].is_open(second));
+        world.assert_quiet();
+    }
+    assert_eq!(world.outcome(2), (vec![20; 20], 0));
+    assert_eq!(world.outcome(1).0.iter().filter(|length| **length == 40).count(), 20);
+}
+
 /// So many sessions, and no more: the server drops who comes then, the client's caller is told.
 #[test]
 fn sessions_max() {
@@ -228,6 +259,38 @@ fn cookies_under_load() {
     assert_eq!(world.ends[SERVER].sessions().len(), 2);
     world.pass(Duration::from_millis(50));
     assert_eq!(world.outcome(2), (vec![20], 0));
+}
+
+/// [P-6.4] Half-open handshakes of clients that proved their addresses have a limit, too. Those that were completed do not count.
+#[test]
+fn handshakes_max() {
+    let mut world = World::with(1, 4, |at, config| config.handshakes_max = if at == SERVER { 2 } else { 4096 });
+    // A quarter of two is none: everyone is asked for a cookie, and all get through.
+    for at in 1..=4 {
+        world.request(at, 10);
+        world.settle();
+        assert_eq!(world.outcome(at), (vec![10], 0));
+    }
+    assert!(world.trace.iter().filter(|datagram| is(datagram, PacketType::Retry)).count() >= 4);
+    let mut world = World::with(1, 4, |at, config| config.handshakes_max = if at == SERVER { 2 } else { 4096 });
+    world.lose = Box::new(|datagram| datagram.from == SERVER && is(datagram, PacketType::Handshake));
+    for at in 1..=4 {
+        world.request(at, 10);
+    }
+    world.settle();
+    assert_eq!(world.ends[SERVER].sessions().len(), 2);
+    assert!(world.counters(SERVER).dropped_handshake >= 2);
+    world.lose = Box::new(|_| false);
+    world.pass(Duration::from_secs(5));
+    assert!((1..=4).all(|at| world.outcome(at) == (vec![10], 0)), "all of them in the end");
+
+    // Whoever completes its handshake makes room: five after each other, where a second at once would be load.
+    let mut world = World::with(1, 5, |at, config| config.handshakes_max = if at == SERVER { 4 } else { 4096 });
+    for at in 1..=5 {
+        world.request(at, 10);
+        world.settle();
+    }
+    assert!(!world.trace.iter().any(|datagram| is(datagram, PacketType::Retry)));
 }
 
 /// [P-6.4] [P-5.4] A flood of first packets, each from another address, ends in cookies: what is kept has a bound, and ends by
@@ -311,6 +374,19 @@ fn the_narrowest_path() {
     assert!(longest.is_some_and(|longest| (1200..=1232).contains(&longest)), "{longest:?}");
 }
 
+/// [P-5.6] Whatever an end was told of its path, it states what the protocol allows, and sends no more than a record holds.
+#[test]
+fn paths_that_cannot_be() {
+    for (path, longest) in [(1, 1_232), (600, 1_232), (9_000, 9_000), (1 << 20, 16_367)] {
+        let mut world = World::on_path(1, 1, path, |_, config| config.datagram_bytes_max = 1 << 20);
+        world.request(CLIENT, 150_000);
+        world.pass(Duration::from_millis(50));
+        assert_eq!(world.outcome(CLIENT), (vec![150_000], 0), "a path of {path}");
+        let sent = world.trace.iter().map(|datagram| datagram.bytes.len()).max();
+        assert!(sent.is_some_and(|sent| sent <= longest && sent > longest - longest / 8), "{sent:?} on {path}");
+    }
+}
+
 /// [P-3.4] When a path carries less than was thought, what was cut for more ends at once and says so; the next is cut for
 /// what the path carries.
 #[test]
@@ -334,6 +410,12 @@ fn a_path_that_shrinks() {
     assert_eq!(failures(&world, CLIENT)[1..], [(why(Failure::Refused(RefusalCode::Aborted)), true)]);
     world.request(CLIENT, 6_000);
     world.pass(Duration::from_millis(50));
-    assert_eq!(world.outcome(CLIENT), (vec![100, 1_167, 6_000], 2));
+    // What is known of the path outlives the session.
+    let session = world.session(CLIENT);
+    world.ends[CLIENT].close_session(session);
+    world.settle();
+    world.request(CLIENT, 8_000);
+    world.pass(Duration::from_millis(50));
+    assert_eq!(world.outcome(CLIENT), (vec![100, 1_167, 6_000, 8_000], 2));
     world.assert_quiet();
 }

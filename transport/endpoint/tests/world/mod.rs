@@ -190,6 +190,9 @@ impl World {
     pub fn collect(&mut self) {
         let mut out = vec![0; 1 << 16];
         for at in 0..self.ends.len() {
+            if self.wire.is_empty() {
+                self.ends[at].tidy();
+            }
             if self.ends[at].timeout().is_some_and(|due| due <= self.now) {
                 self.ends[at].handle_timeout(self.now);
             }
