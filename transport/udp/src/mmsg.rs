@@ -89,16 +89,20 @@ pub struct Mmsg {
 /// for until the queue was once seen empty.
 #[derive(Debug, Clone, Copy, Default)]
 struct Thrift {
-    /// Lone small datagrams in a row.
+    /// Small datagrams since the last crowd.
     lone: u32,
+    /// Datagrams in a row that were there already when the one before was taken.
+    crowd: u32,
     /// The last look found nothing: what comes next comes alone.
     was_empty: bool,
     /// Merging is off, yet the queue may still hold what was merged.
     draining: bool,
 }
 
-/// Lone small datagrams in a row after which merging is turned off.
+/// Small datagrams that came one at a time after which merging is turned off.
 const LONE_MIN: u32 = 64;
+/// Datagrams that follow each other at once after which it is turned on. One or two may just have been quick.
+const CROWD_MIN: u32 = 3;
 /// What counts as small: larger ones are parts of long messages.
 const SMALL_MAX: usize = 1200;
 
@@ -283,10 +287,12 @@ impl Mmsg {
     #[inline]
     fn note(&mut self, len: usize, segment: usize) {
         let Some(thrift) = &mut self.thrift else { return };
-        if thrift.was_empty && len == segment && len <= SMALL_MAX {
+        let is_small = len == segment && len <= SMALL_MAX;
+        thrift.crowd = if thrift.was_empty { 0 } else { thrift.crowd + 1 };
+        if is_small && thrift.crowd < CROWD_MIN {
             thrift.lone = thrift.lone.saturating_add(1);
         } else {
-            thrift.lone = 0;
+            (thrift.lone, thrift.crowd) = (0, 0);
             if thrift.draining || matches!(self.receives, Receives::Plain(_)) {
                 // From now on trains come whole again. Should it fail they come in parts, which is only slower.
                 let _ = sys::set_option(self.socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
