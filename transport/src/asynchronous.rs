@@ -109,13 +109,7 @@ impl AsyncSocket {
         let To::Target(target) = peer.to else { return Ok(()) };
         let session = {
             let mut core = self.socket.open_core()?;
-            let now = core.now();
-            let session = core.endpoint.connect(now, target)?;
-            if core.endpoint.is_session_open(session) {
-                return Ok(());
-            }
-            core.join_connect(session);
-            core.flush();
+            let Some(session) = core.begin_connect(target)? else { return Ok(()) };
             core.arm_outside();
             session
         };
@@ -294,7 +288,6 @@ impl AsyncSocket {
     /// # Errors
     /// As [`Socket::close`].
     pub async fn close(self) -> Result<(), Error> {
-        let Self { .. } = &self;
         let busy = || self.socket.shared.lock().endpoint.is_busy();
         for _ in 0..100 {
             if !busy() {

@@ -336,9 +336,17 @@ impl Core {
         if self.outcomes.is_empty() { None } else { self.outcomes.remove(&id) }
     }
 
-    /// One more waits for that handshake; it says when it no longer does.
-    pub(crate) fn join_connect(&mut self, session: SessionId) {
+    /// Begins a handshake with `target`, or joins one: somebody waits for it, and says when it no longer does. `None` when
+    /// there is nothing to wait for.
+    pub(crate) fn begin_connect(&mut self, target: u32) -> Result<Option<SessionId>, Error> {
+        let now = self.now();
+        let session = self.endpoint.connect(now, target)?;
+        if self.endpoint.is_session_open(session) {
+            return Ok(None);
+        }
         self.connects.entry(session).or_default().waiters += 1;
+        self.flush_at(now);
+        Ok(Some(session))
     }
 
     /// One less waits for that handshake.

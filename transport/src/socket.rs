@@ -120,13 +120,7 @@ impl Socket {
         let To::Target(target) = peer.to else { return Ok(()) };
         let session = {
             let mut core = self.open_core()?;
-            let now = core.now();
-            let session = core.endpoint.connect(now, target)?;
-            if core.endpoint.is_session_open(session) {
-                return Ok(());
-            }
-            core.join_connect(session);
-            core.flush();
+            let Some(session) = core.begin_connect(target)? else { return Ok(()) };
             self.shared.stir(&mut core);
             session
         };
