@@ -17,6 +17,12 @@ impl Geometry {
     /// The cut is even: no record is much shorter than the others, so packets of one message, and of messages of the same
     /// length, have one size and share a segment.
     ///
+    /// ```
+    /// let cut = wire::geometry::Geometry::cut(3000, 1472);
+    /// assert_eq!((cut.records(), cut.payload()), (3, 1000));
+    /// assert_eq!(cut.bytes(2), 2000..3000);
+    /// ```
+    ///
     /// # Panics
     /// When `length` is over [`MESSAGE_MAX`] or `datagram_max` under [`DATAGRAM_MIN`]: both are checked where they enter.
     pub const fn cut(length: usize, datagram_max: usize) -> Self {
