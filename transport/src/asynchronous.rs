@@ -248,7 +248,11 @@ impl AsyncSocket {
     pub async fn recv(&self) -> Result<Delivery, Error> {
         let item = poll_fn(|cx| {
             self.poll(cx, |core, cx| {
-                let item = core.inbox.pop_front();
+                let item = core.inbox.pop();
+                if core.held_back {
+                    // The descriptor told of it before, and will not again.
+                    core.pump(true);
+                }
                 if item.is_none() {
                     remember(&mut core.inbox_wakers, cx);
                 }

@@ -20,6 +20,8 @@ use wire::trailer::Kind;
 
 use crate::error::Error;
 
+/// Messages that wait for the application before nothing more is taken from the network.
+const INBOX_ITEMS_MAX: usize = 1 << 17;
 /// Trains that are taken from the kernel before the application sees what came with them.
 const TRAINS_PER_TURN: usize = 32;
 /// What the core's clock says when a socket is made: after zero, which the core reads as "not yet".
@@ -42,6 +44,18 @@ pub(crate) enum Item {
     Failed { id: CallId, cookie: u64, error: Error },
 }
 
+impl Item {
+    /// Bytes of messages that it keeps.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Request { payload, .. } | Self::OneWay { payload, .. } | Self::Response { payload, .. } => {
+                payload.len()
+            }
+            Self::Stream { .. } | Self::Failed { .. } => 0,
+        }
+    }
+}
+
 /// What somebody waited for by name.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -61,6 +75,38 @@ pub(crate) enum Leader {
     Outside,
 }
 
+/// What came for the application and was not taken yet. Bounded: see [`Core::pump`].
+#[derive(Default)]
+pub(crate) struct Inbox {
+    items: VecDeque<Item>,
+    bytes: usize,
+}
+
+impl Inbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    fn push(&mut self, item: Item) {
+        self.bytes += item.bytes();
+        self.items.push_back(item);
+    }
+
+    /// What came first.
+    pub(crate) fn pop(&mut self) -> Option<Item> {
+        let item = self.items.pop_front()?;
+        self.bytes -= item.bytes();
+        Some(item)
+    }
+
+    /// What came first of those that `is_it` is true for.
+    pub(crate) fn take(&mut self, is_it: impl Fn(&Item) -> bool) -> Option<Item> {
+        let item = self.items.iter().position(is_it).and_then(|at| self.items.remove(at))?;
+        self.bytes -= item.bytes();
+        Some(item)
+    }
+}
+
 /// A handshake that somebody waits for.
 #[derive(Default)]
 pub(crate) struct Connecting {
@@ -73,7 +119,9 @@ pub(crate) struct Connecting {
 pub(crate) struct Core {
     pub(crate) endpoint: Endpoint,
     pub(crate) udp: Box<dyn Datagrams>,
-    pub(crate) inbox: VecDeque<Item>,
+    pub(crate) inbox: Inbox,
+    /// The application takes nothing out of a full inbox, so nothing more is taken from the network.
+    pub(crate) held_back: bool,
     pub(crate) outcomes: HashMap<CallId, Outcome>,
     /// Handshakes that somebody waits for.
     pub(crate) connects: HashMap<SessionId, Connecting>,
@@ -119,7 +167,8 @@ impl Core {
         Self {
             endpoint,
             udp,
-            inbox: VecDeque::new(),
+            inbox: Inbox::default(),
+            held_back: false,
             outcomes: HashMap::new(),
             connects: HashMap::new(),
             call_wakers: HashMap::new(),
@@ -153,9 +202,17 @@ impl Core {
     ///
     /// One train is handed to the application at once, because on an idle path nothing follows it. Where trains follow each
     /// other, as many as are there are taken first: what the application answers then travels together.
+    ///
+    /// While the inbox is full nothing is taken from the network: what was acknowledged cannot be dropped any more, and an
+    /// application that takes nothing must not make us hold ever more. The kernel then drops, and senders try again.
     pub(crate) fn pump(&mut self, look_at_clock: bool) -> bool {
         let mut filed = false;
+        let bytes_max = self.endpoint.config().proto.buffered_bytes_max;
         for _ in 0..TRAINS_PER_TURN {
+            self.held_back = self.inbox.items.len() >= INBOX_ITEMS_MAX || self.inbox.bytes as u64 >= bytes_max;
+            if self.held_back {
+                break;
+            }
             let mut buffer = self.receiving.take().unwrap_or_else(|| self.endpoint.buffer());
             let received = self.udp.receive(buffer.bytes());
             let Ok(Some(train)) = received else {
@@ -309,7 +366,7 @@ impl Core {
     }
 
     fn deliver(&mut self, item: Item) {
-        self.inbox.push_back(item);
+        self.inbox.push(item);
         // All of them: the first may be of a future that was dropped, and would take the wake-up with it.
         self.inbox_wakers.drain(..).for_each(Waker::wake);
         if let Some(outside) = &self.outside {

@@ -20,7 +20,7 @@ impl Socket {
     /// # Errors
     /// [`Error::Closed`] when the socket was closed.
     pub fn recv(&self) -> Result<Delivery, Error> {
-        let item = self.shared.wait_for(None, |core| core.inbox.pop_front()).map_err(|_| Error::Closed)?;
+        let item = self.shared.wait_for(None, |core| core.inbox.pop()).map_err(|_| Error::Closed)?;
         Ok(self.delivery(item))
     }
 
@@ -29,7 +29,7 @@ impl Socket {
     /// # Errors
     /// [`Error::Closed`] when the socket was closed.
     pub fn recv_timeout(&self, span: Duration) -> Result<Option<Delivery>, Error> {
-        match self.shared.wait_for(Some(span), |core| core.inbox.pop_front()) {
+        match self.shared.wait_for(Some(span), |core| core.inbox.pop()) {
             Ok(item) => Ok(Some(self.delivery(item))),
             Err(WaitEnd::TimedOut) => Ok(None),
             Err(WaitEnd::Closed) => Err(Error::Closed),
@@ -47,7 +47,7 @@ impl Socket {
         if core.inbox.is_empty() {
             core.pump(true);
         }
-        let item = core.inbox.pop_front();
+        let item = core.inbox.pop();
         core.arm_outside();
         self.shared.leave(&mut core);
         drop(core);

@@ -336,7 +336,7 @@ impl Socket {
                 Item::Response { id: i, .. } | Item::Failed { id: i, .. } | Item::Stream { id: i, .. } => *i == id.0,
                 Item::Request { .. } | Item::OneWay { .. } => false,
             };
-            match core.inbox.iter().position(is_it).and_then(|at| core.inbox.remove(at)) {
+            match core.inbox.take(is_it) {
                 Some(Item::Response { payload, .. }) => Some(Ok(Outcome::Payload(payload))),
                 Some(Item::Stream { from, length, .. }) => Some(Ok(Outcome::Stream { from, length })),
                 Some(Item::Failed { error, .. }) => Some(Err(error)),

@@ -30,6 +30,8 @@ const HELPER_NAP_MIN: Duration = Duration::from_micros(50);
 const HELPER_NAP_MAX: Duration = Duration::from_millis(1);
 /// The same where callers spin: they pay a core not to be disturbed.
 const HELPER_NAP_MAX_SPIN: Duration = Duration::from_millis(20);
+/// How long a thread sleeps at a time while the inbox is full.
+const HELD_BACK_PAUSE: Duration = Duration::from_millis(1);
 /// How long an adaptive wait spins before it blocks.
 const SPIN: Duration = Duration::from_micros(20);
 /// Empty polls between two looks at the clock while spinning.
@@ -198,11 +200,15 @@ impl Shared {
     /// Waits in the kernel, without the lock, until a datagram, a timer or a wake-up is there.
     fn in_kernel<'a>(&'a self, mut core: MutexGuard<'a, Core>, left: Option<Duration>) -> MutexGuard<'a, Core> {
         let now = core.now();
-        let timeout = [core.idle_for(now), left].into_iter().flatten().min();
+        // The network stays readable while nothing is taken from it: then only time and wake-ups count.
+        let held_back = core.held_back;
+        let pause = held_back.then_some(HELD_BACK_PAUSE);
+        let timeout = [core.idle_for(now), left, pause].into_iter().flatten().min();
         core.asleep_until = timeout.map_or(Instant::FAR, |timeout| now + timeout);
         drop(core);
         // A failed wait is a short one: the caller looks again in any case.
-        if wait_readable(&[self.network.as_fd(), self.wake.fd()], timeout).is_ok_and(|ready| ready.has(1)) {
+        let watched = if held_back { self.wake.fd() } else { self.network.as_fd() };
+        if wait_readable(&[watched, self.wake.fd()], timeout).is_ok_and(|ready| ready.has(1)) {
             self.wake.drain();
         }
         self.lock()

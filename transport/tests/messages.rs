@@ -305,3 +305,27 @@ fn what_was_taken_is_gone() {
         server.join().unwrap();
     });
 }
+
+/// What nobody takes is not held without bound: the sender waits until somebody does, and loses nothing.
+#[test]
+fn an_inbox_that_nobody_reads_is_bounded() {
+    const COUNT: usize = 60;
+    let ca = Authority::new();
+    let server = ca.server().buffered_bytes_max(400_000).bind("127.0.0.1:0").unwrap();
+    let client = ca.client().bind("127.0.0.1:0").unwrap();
+    let peer = client.peer(server.local_addr(), "localhost").unwrap();
+    for n in 0..COUNT {
+        client.send_one_way(&peer, pattern(n as u64, 60_000)).unwrap();
+    }
+    // The server's helper takes in what it may meanwhile.
+    assert!(client.recv_timeout(Duration::from_millis(300)).unwrap().is_none());
+    let delivered = server.info().counters.messages_delivered;
+    assert!((1..COUNT as u64 / 2).contains(&delivered), "{delivered} of {COUNT} are held");
+    let reader = thread::spawn(move || {
+        for _ in 0..COUNT {
+            assert!(matches!(server.recv_timeout(LONG).unwrap(), Some(Delivery::OneWay(_))));
+        }
+    });
+    reader.join().unwrap();
+    client.close().unwrap();
+}
