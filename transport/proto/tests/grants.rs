@@ -68,7 +68,9 @@ fn the_shortest_few() {
         half.record(&request(sequence, length), 0);
     }
     assert_eq!(granted(&half.said()), [(3, 41_000, 1), (1, 41_000, 0)]);
-    half.bytes(&request(3, 50_000), 0..50_000);
+    half.bytes(&request(3, 50_000), 0..41_000);
+    assert_eq!(granted(&half.said()), [(3, 50_000, 1)]);
+    half.bytes(&request(3, 50_000), 41_000..50_000);
     assert_eq!(granted(&half.said()), [(2, 41_000, 0)], "the place is free for the next");
 }
 
@@ -138,16 +140,25 @@ fn half_begun_messages_starve_nobody() {
     }
 }
 
-/// A sender that sends what it was not granted upsets no account.
+/// [P-8.2] What was not granted is dropped, whatever else comes, and upsets no account; what was granted is taken.
 #[test]
 fn sending_more_than_was_granted() {
     let mut half = Half::new(Config { incoming_bytes_max: 5_000, ..small() });
     let m = request(0, 100_000);
-    half.bytes(&m, 20_000..90_000);
-    half.said();
-    half.bytes(&m, 0..20_000);
-    half.said();
-    assert!(matches!(half.bytes(&m, 90_000..100_000), Arrival::New { complete: true, .. }));
+    assert_eq!(half.record(&m, 10), Arrival::NotGranted, "nothing of it is here");
+    assert_eq!(half.machine.find(0, m.0), None);
+    let mut granted = 10_000;
+    for index in 0..100 {
+        assert!(granted == 100_000 || half.record(&m, 99) == Arrival::NotGranted);
+        assert!(matches!(half.record(&m, index), Arrival::New { .. }), "{index}");
+        granted = half.said().iter().fold(granted, |granted, frame| match frame {
+            Frame::Grant { offset, .. } => *offset,
+            _ => granted,
+        });
+        let next = (granted / 1000) as u16;
+        assert!(next == 100 || half.record(&m, next) == Arrival::NotGranted, "{next}");
+    }
+    assert_eq!(half.machine.rpc(half.slot(m.0)).expect("open").2, State::InService);
     assert_eq!((half.said().len(), half.machine.incoming_bytes()), (0, 0));
     half.machine.free(half.slot(m.0));
     assert_eq!((half.machine.incoming_bytes(), half.machine.buffered_bytes()), (0, 0));

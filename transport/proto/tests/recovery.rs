@@ -12,8 +12,11 @@ use wire::trailer::Kind;
 
 const LONG: Duration = Duration::from_secs(20);
 
+/// The shortest patience here: more than the answer time that the peer starts with.
+const MS: Duration = Duration::from_millis(1);
+
 fn config() -> Config {
-    Config { unscheduled_bytes: 10_000, grant_window: GrantWindow::Fixed(40_000), ..serving() }
+    Config { unscheduled_bytes: 10_000, grant_window: GrantWindow::Fixed(40_000), resend_min: MS, ..serving() }
 }
 
 fn request(sequence: u64, length: u32) -> Message {
