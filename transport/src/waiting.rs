@@ -9,8 +9,8 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant as Clock};
@@ -36,10 +36,14 @@ const HELD_BACK_PAUSE: Duration = Duration::from_millis(1);
 const SPIN: Duration = Duration::from_micros(20);
 /// Empty polls between two looks at the clock while spinning.
 const POLLS_PER_LOOK: u32 = 16;
+/// How long one who spins stays away from a lock that others want: a few microseconds, which waking a thread takes.
+const YIELD_SPINS: u32 = 256;
 
 /// What all handles of one socket share.
 pub(crate) struct Shared {
     core: Mutex<Core>,
+    /// Threads that wait for the lock: who spins with it lets go.
+    wanting: AtomicU32,
     news: Condvar,
     wake: Wake,
     /// The network's descriptor once more, to wait on without the lock.
@@ -70,6 +74,7 @@ impl Shared {
         let network = core.udp.fds().try_clone_to_owned().map_err(Error::system("cannot watch the socket"))?;
         let shared = Arc::new(Self {
             core: Mutex::new(core),
+            wanting: AtomicU32::new(0),
             network,
             news: Condvar::new(),
             wake: Wake::new().map_err(Error::system("cannot make an event descriptor"))?,
@@ -92,7 +97,32 @@ impl Shared {
 
     /// The lock. A panic of a thread that held it is that thread's affair: the state is consistent between calls.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.core.try_lock() {
+            Ok(core) => core,
+            Err(TryLockError::Poisoned(core)) => core.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.wanting.fetch_add(1, Ordering::Relaxed);
+                let core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+                self.wanting.fetch_sub(1, Ordering::Relaxed);
+                core
+            }
+        }
+    }
+
+    /// Lets somebody else have the lock, if anybody wants it: the mutex is not fair, and one who spins would take it again at
+    /// once. While nobody does it is kept, because to let go and take it costs a good part of a look at the network.
+    fn yield_lock<'a>(&'a self, core: MutexGuard<'a, Core>) -> MutexGuard<'a, Core> {
+        if self.wanting.load(Ordering::Relaxed) == 0 {
+            return core;
+        }
+        drop(core);
+        for _ in 0..YIELD_SPINS {
+            if self.wanting.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        self.lock()
     }
 
     /// Somebody polls: the helper steps back.
@@ -164,9 +194,7 @@ impl Shared {
                 }
             }
             if spins {
-                drop(core);
-                std::hint::spin_loop();
-                core = self.lock();
+                core = self.yield_lock(core);
             } else {
                 core = self.block(core, deadline);
                 // What the wait was for is looked at with the clock: it may have been a timer.
