@@ -148,6 +148,8 @@ pub(crate) struct Core {
     /// Batches of the application's that are open: see [`crate::Socket::batch`].
     pub(crate) corks: u32,
     pub(crate) leader: Leader,
+    /// Waits in a row that ended without a sleep.
+    pub(crate) spun: u32,
     /// Until when the leader sleeps in the kernel, if nothing comes.
     pub(crate) asleep_until: Instant,
     pub(crate) followers: usize,
@@ -187,6 +189,7 @@ impl Core {
             waits_since: None,
             corks: 0,
             leader: Leader::Nobody,
+            spun: 0,
             asleep_until: Instant::ZERO,
             followers: 0,
             helper_parked: false,

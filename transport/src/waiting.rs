@@ -36,6 +36,10 @@ const HELD_BACK_PAUSE: Duration = Duration::from_millis(1);
 const SPIN: Duration = Duration::from_micros(20);
 /// Empty polls between two looks at the clock while spinning.
 const POLLS_PER_LOOK: u32 = 16;
+/// Waits in a row that ended without a sleep, after which the descriptor need not ring.
+const SPUN_MIN: u32 = 256;
+/// How long a thread sleeps at most when the descriptor cannot be made to ring.
+const DEAF_PAUSE: Duration = Duration::from_micros(100);
 /// How long one who spins stays away from a lock that others want: a few microseconds, which waking a thread takes.
 const YIELD_SPINS: u32 = 256;
 
@@ -174,6 +178,7 @@ impl Shared {
             // What was filed already needs no system call, and what has just arrived no look at the clock.
             let looks = self.wait == Wait::Block || polls % POLLS_PER_LOOK == POLLS_PER_LOOK - 1;
             if let Some(found) = take(&mut core).or_else(|| if core.pump(looks) { take(&mut core) } else { None }) {
+                self.note_spun(&mut core);
                 self.leave(&mut core);
                 return Ok(found);
             }
@@ -200,6 +205,15 @@ impl Shared {
                 // What the wait was for is looked at with the clock: it may have been a timer.
                 polls = POLLS_PER_LOOK - 1;
             }
+        }
+    }
+
+    /// A wait ended; perhaps without a sleep. Who never sleeps needs no bell.
+    fn note_spun(&self, core: &mut Core) {
+        core.spun = core.spun.saturating_add(1);
+        if core.spun == SPUN_MIN && core.leader == Leader::Nobody && core.outside.is_none() {
+            // Should it fail it rings on, which only costs.
+            let _ = core.udp.watched(false);
         }
     }
 
@@ -231,7 +245,9 @@ impl Shared {
         // The network stays readable while nothing is taken from it: then only time and wake-ups count.
         let held_back = core.held_back;
         let pause = held_back.then_some(HELD_BACK_PAUSE);
-        let timeout = [core.idle_for(now), left, pause].into_iter().flatten().min();
+        core.spun = 0;
+        let deaf = core.udp.watched(true).is_err().then_some(DEAF_PAUSE);
+        let timeout = [core.idle_for(now), left, pause, deaf].into_iter().flatten().min();
         core.asleep_until = timeout.map_or(Instant::FAR, |timeout| now + timeout);
         drop(core);
         // A failed wait is a short one: the caller looks again in any case.
@@ -306,6 +322,7 @@ impl Shared {
     pub(crate) fn outside(&self) -> Result<Arc<Set>, Error> {
         let mut core = self.lock();
         if core.outside.is_none() {
+            core.udp.watched(true).map_err(Error::system("cannot watch the socket"))?;
             let set = Set::new().map_err(Error::system("cannot make an epoll descriptor"))?;
             let timer = Timer::new().map_err(Error::system("cannot make a timer descriptor"))?;
             let ready = Wake::new().map_err(Error::system("cannot make an event descriptor"))?;
