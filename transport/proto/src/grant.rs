@@ -324,10 +324,10 @@ impl Granter {
                 return None;
             }
             let rpc = rpcs.taken(slot);
-            let peer = rpc.peer;
+            let (peer, ended) = (rpc.peer, rpc.ended);
             let incoming = rpc.inc.as_mut().expect("it wants grants");
-            if u64::from(incoming.outstanding()) > window + 2 * u64::from(increment) {
-                // It has enough until something of it arrives; then it is put back.
+            if ended || u64::from(incoming.outstanding()) > window + 2 * u64::from(increment) {
+                // It wants nothing more, or has enough until something of it arrives; then it is put back.
                 self.oldest.remove(slot);
                 continue;
             }
