@@ -324,16 +324,17 @@ impl Granter {
                 return None;
             }
             let rpc = rpcs.taken(slot);
-            let peer = rpc.peer;
+            let (peer, ended) = (rpc.peer, rpc.ended);
             let incoming = rpc.inc.as_mut().expect("it wants grants");
-            if u64::from(incoming.outstanding()) > window + 2 * u64::from(increment) {
-                // It has enough until something of it arrives; then it is put back.
+            if ended || u64::from(incoming.outstanding()) > window + 2 * u64::from(increment) {
+                // It wants nothing more, or has enough until something of it arrives; then it is put back.
                 self.oldest.remove(slot);
                 continue;
             }
             let geometry = incoming.geometry();
             let room = self.room(terms.config, peer, geometry.payload().into());
-            let wish = incoming.granted().saturating_add(increment.max(geometry.payload().into()).min(room as u32));
+            let room = u32::try_from(room).unwrap_or(u32::MAX);
+            let wish = incoming.granted().saturating_add(increment.max(geometry.payload().into()).min(room));
             let offset = geometry.offset_of(geometry.records_below(wish));
             if offset <= incoming.granted() {
                 return None;
