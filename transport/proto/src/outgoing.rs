@@ -28,6 +28,9 @@ pub struct Outgoing {
 /// Ranges of records that wait to be repeated; beyond it they become one, which is what such loss calls for.
 const AGAIN_MAX: usize = 32;
 
+/// Priority of what goes again.
+const REPEAT_PRIORITY: u8 = 7;
+
 impl Outgoing {
     /// A message of which `unscheduled` bytes may go at once, at `unscheduled_priority`; at least its first record may.
     pub fn new(geometry: Geometry, unscheduled: u32, unscheduled_priority: u8) -> Self {
@@ -127,13 +130,25 @@ impl Outgoing {
     }
 
     /// Whether nobody has to grant `record`.
-    pub const fn is_unscheduled(&self, record: u32) -> bool {
+    const fn is_unscheduled(&self, record: u32) -> bool {
         record < self.unscheduled
     }
 
-    /// At which priority `record` goes, by who let it.
+    /// At which priority `record` goes, by who let it. What goes again goes first: its message is late already, and where the
+    /// network is full of higher priorities it would be lost, or wait, again and again.
     pub const fn priority_of(&self, record: u32) -> u8 {
-        if self.is_unscheduled(record) { self.unscheduled_priority } else { self.priority }
+        if record < self.sent {
+            REPEAT_PRIORITY
+        } else if self.is_unscheduled(record) {
+            self.unscheduled_priority
+        } else {
+            self.priority
+        }
+    }
+
+    /// Whether `record` goes for the first time, and nobody has to grant it.
+    pub const fn is_first_unscheduled(&self, record: u32) -> bool {
+        record >= self.sent && self.is_unscheduled(record)
     }
 
     /// The next records to send, at most `most` of them, and whether they go again.

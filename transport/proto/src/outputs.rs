@@ -17,7 +17,7 @@ fn priority_of(config: &Config, peers: &[Option<Peer>], peer: u32, out: &Outgoin
         return 0;
     }
     if config.priority_by_left
-        && out.is_unscheduled(record)
+        && out.is_first_unscheduled(record)
         && let Some(peer) = &peers[peer as usize]
     {
         return peer.cutoffs.level(out.geometry().length() - out.geometry().offset_of(record));
