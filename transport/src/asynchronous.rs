@@ -209,8 +209,10 @@ impl AsyncSocket {
     ) -> Result<CallId, Error> {
         let submitted = poll_fn(|cx| {
             self.poll(cx, |core, cx| {
-                let deadline = options.deadline.map_or(Instant::FAR, |span| core.now() + span);
-                let done = self.socket.submit_now(core, peer, &body, sending(kind, cookie, waited, deadline, false));
+                let now = core.now();
+                let deadline = options.deadline.map_or(Instant::FAR, |span| now + span);
+                let sending = sending(kind, cookie, waited, deadline, false);
+                let done = self.socket.submit_now(core, now, peer, &body, sending);
                 space_or(core, cx, done)
             })
         });

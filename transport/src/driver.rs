@@ -13,6 +13,7 @@ use endpoint::pool::{Buffer, Payload};
 use endpoint::session::CallId;
 use endpoint::state::{Event, Origin};
 use proto::time::Instant;
+use rustc_hash::FxHashMap;
 use udp::batch::{Datagrams, SendError};
 use udp::poll::{Set, Timer, Wake};
 use wire::ids::SessionId;
@@ -122,10 +123,11 @@ pub(crate) struct Core {
     pub(crate) inbox: Inbox,
     /// The application takes nothing out of a full inbox, so nothing more is taken from the network.
     pub(crate) held_back: bool,
-    pub(crate) outcomes: HashMap<CallId, Outcome>,
+    /// By calls of our own, whose names we chose: nobody can choose collisions, so a fast hash does.
+    pub(crate) outcomes: FxHashMap<CallId, Outcome>,
     /// Handshakes that somebody waits for.
     pub(crate) connects: HashMap<SessionId, Connecting>,
-    pub(crate) call_wakers: HashMap<CallId, Waker>,
+    pub(crate) call_wakers: FxHashMap<CallId, Waker>,
     pub(crate) inbox_wakers: Vec<Waker>,
     pub(crate) space_wakers: Vec<Waker>,
     /// Addresses of calls that are under way, for what errors say.
@@ -146,6 +148,8 @@ pub(crate) struct Core {
     /// Batches of the application's that are open: see [`crate::Socket::batch`].
     pub(crate) corks: u32,
     pub(crate) leader: Leader,
+    /// Waits in a row that ended without a sleep.
+    pub(crate) spun: u32,
     /// Until when the leader sleeps in the kernel, if nothing comes.
     pub(crate) asleep_until: Instant,
     pub(crate) followers: usize,
@@ -169,9 +173,9 @@ impl Core {
             udp,
             inbox: Inbox::default(),
             held_back: false,
-            outcomes: HashMap::new(),
+            outcomes: FxHashMap::default(),
             connects: HashMap::new(),
-            call_wakers: HashMap::new(),
+            call_wakers: FxHashMap::default(),
             inbox_wakers: Vec::new(),
             space_wakers: Vec::new(),
             oversized: 0,
@@ -185,6 +189,7 @@ impl Core {
             waits_since: None,
             corks: 0,
             leader: Leader::Nobody,
+            spun: 0,
             asleep_until: Instant::ZERO,
             followers: 0,
             helper_parked: false,

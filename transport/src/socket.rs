@@ -194,7 +194,8 @@ impl Socket {
     pub fn try_send<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>, cookie: u64) -> Result<RpcId, Error> {
         let mut core = self.open_core()?;
         let sending = sending(Kind::Request, cookie, false, Instant::FAR, false);
-        self.submit_now(&mut core, peer, &body.into(), sending).map(RpcId)
+        let now = core.now();
+        self.submit_now(&mut core, now, peer, &body.into(), sending).map(RpcId)
     }
 
     /// Several messages that are sent at once travel together, which costs far less than one at a time: what is sent or
@@ -238,8 +239,9 @@ impl Socket {
     ) -> Result<CallId, Error> {
         let mut core = self.open_core()?;
         loop {
-            let deadline = options.deadline.map_or(Instant::FAR, |span| core.now() + span);
-            match self.submit_now(&mut core, peer, &body, sending(kind, cookie, waited, deadline, streamed)) {
+            let now = core.now();
+            let deadline = options.deadline.map_or(Instant::FAR, |span| now + span);
+            match self.submit_now(&mut core, now, peer, &body, sending(kind, cookie, waited, deadline, streamed)) {
                 Err(Error::WouldBlock { .. }) => {
                     drop(core);
                     self.await_space(body.len())?;
@@ -263,11 +265,11 @@ impl Socket {
     pub(crate) fn submit_now(
         &self,
         core: &mut Core,
+        now: Instant,
         peer: &Peer,
         body: &Body<'_>,
         sending: Sending,
     ) -> Result<CallId, Error> {
-        let now = core.now();
         let limit = core.endpoint.config().proto.message_bytes_max as usize;
         if body.len() > limit {
             return Err(Error::TooLong { length: body.len(), limit });

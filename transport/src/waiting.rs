@@ -9,8 +9,8 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant as Clock};
@@ -36,10 +36,18 @@ const HELD_BACK_PAUSE: Duration = Duration::from_millis(1);
 const SPIN: Duration = Duration::from_micros(20);
 /// Empty polls between two looks at the clock while spinning.
 const POLLS_PER_LOOK: u32 = 16;
+/// Waits in a row that ended without a sleep, after which the descriptor need not ring.
+const SPUN_MIN: u32 = 256;
+/// How long a thread sleeps at most when the descriptor cannot be made to ring.
+const DEAF_PAUSE: Duration = Duration::from_micros(100);
+/// How long one who spins stays away from a lock that others want: a few microseconds, which waking a thread takes.
+const YIELD_SPINS: u32 = 256;
 
 /// What all handles of one socket share.
 pub(crate) struct Shared {
     core: Mutex<Core>,
+    /// Threads that wait for the lock: who spins with it lets go.
+    wanting: AtomicU32,
     news: Condvar,
     wake: Wake,
     /// The network's descriptor once more, to wait on without the lock.
@@ -70,6 +78,7 @@ impl Shared {
         let network = core.udp.fds().try_clone_to_owned().map_err(Error::system("cannot watch the socket"))?;
         let shared = Arc::new(Self {
             core: Mutex::new(core),
+            wanting: AtomicU32::new(0),
             network,
             news: Condvar::new(),
             wake: Wake::new().map_err(Error::system("cannot make an event descriptor"))?,
@@ -92,7 +101,32 @@ impl Shared {
 
     /// The lock. A panic of a thread that held it is that thread's affair: the state is consistent between calls.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.core.try_lock() {
+            Ok(core) => core,
+            Err(TryLockError::Poisoned(core)) => core.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.wanting.fetch_add(1, Ordering::Relaxed);
+                let core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+                self.wanting.fetch_sub(1, Ordering::Relaxed);
+                core
+            }
+        }
+    }
+
+    /// Lets somebody else have the lock, if anybody wants it: the mutex is not fair, and one who spins would take it again at
+    /// once. While nobody does it is kept, because to let go and take it costs a good part of a look at the network.
+    fn yield_lock<'a>(&'a self, core: MutexGuard<'a, Core>) -> MutexGuard<'a, Core> {
+        if self.wanting.load(Ordering::Relaxed) == 0 {
+            return core;
+        }
+        drop(core);
+        for _ in 0..YIELD_SPINS {
+            if self.wanting.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        self.lock()
     }
 
     /// Somebody polls: the helper steps back.
@@ -144,6 +178,7 @@ impl Shared {
             // What was filed already needs no system call, and what has just arrived no look at the clock.
             let looks = self.wait == Wait::Block || polls % POLLS_PER_LOOK == POLLS_PER_LOOK - 1;
             if let Some(found) = take(&mut core).or_else(|| if core.pump(looks) { take(&mut core) } else { None }) {
+                self.note_spun(&mut core);
                 self.leave(&mut core);
                 return Ok(found);
             }
@@ -164,14 +199,21 @@ impl Shared {
                 }
             }
             if spins {
-                drop(core);
-                std::hint::spin_loop();
-                core = self.lock();
+                core = self.yield_lock(core);
             } else {
                 core = self.block(core, deadline);
                 // What the wait was for is looked at with the clock: it may have been a timer.
                 polls = POLLS_PER_LOOK - 1;
             }
+        }
+    }
+
+    /// A wait ended; perhaps without a sleep. Who never sleeps needs no bell.
+    fn note_spun(&self, core: &mut Core) {
+        core.spun = core.spun.saturating_add(1);
+        if core.spun == SPUN_MIN && core.leader == Leader::Nobody && core.outside.is_none() {
+            // Should it fail it rings on, which only costs.
+            let _ = core.udp.watched(false);
         }
     }
 
@@ -203,7 +245,9 @@ impl Shared {
         // The network stays readable while nothing is taken from it: then only time and wake-ups count.
         let held_back = core.held_back;
         let pause = held_back.then_some(HELD_BACK_PAUSE);
-        let timeout = [core.idle_for(now), left, pause].into_iter().flatten().min();
+        core.spun = 0;
+        let deaf = core.udp.watched(true).is_err().then_some(DEAF_PAUSE);
+        let timeout = [core.idle_for(now), left, pause, deaf].into_iter().flatten().min();
         core.asleep_until = timeout.map_or(Instant::FAR, |timeout| now + timeout);
         drop(core);
         // A failed wait is a short one: the caller looks again in any case.
@@ -278,6 +322,7 @@ impl Shared {
     pub(crate) fn outside(&self) -> Result<Arc<Set>, Error> {
         let mut core = self.lock();
         if core.outside.is_none() {
+            core.udp.watched(true).map_err(Error::system("cannot watch the socket"))?;
             let set = Set::new().map_err(Error::system("cannot make an epoll descriptor"))?;
             let timer = Timer::new().map_err(Error::system("cannot make a timer descriptor"))?;
             let ready = Wake::new().map_err(Error::system("cannot make an event descriptor"))?;

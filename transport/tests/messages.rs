@@ -329,3 +329,27 @@ fn an_inbox_that_nobody_reads_is_bounded() {
     reader.join().unwrap();
     client.close().unwrap();
 }
+
+/// Who has long spun without a sleep is in no hurry to be rung for; when it sleeps in the end it is rung all the same.
+#[test]
+fn a_sleep_after_much_spinning_ends() {
+    let ca = Authority::new();
+    for wait in [Wait::Spin, Wait::Adaptive] {
+        let server = ca.server().wait(wait).bind("127.0.0.1:0").unwrap();
+        let at = server.local_addr();
+        let server = echo(server);
+        let client = ca.client().wait(wait).bind("127.0.0.1:0").unwrap();
+        let peer = client.peer(at, "localhost").unwrap();
+        for _ in 0..3 {
+            for _ in 0..400 {
+                assert_eq!(*client.call(&peer, b"quick").unwrap(), *b"quick");
+            }
+            // Long enough for everybody to go to sleep, the helper threads of those that spin included.
+            common::pass(Duration::from_millis(60));
+            let back = client.call_with(&peer, b"slow", CallOptions::new().deadline(LONG)).unwrap();
+            assert_eq!(*back, *b"slow");
+        }
+        client.call(&peer, b"quit").unwrap();
+        server.join().unwrap();
+    }
+}

@@ -12,16 +12,19 @@ use wire::control::{Frame, RefusalCode};
 use wire::geometry::Geometry;
 use wire::ids::{RpcId, Side};
 use wire::limits::SEQUENCE_WINDOW;
-use wire::trailer::Kind;
+use wire::trailer::{Kind, Trailer};
 
 use crate::config::Config;
+use crate::cutoffs::Traffic;
 use crate::grant::Granter;
 use crate::heap::IndexHeap;
 use crate::incoming::Incoming;
 use crate::io::{Event, Failure, RpcInfo, State};
 use crate::outgoing::Outgoing;
+use crate::pacer::Pacer;
 use crate::peer::Peer;
 use crate::resend;
+use crate::room::Room;
 use crate::rpc::Rpc;
 use crate::table::Table;
 use crate::time::Instant;
@@ -34,11 +37,17 @@ pub struct Machine {
     pub(crate) rpcs: Table,
     /// RPCs with something to send, by bytes never sent yet, then by age: SRPT. [P-8.4]
     pub(crate) ready: IndexHeap<(u32, u64)>,
+    /// The same by age, while the link's rate is known.
+    pub(crate) ready_by_age: IndexHeap<u64>,
+    pub(crate) pacer: Pacer,
     /// One timer per RPC that waits for its peer.
     pub(crate) timers: IndexHeap<Instant>,
     /// One timer per peer: acks that waited long enough for a ride.
     pub(crate) ack_timers: IndexHeap<Instant>,
     pub(crate) granter: Granter,
+    pub(crate) traffic: Traffic,
+    /// Our requests whose responses are not complete.
+    pub(crate) awaited: u32,
     /// Something happened that may allow a grant.
     pub(crate) grants_due: bool,
     /// Peers with frames to say.
@@ -46,6 +55,8 @@ pub struct Machine {
     pub(crate) events: VecDeque<Event>,
     /// Bytes of incoming messages that the endpoint buffers.
     pub(crate) buffered: u64,
+    /// Who waits for some of it.
+    pub(crate) room: Room,
     births: u64,
     /// The latest time that any input stated.
     pub(crate) now: Instant,
@@ -55,17 +66,22 @@ impl Machine {
     /// A machine without peers. `key` is random.
     pub fn new(config: Config, key: (u64, u64)) -> Self {
         Self {
+            pacer: Pacer::new(&config),
+            granter: Granter::new(&config),
+            traffic: Traffic::new(&config),
             config,
             peers: Vec::new(),
             rpcs: Table::new(key),
             ready: IndexHeap::default(),
+            ready_by_age: IndexHeap::default(),
+            awaited: 0,
             timers: IndexHeap::default(),
             ack_timers: IndexHeap::default(),
-            granter: Granter::default(),
             grants_due: false,
             talkative: Vec::new(),
             events: VecDeque::new(),
             buffered: 0,
+            room: Room::default(),
             births: 0,
             now: Instant::ZERO,
         }
@@ -89,8 +105,17 @@ impl Machine {
         if self.peers.len() <= index {
             self.peers.resize_with(index + 1, || None);
         }
-        let unscheduled = unscheduled.min(self.config.unscheduled_bytes);
-        self.peers[index] = Some(Peer::new(side, rtt, unscheduled, self.config.intervals_max));
+        self.peers[index] = Some(Peer::new(side, rtt, unscheduled, &self.config));
+    }
+
+    /// What our link carries, in bits per second; `None` when that is not known any more. [P-8.10]
+    pub fn set_link_rate(&mut self, bits_per_second: Option<u64>) {
+        self.config.link_bits_per_second = bits_per_second;
+        self.pacer.set_rate(&self.config);
+        self.peers.iter_mut().flatten().for_each(|peer| peer.limit_unscheduled(&self.config));
+        self.ready_by_age = IndexHeap::default();
+        let ready: Vec<u32> = self.ready.iter().map(|(_, slot)| slot).collect();
+        ready.into_iter().for_each(|slot| self.refresh_ready(slot));
     }
 
     /// The session in `slot` ended: all its RPCs fail or are released, also those that are complete and were not freed
@@ -102,9 +127,11 @@ impl Machine {
             self.end(rpc, why);
         }
         self.ack_timers.remove(slot);
+        self.room.forget_peer(slot);
         if let Some(peer) = self.peers.get_mut(slot as usize) {
             *peer = None;
         }
+        self.offer_room();
         self.talkative.retain(|p| *p != slot);
     }
 
@@ -132,7 +159,30 @@ impl Machine {
     /// Bytes that may be sent to `peer` unscheduled, of a message cut like `geometry`: whole records, at least one.
     pub fn unscheduled(&self, peer: u32, geometry: Geometry) -> u32 {
         let limit = self.peers[peer as usize].as_ref().map_or(0, |p| p.unscheduled);
-        Outgoing::new(geometry, limit).unscheduled()
+        Outgoing::unscheduled_of(geometry, limit)
+    }
+
+    fn trailer(&self, peer: u32, kind: Kind, geometry: Geometry) -> Trailer {
+        let cutoffs = self.peers[peer as usize].as_ref().map_or(0, |p| p.cutoffs.stated());
+        Trailer { unscheduled: self.unscheduled(peer, geometry), cutoffs, ..Trailer::new(geometry, kind) }
+    }
+
+    /// What the records of an RPC that begins now say: [`Self::begin`] comes next. [P-4.2]
+    pub fn trailer_to_begin(&self, peer: u32, id: RpcId, kind: Kind, geometry: Geometry) -> Trailer {
+        let distance = (id.sequence() - self.floor(peer)).min(u64::from(u32::MAX));
+        let incast = kind == Kind::Request && self.config.incast_calls.is_some_and(|most| self.awaited >= most);
+        Trailer { floor_distance: distance as u32, incast, ..self.trailer(peer, kind, geometry) }
+    }
+
+    /// What the records of the response say that is given now for the request in `slot`: [`Self::respond`] comes next.
+    pub fn trailer_to_respond(&self, slot: u32, geometry: Geometry) -> Option<Trailer> {
+        let rpc = self.rpcs.get(slot)?;
+        let mut trailer = self.trailer(rpc.peer, Kind::Response, geometry);
+        if rpc.incast {
+            let limit = trailer.unscheduled.min(self.config.incast_unscheduled_bytes);
+            trailer.unscheduled = Outgoing::unscheduled_of(geometry, limit);
+        }
+        Some(trailer)
     }
 
     /// Acks that may ride in a message with `floor` that is frozen now.
@@ -161,10 +211,11 @@ impl Machine {
         deadline: Instant,
     ) -> u32 {
         self.note_time(now);
-        let unscheduled = self.peer(peer).unscheduled;
         let state = if kind == Kind::OneWay { State::Telling } else { State::Requesting };
+        self.awaited += u32::from(kind == Kind::Request);
         let mut rpc = Rpc::new(peer, id, true, state, now);
-        rpc.out = Some(Outgoing::new(geometry, unscheduled));
+        let to = self.peer(peer);
+        rpc.out = Some(Outgoing::new(geometry, to.unscheduled, to.cutoffs.level(geometry.length())));
         rpc.deadline = deadline;
         let slot = self.insert(rpc);
         self.refresh_ready(slot);
@@ -187,16 +238,38 @@ impl Machine {
         }
         let peer = self.peers[rpc.peer as usize].as_mut().expect("an open peer");
         rpc.state = State::Responding;
-        rpc.out = Some(Outgoing::new(geometry, peer.unscheduled));
+        // Its client waits for so many that they would fill its switch: most of this one comes when it says so. [P-8.11]
+        let limit = if rpc.incast { self.config.incast_unscheduled_bytes } else { u32::MAX };
+        let priority = peer.cutoffs.level(geometry.length());
+        rpc.out = Some(Outgoing::new(geometry, peer.unscheduled.min(limit), priority));
         rpc.heard = now;
         rpc.asked = 0;
+        // The application has done with the request: all of it came, so no grants are out. Kept any longer, two endpoints full
+        // of answered requests would have no room for each other's responses. [P-8.7]
+        let length = rpc.inc.take().map_or(0, |inc| inc.geometry().length());
+        self.buffered -= u64::from(length);
+        peer.buffered -= u64::from(length);
         let (of, sequence) = (rpc.peer, rpc.id.sequence());
         let rpcs = &self.rpcs;
         let live = |sequence: u64, slot: u32| rpcs.get(slot).is_some_and(|r| r.is_response(of, sequence));
         peer.await_floor(sequence, slot, live);
+        if !self.room.is_idle() {
+            self.offer_room();
+        }
         self.refresh_ready(slot);
         self.arm(slot, now);
         true
+    }
+
+    /// A message that came in needs no memory any more; its RPC does not have it any more.
+    fn unbuffer(&mut self, peer: u32, slot: u32, inc: &Incoming) {
+        let length = u64::from(inc.geometry().length());
+        self.granter.end(&self.rpcs, peer, slot, inc);
+        self.grants_due |= !self.granter.is_idle();
+        self.buffered -= length;
+        if let Some(peer) = self.peers[peer as usize].as_mut() {
+            peer.buffered -= length;
+        }
     }
 
     /// The application refuses a request that it has.
@@ -235,25 +308,25 @@ impl Machine {
     /// The endpoint is done with `slot`: it took the message of a complete RPC, or handled its last event.
     pub fn free(&mut self, slot: u32) {
         let Some(rpc) = self.rpcs.remove(slot) else { return };
-        self.ready.remove(slot);
+        self.unready(slot);
+        self.awaited -= u32::from(rpc.awaits_response());
         self.timers.remove(slot);
         // An event of this RPC must never be read as one of the next in its slot.
         if rpc.ended && !rpc.told {
             self.events.retain(|event| event.slot() != slot);
         }
-        let length = rpc.inc.as_ref().map_or(0, |inc| u64::from(inc.geometry().length()));
         if let Some(inc) = &rpc.inc {
-            self.granter.end(&self.rpcs, rpc.peer, inc);
-            self.buffered -= length;
-            self.grants_due |= !self.granter.is_idle();
+            self.unbuffer(rpc.peer, slot, inc);
         }
-        let Some(peer) = self.peers[rpc.peer as usize].as_mut() else { return };
-        peer.buffered -= length;
-        if rpc.ours {
-            peer.finished.insert(rpc.id.sequence());
-        } else {
-            peer.begun_by_peer -= 1;
+        if let Some(peer) = self.peers[rpc.peer as usize].as_mut() {
+            if rpc.ours {
+                peer.finished.insert(rpc.id.sequence());
+            } else {
+                peer.begun_by_peer -= 1;
+            }
         }
+        // Room got free, or is no longer waited for.
+        self.leave_room(rpc.peer, rpc.id);
     }
 
     /// Ends what is not complete yet, or the endpoint's use of what is.
@@ -285,7 +358,7 @@ impl Machine {
         let slot = event.slot();
         let rpc = self.rpcs.taken(slot);
         if !core::mem::replace(&mut rpc.ended, true) {
-            self.ready.remove(slot);
+            self.unready(slot);
             self.timers.remove(slot);
             self.events.push_back(event);
         }

@@ -9,10 +9,16 @@ use wire::geometry::Geometry;
 #[derive(Debug)]
 pub struct Outgoing {
     geometry: Geometry,
-    /// Records that were sent at least once: always the first ones.
+    /// Records that were sent at least once since the beginning, or since it began again: always the first ones.
     sent: u32,
+    /// Something was sent.
+    touched: bool,
     /// Records that may be sent.
     allowed: u32,
+    /// Records that nobody has to grant.
+    unscheduled: u32,
+    /// At which priority these go.
+    unscheduled_priority: u8,
     /// Records to repeat; ranges of `0..sent`.
     again: Vec<Range<u32>>,
     /// At which priority to send what was granted.
@@ -22,14 +28,24 @@ pub struct Outgoing {
 /// Ranges of records that wait to be repeated; beyond it they become one, which is what such loss calls for.
 const AGAIN_MAX: usize = 32;
 
-/// Priority of what nobody granted, above all that is granted: it is the head of every message, and all of a short one.
-const UNSCHEDULED_PRIORITY: u8 = 6;
+/// Priority of what goes again.
+const REPEAT_PRIORITY: u8 = 7;
 
 impl Outgoing {
-    /// A message of which `unscheduled` bytes may go at once; at least its first record always may.
-    pub fn new(geometry: Geometry, unscheduled: u32) -> Self {
+    /// A message of which `unscheduled` bytes may go at once, at `unscheduled_priority`; at least its first record may.
+    pub fn new(geometry: Geometry, unscheduled: u32, unscheduled_priority: u8) -> Self {
         let allowed = geometry.records_below(unscheduled).max(1);
-        Self { geometry, sent: 0, allowed, again: Vec::new(), priority: UNSCHEDULED_PRIORITY }
+        let (priority, again) = (unscheduled_priority, Vec::new());
+        Self { geometry, sent: 0, touched: false, allowed, unscheduled: allowed, unscheduled_priority, again, priority }
+    }
+
+    /// Bytes of a message that may go when `limit` bytes may: whole records, at least one.
+    pub fn unscheduled_of(geometry: Geometry, limit: u32) -> u32 {
+        // The common case, without a division.
+        if limit >= geometry.length() {
+            return geometry.length();
+        }
+        geometry.offset_of(geometry.records_below(limit).max(1))
     }
 
     /// How it is cut.
@@ -39,7 +55,7 @@ impl Outgoing {
 
     /// Bytes that may be sent without a grant, as the trailer states them: whole records.
     pub const fn unscheduled(&self) -> u32 {
-        self.geometry.offset_of(self.allowed)
+        self.geometry.offset_of(self.unscheduled)
     }
 
     /// Bytes that were never sent yet.
@@ -69,7 +85,13 @@ impl Outgoing {
 
     /// Whether nothing went out yet.
     pub const fn is_untouched(&self) -> bool {
-        self.sent == 0
+        !self.touched
+    }
+
+    /// The receiver has no trace of it: all begins again, also what the receiver granted, because it forgot that as well.
+    pub fn restart(&mut self) {
+        (self.sent, self.allowed) = (0, self.unscheduled);
+        self.again.clear();
     }
 
     /// The receiver allows bytes up to `offset`. Returns whether that is more than before.
@@ -107,10 +129,35 @@ impl Outgoing {
         }
     }
 
+    /// Whether nobody has to grant `record`.
+    const fn is_unscheduled(&self, record: u32) -> bool {
+        record < self.unscheduled
+    }
+
+    /// At which priority `record` goes, by who let it. What goes again goes first: its message is late already, and where the
+    /// network is full of higher priorities it would be lost, or wait, again and again.
+    pub const fn priority_of(&self, record: u32) -> u8 {
+        if record < self.sent {
+            REPEAT_PRIORITY
+        } else if self.is_unscheduled(record) {
+            self.unscheduled_priority
+        } else {
+            self.priority
+        }
+    }
+
+    /// Whether `record` goes for the first time, and nobody has to grant it.
+    pub const fn is_first_unscheduled(&self, record: u32) -> bool {
+        record >= self.sent && self.is_unscheduled(record)
+    }
+
     /// The next records to send, at most `most` of them, and whether they go again.
     pub fn take(&mut self, most: u32) -> Option<(Range<u32>, bool)> {
+        // What was granted has a priority of its own.
+        let unscheduled = self.unscheduled;
+        let bound = |start: u32| if start < unscheduled { unscheduled } else { u32::MAX };
         if let Some(first) = self.again.first_mut() {
-            let end = first.end.min(first.start.saturating_add(most));
+            let end = first.end.min(first.start.saturating_add(most)).min(bound(first.start));
             let taken = first.start..end;
             first.start = end;
             if first.start == first.end {
@@ -118,12 +165,13 @@ impl Outgoing {
             }
             return Some((taken, true));
         }
-        let end = self.allowed.min(self.sent.saturating_add(most));
+        let end = self.allowed.min(self.sent.saturating_add(most)).min(bound(self.sent));
         if self.sent == end {
             return None;
         }
         let taken = self.sent..end;
         self.sent = end;
+        self.touched = true;
         Some((taken, false))
     }
 }
@@ -141,7 +189,7 @@ mod tests {
         fn sends_only_what_is_allowed(length in 0usize..200_000, unscheduled in 0u32..100_000,
             acts in proptest::collection::vec((0u8..3, any::<u32>(), any::<u32>(), 1u32..9), 0..60)) {
             let geometry = Geometry::cut(length, 1500);
-            let mut out = Outgoing::new(geometry, unscheduled);
+            let mut out = Outgoing::new(geometry, unscheduled, 6);
             let mut first = 0;
             for (act, a, b, most) in acts {
                 let (a, b) = (a % (length as u32 + 2), b % (length as u32 + 2));
@@ -150,6 +198,8 @@ mod tests {
                     1 => out.miss(a.min(b)..a.max(b)),
                     _ => if let Some((records, again)) = out.take(most) {
                         prop_assert!(!records.is_empty() && records.len() as u32 <= most);
+                        let blind = |record| geometry.offset_of(record) < out.unscheduled();
+                        prop_assert_eq!(blind(records.start), blind(records.end - 1), "one priority");
                         if again {
                             prop_assert!(records.end <= first);
                         } else {
@@ -166,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_lost_grant_is_inferred() {
-        let mut out = Outgoing::new(Geometry::cut(100_000, 1500), 10_000);
+        let mut out = Outgoing::new(Geometry::cut(100_000, 1500), 10_000, 6);
         while out.take(64).is_some() {}
         assert!(!out.is_ready());
         out.miss(10_000..50_000);

@@ -124,6 +124,16 @@ pub trait Datagrams: Send {
     /// The descriptor to wait on: readable when `receive` has something, writable when `transmit` has room.
     fn fds(&self) -> BorrowedFd<'_>;
 
+    /// Whether anybody waits on the descriptor from now on. Who calls `receive` without pause says `false`; the descriptor may
+    /// then stay silent, which spares senders on the same machine the work of ringing it. At first somebody does.
+    ///
+    /// # Errors
+    /// When the descriptor cannot be made to ring: do not wait on it alone.
+    fn watched(&mut self, on: bool) -> io::Result<()> {
+        let _ = on;
+        Ok(())
+    }
+
     /// In how long from now `receive` must be called even though the descriptor stays silent; only the fault layer delays.
     fn next_due(&self) -> Option<Duration> {
         None
@@ -149,6 +159,10 @@ impl<D: Datagrams + ?Sized> Datagrams for Box<D> {
 
     fn fds(&self) -> BorrowedFd<'_> {
         (**self).fds()
+    }
+
+    fn watched(&mut self, on: bool) -> io::Result<()> {
+        (**self).watched(on)
     }
 
     fn next_due(&self) -> Option<Duration> {

@@ -214,6 +214,10 @@ impl<D: Datagrams> Datagrams for Faulty<D> {
         self.inner.fds()
     }
 
+    fn watched(&mut self, on: bool) -> io::Result<()> {
+        self.inner.watched(on)
+    }
+
     fn next_due(&self) -> Option<Duration> {
         let now = self.elapsed();
         let held = [self.out.due(), self.back.due()].into_iter().flatten();
