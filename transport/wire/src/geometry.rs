@@ -29,8 +29,12 @@ impl Geometry {
         assert!(length <= MESSAGE_MAX && datagram_max >= DATAGRAM_MIN);
         let datagram = if datagram_max < PACKET_MAX { datagram_max } else { PACKET_MAX };
         let most = datagram - PACKET_OVERHEAD;
-        let records = if length == 0 { 1 } else { length.div_ceil(most) };
-        let payload = if length == 0 { 1 } else { length.div_ceil(records) };
+        // The common case, without divisions.
+        let payload = match length {
+            0 => 1,
+            _ if length <= most => length,
+            _ => length.div_ceil(length.div_ceil(most)),
+        };
         Self { length: length as u32, payload: payload as u16 }
     }
 
@@ -39,7 +43,7 @@ impl Geometry {
         let fits = length as usize <= MESSAGE_MAX
             && payload > 0
             && payload as usize <= RECORD_PAYLOAD_MAX
-            && (length as usize).div_ceil(payload as usize) <= RECORDS_MAX;
+            && (length <= payload as u32 || (length as usize).div_ceil(payload as usize) <= RECORDS_MAX);
         if fits { Some(Self { length, payload }) } else { None }
     }
 
@@ -55,7 +59,8 @@ impl Geometry {
 
     /// How many records there are: at least one, also for an empty message.
     pub const fn records(self) -> u32 {
-        if self.length == 0 { 1 } else { self.length.div_ceil(self.payload as u32) }
+        // Asked of every record; most messages are one.
+        if self.length <= self.payload as u32 { 1 } else { self.length.div_ceil(self.payload as u32) }
     }
 
     /// The bytes of record `index`; empty past the end.
