@@ -27,13 +27,16 @@ pub struct Table {
     slots: Vec<Option<Rpc>>,
     free: Vec<u32>,
     names: HashTable<u32>,
+    /// The slot of the youngest: where few are open it is mostly the one that is asked for, and needs no hash.
+    youngest: u32,
     hash: Keyed,
 }
 
 impl Table {
     /// An empty table. `key` is random: who chooses sequences must not be able to choose collisions.
     pub fn new(key: (u64, u64)) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), names: HashTable::new(), hash: Keyed(key.0, key.1) }
+        let (slots, free, names) = (Vec::new(), Vec::new(), HashTable::new());
+        Self { slots, free, names, youngest: 0, hash: Keyed(key.0, key.1) }
     }
 
     fn hash_of(&self, peer: u32, rpc: RpcId) -> u64 {
@@ -42,8 +45,11 @@ impl Table {
 
     /// The slot of an RPC.
     pub fn find(&self, peer: u32, rpc: RpcId) -> Option<u32> {
+        let is_it = |slot: &u32| self.get(*slot).is_some_and(|r| r.peer == peer && r.id == rpc);
+        if is_it(&self.youngest) {
+            return Some(self.youngest);
+        }
         let hash = self.hash_of(peer, rpc);
-        let is_it = |slot: &u32| self.slots[*slot as usize].as_ref().is_some_and(|r| r.peer == peer && r.id == rpc);
         self.names.find(hash, is_it).copied()
     }
 
@@ -56,6 +62,7 @@ impl Table {
         } else {
             self.slots[slot as usize] = Some(rpc);
         }
+        self.youngest = slot;
         let Self { slots, names, hash: keyed, .. } = self;
         names.insert_unique(hash, slot, |slot| {
             let rpc = slots[*slot as usize].as_ref().expect("named slots are taken");
@@ -103,5 +110,31 @@ impl Table {
     /// Whether none is open.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::ids::Side;
+
+    use crate::io::State;
+    use crate::time::Instant;
+
+    /// What is remembered of the youngest is never taken for another, whatever has become of its slot.
+    #[test]
+    fn names_are_exact() {
+        let mut table = Table::new((1, 2));
+        let name = |sequence| RpcId::new(Side::Client, sequence);
+        let rpc = |peer, sequence| Rpc::new(peer, name(sequence), true, State::Requesting, Instant::ZERO);
+        assert_eq!(table.find(0, name(0)), None);
+        let (a, b) = (table.insert(rpc(0, 0)), table.insert(rpc(0, 1)));
+        assert_eq!((table.find(0, name(0)), table.find(0, name(1)), table.find(1, name(1))), (Some(a), Some(b), None));
+        table.remove(b);
+        assert_eq!((table.find(0, name(1)), table.find(0, name(0))), (None, Some(a)));
+        assert_eq!(table.insert(rpc(1, 1)), b, "a slot is used again");
+        assert_eq!((table.find(0, name(1)), table.find(1, name(1))), (None, Some(b)));
+        table.remove(a);
+        assert_eq!((table.find(0, name(0)), table.find(1, name(1)), table.len()), (None, Some(b), 1));
     }
 }
