@@ -34,8 +34,11 @@ pub enum Due {
 
 /// How long to wait for a sign of life after `asked` questions.
 pub fn patience(config: &Config, rtt: &Rtt, asked: u8) -> Duration {
-    let base = rtt.patience().clamp(config.resend_min, config.resend_max);
-    (base * (1 << asked.min(DOUBLINGS_MAX))).min(config.resend_max)
+    // In nanoseconds, because every message asks: arithmetic of `Duration` checks what cannot happen here.
+    let ns = |span: Duration| span.as_nanos() as u64;
+    let (min, max) = (ns(config.resend_min), ns(config.resend_max));
+    let base = ns(rtt.patience()).max(min).min(max);
+    Duration::from_nanos((base << asked.min(DOUBLINGS_MAX)).min(max))
 }
 
 /// Judges `rpc` at `now`.
