@@ -17,3 +17,8 @@ pub mod fabric;
 pub mod host;
 pub mod hooks;
 pub mod world;
+pub mod workload;
+pub mod framing;
+pub mod published;
+pub mod slowdown;
+pub mod experiment;
