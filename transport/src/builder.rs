@@ -279,9 +279,8 @@ impl Knobs {
         // The kernel counts what a datagram occupies, not what it holds: half of the buffer is what can be relied on.
         config.proto.incoming_bytes_max =
             config.proto.incoming_bytes_max.min((caps.receive_buffer_bytes as u64 / 4).max(128 << 10));
-        config.proto.grant_window_bytes =
-            (config.proto.incoming_bytes_max / 2).min(u64::from(config.proto.grant_window_bytes)) as u32;
-        config.proto.unscheduled_bytes = config.proto.unscheduled_bytes.min(config.proto.grant_window_bytes);
+        config.proto.unscheduled_bytes =
+            (config.proto.incoming_bytes_max / 2).min(config.proto.unscheduled_bytes.into()) as u32;
         config.send_bytes_max = self.send_bytes_max;
         config.handshake_timeout = self.handshake_timeout;
         config.stream_above = self.stream_above;

@@ -46,7 +46,7 @@ fn parse(c: &mut Criterion) {
 
 fn message(size: usize) -> Message<Vec<u8>> {
     let geometry = Geometry::cut(size, PACKET_MAX);
-    let trailer = Trailer { geometry, unscheduled: size as u32, floor_distance: 0, kind: Kind::Request, aux_len: 0 };
+    let trailer = Trailer { unscheduled: size as u32, ..Trailer::new(geometry, Kind::Request) };
     Message::freeze(Ids::new(Side::Client).take().expect("the first"), vec![5; size], trailer, &[])
 }
 
@@ -89,7 +89,7 @@ fn grant(c: &mut Criterion) {
         let arrive = |machine: &mut Machine, sequence: u64, index: u32| {
             let rpc = RpcId::new(Side::Client, sequence);
             let floor_distance = sequence as u32;
-            let trailer = Trailer { geometry, unscheduled: 0, floor_distance, kind: Kind::OneWay, aux_len: 0 };
+            let trailer = Trailer { floor_distance, ..Trailer::new(geometry, Kind::OneWay) };
             let found = machine.find(0, rpc);
             let arrival = machine.arrived(now, 0, rpc, found, index as u16, &trailer);
             machine.schedule_grants();

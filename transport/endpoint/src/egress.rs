@@ -40,7 +40,7 @@ const CONTROL_PRIORITY: u8 = 7;
 impl State {
     /// Writes what goes next into `out` and says where to; `None` when there is nothing.
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
-        self.flight(now, out).or_else(|| self.control(out)).or_else(|| self.segment(now, out))
+        self.flight(now, out).or_else(|| self.control(now, out)).or_else(|| self.segment(now, out))
     }
 
     /// The next datagram of a handshake.
@@ -49,6 +49,7 @@ impl State {
         if let Some((to, bytes)) = self.strangers.pop_front() {
             out[..bytes.len()].copy_from_slice(&bytes);
             self.counters.packets_sent += 1;
+            self.machine.count_sent(now, bytes.len());
             return whole(to, bytes.len());
         }
         while let Some(&slot) = self.flights.front() {
@@ -63,6 +64,7 @@ impl State {
             };
             if let Some((to, len)) = written {
                 self.counters.packets_sent += 1;
+                self.machine.count_sent(now, len);
                 return whole(to, len);
             }
             self.flights.pop_front();
@@ -74,7 +76,7 @@ impl State {
     }
 
     /// The next control packet: all that is to be said to one peer, as far as it fits.
-    fn control(&mut self, out: &mut [u8]) -> Option<Transmit> {
+    fn control(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         let slot = match self.notices.front() {
             Some(&(slot, _)) => slot,
             None => self.machine.peek_talkative()?,
@@ -118,6 +120,7 @@ impl State {
         let to = session.address;
         let (key, number) = keys.sealing.next_control();
         let len = seal_control(key, number, &header, &frames[..len], out);
+        self.machine.count_sent(now, len);
         self.counters.controls_sealed += 1;
         self.counters.packets_sent += 1;
         let ends = session.closing || number >= CONTROL_PACKETS_MAX;
@@ -131,19 +134,21 @@ impl State {
         Some(Transmit { to, len, segment: len, priority: CONTROL_PRIORITY })
     }
 
-    /// The next segment: packets of one size for one peer, of one message or of several.
+    /// The next segment: packets of one size and priority for one peer, of one message or of several.
     fn segment(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         let room = self.config.segment_bytes_max.min(out.len());
         let mut transmit: Option<Transmit> = None;
         let mut segment_peer = 0;
         let mut packets = 0;
-        while let Some((slot, peer, record)) = self.machine.peek_work() {
+        while let Some((slot, peer, record, priority)) = self.machine.peek_work(now) {
             let call = self.calls[slot as usize].as_ref().expect("an RPC with work has a message");
             let message = call.out.as_ref().expect("an RPC with work has a message");
             let packet_len = DATA_HEADER_LEN + message.record_len(record as u16);
             let filled = transmit.map_or(0, |t| t.len);
             if let Some(t) = transmit {
+                // The kernel marks all datagrams of a segment alike.
                 let fits = peer == segment_peer
+                    && priority == t.priority
                     && packet_len <= t.segment
                     && filled + packet_len <= room
                     && packets < self.config.segment_packets_max;
@@ -155,7 +160,7 @@ impl State {
             // A packet that is shorter than the others can only be the last.
             let most = if packet_len < segment { 1 } else { (room - filled) / segment };
             let most = most.min(self.config.segment_packets_max - packets);
-            let work = self.machine.next_work(now, most as u32)?;
+            let Some(work) = self.machine.next_work(now, most as u32) else { break };
             let session = self.sessions[peer as usize].as_ref()?;
             let keys = session.keys.as_ref()?;
             let header = Header {

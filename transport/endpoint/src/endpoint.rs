@@ -18,7 +18,7 @@ use wire::control::Frame;
 use wire::geometry::Geometry;
 use wire::ids::{SessionId, Side};
 use wire::limits::{MESSAGE_MAX, PIGGYBACK_ACKS_MAX};
-use wire::trailer::{Kind, Trailer};
+use wire::trailer::Kind;
 
 use crate::config::Config;
 use crate::counters::Counters;
@@ -167,6 +167,12 @@ impl Endpoint {
         state.begin_handshake(now, target)
     }
 
+    /// What our link carries, in bits per second; `None` when that is not known any more. Then nothing is held back.
+    pub fn set_link_rate(&mut self, bits_per_second: Option<u64>) {
+        self.state.config.proto.link_bits_per_second = bits_per_second;
+        self.state.machine.set_link_rate(bits_per_second);
+    }
+
     // ---- Messages ----
 
     /// A pooled copy of `bytes`, to be sent.
@@ -264,8 +270,7 @@ impl Endpoint {
         let room = geometry.records() == 1 && length + 256 < session.datagram_max;
         let acks_len = if room { state.machine.take_acks(peer, 0, &mut acks) } else { 0 };
         let acks = acks.map(|ack| ack.unwrap_or(id.rpc));
-        let unscheduled = state.machine.unscheduled(peer, geometry);
-        let trailer = Trailer { geometry, unscheduled, floor_distance: 0, kind: Kind::Response, aux_len: 0 };
+        let trailer = state.machine.trailer_to_respond(slot, geometry).ok_or_else(unknown)?;
         if !state.machine.respond(now, slot, geometry) {
             return Err(unknown());
         }

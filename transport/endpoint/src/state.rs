@@ -18,7 +18,7 @@ use wire::control::Frame;
 use wire::geometry::Geometry;
 use wire::ids::{RpcId, SessionId, Side};
 use wire::limits::{PIGGYBACK_ACKS_MAX, TRAILER_LEN};
-use wire::trailer::{Kind, Trailer};
+use wire::trailer::Kind;
 
 use crate::config::Config;
 use crate::counters::Counters;
@@ -305,13 +305,7 @@ impl State {
         } else {
             0
         };
-        let trailer = Trailer {
-            geometry,
-            unscheduled: self.machine.unscheduled(slot, geometry),
-            floor_distance: (rpc.sequence() - floor).min(u64::from(u32::MAX)) as u32,
-            kind,
-            aux_len: 0,
-        };
+        let trailer = self.machine.trailer_to_begin(slot, rpc, kind, geometry);
         let acks: [RpcId; PIGGYBACK_ACKS_MAX] = acks.map(|ack| ack.unwrap_or(rpc));
         let frozen = Message::freeze(id, body, trailer, &acks[..acks_len]);
         let call_slot = self.machine.begin(now, slot, rpc, kind, geometry, deadline);

@@ -58,7 +58,7 @@ fn attempts_above_zero() {
 fn bundles() {
     let (mut world, forger) = as_client();
     let geometry = Geometry::stated(40, 40).expect("it can be cut");
-    let mut trailer = Trailer { geometry, unscheduled: 40, floor_distance: 0, kind: Kind::OneWay, aux_len: 0 }.emit();
+    let mut trailer = Trailer { unscheduled: 40, ..Trailer::new(geometry, Kind::OneWay) }.emit();
     trailer[14] = 3;
     let record = forger.record(RecordNumber::new(MessageId::new(rpc(0), 0), 0), &[&[0; 40][..], &trailer].concat());
     world.assert_dropped(CLIENT, SERVER, &forger.data(&[record]), &["dropped_nonsense"]);
@@ -135,7 +135,7 @@ fn what_arrived_stays_as_it_is() {
     }
     world.assert_dropped(CLIENT, SERVER, &part(3), &["dropped_duplicate"]);
     let geometry = Geometry::stated(5_000, 1_000).expect("it can be cut");
-    let trailer = Trailer { geometry, unscheduled: 5_000, floor_distance: 50, kind: Kind::OneWay, aux_len: 0 };
+    let trailer = Trailer { unscheduled: 5_000, floor_distance: 50, ..Trailer::new(geometry, Kind::OneWay) };
     for index in [5, 6, u16::MAX] {
         let number = RecordNumber::new(MessageId::new(rpc(0), 0), index);
         let record = forger.record(number, &[&[0xff; 1_000][..], &trailer.emit()].concat());

@@ -20,7 +20,7 @@ fn exchange(world: &mut World) {
 fn small_windows() -> World {
     World::with(7, 1, |_, config| {
         config.proto.unscheduled_bytes = 3_000;
-        config.proto.grant_window_bytes = 9_000;
+        config.proto.grant_window = proto::config::GrantWindow::Fixed(9_000);
     })
     .warm()
 }

@@ -6,6 +6,7 @@
 use wire::control::{Frame, RefusalCode};
 use wire::ids::RpcId;
 
+use crate::cutoffs::Cutoffs;
 use crate::io::{Failure, State};
 use crate::machine::Machine;
 use crate::seen::Verdict;
@@ -29,12 +30,23 @@ impl Machine {
             Frame::NeedAck { rpc } => self.on_need_ack(now, peer, rpc),
             Frame::Cancel { rpc } => return self.on_cancel(peer, rpc),
             Frame::Refused { rpc, code } => return self.on_refused(peer, rpc, code),
+            Frame::Cutoffs { version, cutoffs } => return self.on_cutoffs(peer, Cutoffs { version, largest: cutoffs }),
             // Not this layer's, or not in use yet.
-            Frame::Cutoffs { .. }
-            | Frame::PathChallenge { .. }
-            | Frame::PathResponse { .. }
-            | Frame::EpochReady { .. } => {}
+            Frame::PathChallenge { .. } | Frame::PathResponse { .. } | Frame::EpochReady { .. } => {}
             Frame::Done | Frame::Close | Frame::Renew => {}
+        }
+        true
+    }
+
+    /// The peer wants our unscheduled bytes at these priorities. What is frozen keeps the ones that it states. [P-8.3]
+    fn on_cutoffs(&mut self, peer: u32, cutoffs: Cutoffs) -> bool {
+        // A version that reads as "none was told" would be told for ever.
+        if cutoffs.stated() == 0 {
+            return false;
+        }
+        let known = &mut self.peer(peer).cutoffs;
+        if known.is_older_than(&cutoffs) {
+            *known = cutoffs;
         }
         true
     }

@@ -70,12 +70,12 @@ impl Machine {
                 let rpc = self.rpcs.taken(slot);
                 if !rpc.repeated && rpc.sent_at != Instant::FAR {
                     let sample = now.since(rpc.sent_at);
-                    self.peers[peer as usize].as_mut().expect("an open peer").rtt.sample(sample);
+                    self.peers[peer as usize].as_mut().expect("an open peer").answered(&self.config, sample, now);
                 }
                 // The response says that the request arrived in full.
                 rpc.state = State::Answering;
                 rpc.out = None;
-                self.ready.remove(slot);
+                self.unready(slot);
                 self.begin_incoming(now, slot, index, trailer)
             }
             State::Answering | State::Receiving => self.arrived_more(now, slot, index, trailer),
@@ -100,7 +100,7 @@ impl Machine {
         inc.arrive(index, now);
         rpc.asked = 0;
         let complete = inc.is_complete();
-        self.granter.update(rpc.peer, before, inc);
+        self.granter.update(rpc.peer, slot, rpc.age, before, inc);
         self.grants_due |= !self.granter.is_idle();
         if complete {
             return self.completed(slot, false);
@@ -154,8 +154,12 @@ impl Machine {
         let complete = inc.is_complete();
         rpc.heard = now;
         rpc.asked = 0;
+        rpc.incast = trailer.incast;
         self.granter.begin(peer, slot, rpc.age, &inc);
+        let unscheduled = inc.granted();
         rpc.inc = Some(inc);
+        self.traffic.note(&self.config, length, unscheduled);
+        self.tell_cutoffs(now, peer, trailer.cutoffs);
         self.buffered += u64::from(length);
         self.peer(peer).buffered += u64::from(length);
         if complete {
@@ -173,6 +177,7 @@ impl Machine {
         let rpc = self.rpcs.taken(slot);
         let (peer, id, now, ours) = (rpc.peer, rpc.id, rpc.heard, rpc.ours);
         let one_way = rpc.inc.as_ref().is_some_and(|inc| inc.kind() == Kind::OneWay);
+        self.awaited -= u32::from(rpc.awaits_response());
         rpc.state = if ours || one_way { State::Complete } else { State::InService };
         // From here on it counts as executed: at most once, whatever comes later. [P-7.1]
         if !ours && self.peer(peer).seen.insert(id.sequence()) != Verdict::New {
@@ -184,6 +189,20 @@ impl Machine {
             self.owe_ack(peer, id, now);
         }
         Arrival::New { slot, first, complete: true }
+    }
+
+    /// The sender of a message goes by cutoffs of version `stated`. When they are not the ones that hold it is told, once in
+    /// the time in which that can have an effect. [P-8.3]
+    fn tell_cutoffs(&mut self, now: Instant, peer: u32, stated: u8) {
+        let ours = *self.traffic.cutoffs();
+        if stated == ours.stated() {
+            return;
+        }
+        let p = self.peer(peer);
+        if p.told_cutoffs == Instant::FAR || now.since(p.told_cutoffs) >= p.rtt.smoothed() {
+            p.told_cutoffs = now;
+            self.say(peer, Frame::Cutoffs { version: ours.version, cutoffs: ours.largest });
+        }
     }
 
     fn owe_ack(&mut self, peer: u32, rpc: RpcId, now: Instant) {

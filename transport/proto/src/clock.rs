@@ -18,7 +18,7 @@ impl Machine {
         }
         let rpc = self.timers.peek().map(|(at, _)| at);
         let ack = self.ack_timers.peek().map(|(at, _)| at);
-        [rpc, ack].into_iter().flatten().min().filter(|at| *at != Instant::FAR)
+        [rpc, ack, self.held_until()].into_iter().flatten().min().filter(|at| *at != Instant::FAR)
     }
 
     /// Time passed.

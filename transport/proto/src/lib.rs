@@ -16,6 +16,8 @@ pub mod heap;
 pub mod ranges;
 pub mod seen;
 pub mod rtt;
+pub mod cutoffs;
+pub mod pacer;
 pub mod io;
 pub mod outgoing;
 pub mod incoming;

@@ -12,14 +12,16 @@ use wire::control::{Frame, RefusalCode};
 use wire::geometry::Geometry;
 use wire::ids::{RpcId, Side};
 use wire::limits::SEQUENCE_WINDOW;
-use wire::trailer::Kind;
+use wire::trailer::{Kind, Trailer};
 
 use crate::config::Config;
+use crate::cutoffs::Traffic;
 use crate::grant::Granter;
 use crate::heap::IndexHeap;
 use crate::incoming::Incoming;
 use crate::io::{Event, Failure, RpcInfo, State};
 use crate::outgoing::Outgoing;
+use crate::pacer::Pacer;
 use crate::peer::Peer;
 use crate::resend;
 use crate::rpc::Rpc;
@@ -34,11 +36,17 @@ pub struct Machine {
     pub(crate) rpcs: Table,
     /// RPCs with something to send, by bytes never sent yet, then by age: SRPT. [P-8.4]
     pub(crate) ready: IndexHeap<(u32, u64)>,
+    /// The same by age, while the link's rate is known.
+    pub(crate) ready_by_age: IndexHeap<u64>,
+    pub(crate) pacer: Pacer,
     /// One timer per RPC that waits for its peer.
     pub(crate) timers: IndexHeap<Instant>,
     /// One timer per peer: acks that waited long enough for a ride.
     pub(crate) ack_timers: IndexHeap<Instant>,
     pub(crate) granter: Granter,
+    pub(crate) traffic: Traffic,
+    /// Our requests whose responses are not complete.
+    pub(crate) awaited: u32,
     /// Something happened that may allow a grant.
     pub(crate) grants_due: bool,
     /// Peers with frames to say.
@@ -55,13 +63,17 @@ impl Machine {
     /// A machine without peers. `key` is random.
     pub fn new(config: Config, key: (u64, u64)) -> Self {
         Self {
+            pacer: Pacer::new(&config),
+            granter: Granter::new(&config),
+            traffic: Traffic::new(&config),
             config,
             peers: Vec::new(),
             rpcs: Table::new(key),
             ready: IndexHeap::default(),
+            ready_by_age: IndexHeap::default(),
+            awaited: 0,
             timers: IndexHeap::default(),
             ack_timers: IndexHeap::default(),
-            granter: Granter::default(),
             grants_due: false,
             talkative: Vec::new(),
             events: VecDeque::new(),
@@ -89,8 +101,17 @@ impl Machine {
         if self.peers.len() <= index {
             self.peers.resize_with(index + 1, || None);
         }
-        let unscheduled = unscheduled.min(self.config.unscheduled_bytes);
-        self.peers[index] = Some(Peer::new(side, rtt, unscheduled, self.config.intervals_max));
+        self.peers[index] = Some(Peer::new(side, rtt, unscheduled, &self.config));
+    }
+
+    /// What our link carries, in bits per second; `None` when that is not known any more. [P-8.10]
+    pub fn set_link_rate(&mut self, bits_per_second: Option<u64>) {
+        self.config.link_bits_per_second = bits_per_second;
+        self.pacer.set_rate(&self.config);
+        self.peers.iter_mut().flatten().for_each(|peer| peer.limit_unscheduled(&self.config));
+        self.ready_by_age = IndexHeap::default();
+        let ready: Vec<u32> = self.ready.iter().map(|(_, slot)| slot).collect();
+        ready.into_iter().for_each(|slot| self.refresh_ready(slot));
     }
 
     /// The session in `slot` ended: all its RPCs fail or are released, also those that are complete and were not freed
@@ -132,7 +153,30 @@ impl Machine {
     /// Bytes that may be sent to `peer` unscheduled, of a message cut like `geometry`: whole records, at least one.
     pub fn unscheduled(&self, peer: u32, geometry: Geometry) -> u32 {
         let limit = self.peers[peer as usize].as_ref().map_or(0, |p| p.unscheduled);
-        Outgoing::new(geometry, limit).unscheduled()
+        Outgoing::new(geometry, limit, 0).unscheduled()
+    }
+
+    fn trailer(&self, peer: u32, kind: Kind, geometry: Geometry) -> Trailer {
+        let cutoffs = self.peers[peer as usize].as_ref().map_or(0, |p| p.cutoffs.stated());
+        Trailer { unscheduled: self.unscheduled(peer, geometry), cutoffs, ..Trailer::new(geometry, kind) }
+    }
+
+    /// What the records of an RPC that begins now say: [`Self::begin`] comes next. [P-4.2]
+    pub fn trailer_to_begin(&self, peer: u32, id: RpcId, kind: Kind, geometry: Geometry) -> Trailer {
+        let distance = (id.sequence() - self.floor(peer)).min(u64::from(u32::MAX));
+        let incast = kind == Kind::Request && self.config.incast_calls.is_some_and(|most| self.awaited >= most);
+        Trailer { floor_distance: distance as u32, incast, ..self.trailer(peer, kind, geometry) }
+    }
+
+    /// What the records of the response say that is given now for the request in `slot`: [`Self::respond`] comes next.
+    pub fn trailer_to_respond(&self, slot: u32, geometry: Geometry) -> Option<Trailer> {
+        let rpc = self.rpcs.get(slot)?;
+        let mut trailer = self.trailer(rpc.peer, Kind::Response, geometry);
+        if rpc.incast {
+            let limit = trailer.unscheduled.min(self.config.incast_unscheduled_bytes);
+            trailer.unscheduled = Outgoing::new(geometry, limit, 0).unscheduled();
+        }
+        Some(trailer)
     }
 
     /// Acks that may ride in a message with `floor` that is frozen now.
@@ -161,10 +205,11 @@ impl Machine {
         deadline: Instant,
     ) -> u32 {
         self.note_time(now);
-        let unscheduled = self.peer(peer).unscheduled;
         let state = if kind == Kind::OneWay { State::Telling } else { State::Requesting };
+        self.awaited += u32::from(kind == Kind::Request);
         let mut rpc = Rpc::new(peer, id, true, state, now);
-        rpc.out = Some(Outgoing::new(geometry, unscheduled));
+        let to = self.peer(peer);
+        rpc.out = Some(Outgoing::new(geometry, to.unscheduled, to.cutoffs.level(geometry.length())));
         rpc.deadline = deadline;
         let slot = self.insert(rpc);
         self.refresh_ready(slot);
@@ -187,7 +232,10 @@ impl Machine {
         }
         let peer = self.peers[rpc.peer as usize].as_mut().expect("an open peer");
         rpc.state = State::Responding;
-        rpc.out = Some(Outgoing::new(geometry, peer.unscheduled));
+        // Its client waits for so many that they would fill its switch: most of this one comes when it says so. [P-8.11]
+        let limit = if rpc.incast { self.config.incast_unscheduled_bytes } else { u32::MAX };
+        let priority = peer.cutoffs.level(geometry.length());
+        rpc.out = Some(Outgoing::new(geometry, peer.unscheduled.min(limit), priority));
         rpc.heard = now;
         rpc.asked = 0;
         let (of, sequence) = (rpc.peer, rpc.id.sequence());
@@ -235,7 +283,8 @@ impl Machine {
     /// The endpoint is done with `slot`: it took the message of a complete RPC, or handled its last event.
     pub fn free(&mut self, slot: u32) {
         let Some(rpc) = self.rpcs.remove(slot) else { return };
-        self.ready.remove(slot);
+        self.unready(slot);
+        self.awaited -= u32::from(rpc.awaits_response());
         self.timers.remove(slot);
         // An event of this RPC must never be read as one of the next in its slot.
         if rpc.ended && !rpc.told {
@@ -243,7 +292,7 @@ impl Machine {
         }
         let length = rpc.inc.as_ref().map_or(0, |inc| u64::from(inc.geometry().length()));
         if let Some(inc) = &rpc.inc {
-            self.granter.end(&self.rpcs, rpc.peer, inc);
+            self.granter.end(&self.rpcs, rpc.peer, slot, inc);
             self.buffered -= length;
             self.grants_due |= !self.granter.is_idle();
         }
@@ -285,7 +334,7 @@ impl Machine {
         let slot = event.slot();
         let rpc = self.rpcs.taken(slot);
         if !core::mem::replace(&mut rpc.ended, true) {
-            self.ready.remove(slot);
+            self.unready(slot);
             self.timers.remove(slot);
             self.events.push_back(event);
         }

@@ -13,6 +13,10 @@ pub struct Outgoing {
     sent: u32,
     /// Records that may be sent.
     allowed: u32,
+    /// Records that nobody has to grant.
+    unscheduled: u32,
+    /// At which priority these go.
+    unscheduled_priority: u8,
     /// Records to repeat; ranges of `0..sent`.
     again: Vec<Range<u32>>,
     /// At which priority to send what was granted.
@@ -22,14 +26,12 @@ pub struct Outgoing {
 /// Ranges of records that wait to be repeated; beyond it they become one, which is what such loss calls for.
 const AGAIN_MAX: usize = 32;
 
-/// Priority of what nobody granted, above all that is granted: it is the head of every message, and all of a short one.
-const UNSCHEDULED_PRIORITY: u8 = 6;
-
 impl Outgoing {
-    /// A message of which `unscheduled` bytes may go at once; at least its first record always may.
-    pub fn new(geometry: Geometry, unscheduled: u32) -> Self {
+    /// A message of which `unscheduled` bytes may go at once, at `unscheduled_priority`; at least its first record may.
+    pub fn new(geometry: Geometry, unscheduled: u32, unscheduled_priority: u8) -> Self {
         let allowed = geometry.records_below(unscheduled).max(1);
-        Self { geometry, sent: 0, allowed, again: Vec::new(), priority: UNSCHEDULED_PRIORITY }
+        let (priority, again) = (unscheduled_priority, Vec::new());
+        Self { geometry, sent: 0, allowed, unscheduled: allowed, unscheduled_priority, again, priority }
     }
 
     /// How it is cut.
@@ -39,7 +41,7 @@ impl Outgoing {
 
     /// Bytes that may be sent without a grant, as the trailer states them: whole records.
     pub const fn unscheduled(&self) -> u32 {
-        self.geometry.offset_of(self.allowed)
+        self.geometry.offset_of(self.unscheduled)
     }
 
     /// Bytes that were never sent yet.
@@ -107,8 +109,22 @@ impl Outgoing {
         }
     }
 
+    /// At which priority `record` goes, by who let it; `by_left` tells that of what nobody granted by the bytes left.
+    pub fn priority_of(&self, record: u32, by_left: impl FnOnce(u32) -> Option<u8>) -> u8 {
+        if record >= self.unscheduled {
+            return self.priority;
+        }
+        by_left(self.geometry.length() - self.geometry.offset_of(record)).unwrap_or(self.unscheduled_priority)
+    }
+
+    /// Records that are let by the same as `start` is end there.
+    const fn same_until(&self, start: u32) -> u32 {
+        if start < self.unscheduled { self.unscheduled } else { u32::MAX }
+    }
+
     /// The next records to send, at most `most` of them, and whether they go again.
     pub fn take(&mut self, most: u32) -> Option<(Range<u32>, bool)> {
+        let most = most.min(self.same_until(self.next_record()?) - self.next_record()?);
         if let Some(first) = self.again.first_mut() {
             let end = first.end.min(first.start.saturating_add(most));
             let taken = first.start..end;
@@ -141,7 +157,7 @@ mod tests {
         fn sends_only_what_is_allowed(length in 0usize..200_000, unscheduled in 0u32..100_000,
             acts in proptest::collection::vec((0u8..3, any::<u32>(), any::<u32>(), 1u32..9), 0..60)) {
             let geometry = Geometry::cut(length, 1500);
-            let mut out = Outgoing::new(geometry, unscheduled);
+            let mut out = Outgoing::new(geometry, unscheduled, 6);
             let mut first = 0;
             for (act, a, b, most) in acts {
                 let (a, b) = (a % (length as u32 + 2), b % (length as u32 + 2));
@@ -150,6 +166,8 @@ mod tests {
                     1 => out.miss(a.min(b)..a.max(b)),
                     _ => if let Some((records, again)) = out.take(most) {
                         prop_assert!(!records.is_empty() && records.len() as u32 <= most);
+                        let blind = |record| geometry.offset_of(record) < out.unscheduled();
+                        prop_assert_eq!(blind(records.start), blind(records.end - 1), "one priority");
                         if again {
                             prop_assert!(records.end <= first);
                         } else {
@@ -166,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_lost_grant_is_inferred() {
-        let mut out = Outgoing::new(Geometry::cut(100_000, 1500), 10_000);
+        let mut out = Outgoing::new(Geometry::cut(100_000, 1500), 10_000, 6);
         while out.take(64).is_some() {}
         assert!(!out.is_ready());
         out.miss(10_000..50_000);

@@ -2,7 +2,8 @@
 
 use wire::control::Frame;
 
-use crate::grant::OVERCOMMIT_MAX;
+use crate::config::{Order, Priorities};
+use crate::grant::{GRANTS_MAX, Terms};
 use crate::io::{Event, Work};
 use crate::machine::Machine;
 use crate::time::Instant;
@@ -17,34 +18,96 @@ impl Machine {
 
     pub(crate) fn refresh_ready(&mut self, slot: u32) {
         let rpc = self.rpcs.taken(slot);
-        match rpc.out.as_ref().filter(|out| out.is_ready() && !rpc.ended) {
-            Some(out) => {
-                let key = (out.bytes_left(), rpc.age);
-                self.ready.set(slot, key);
-            }
-            None => drop(self.ready.remove(slot)),
+        let Some(out) = rpc.out.as_ref().filter(|out| out.is_ready() && !rpc.ended) else { return self.unready(slot) };
+        let left = if self.config.order == Order::Srpt { out.bytes_left() } else { 0 };
+        self.ready.set(slot, (left, rpc.age));
+        if self.pacer.is_on() {
+            self.ready_by_age.set(slot, rpc.age);
         }
     }
 
-    /// The RPC whose records go next (fewest bytes left first), its peer, and its next record. [P-8.4]
-    pub fn peek_work(&self) -> Option<(u32, u32, u32)> {
+    pub(crate) fn unready(&mut self, slot: u32) {
+        self.ready.remove(slot);
+        if self.pacer.is_on() {
+            self.ready_by_age.remove(slot);
+        }
+    }
+
+    /// The RPC whose records go next, unless the link is busy; and whether it is its turn for its age. [P-8.4] [P-8.10]
+    fn next_to_send(&self, now: Instant) -> Option<(u32, bool)> {
         let (_, slot) = self.ready.peek()?;
+        if !self.pacer.is_on() || !self.is_deferrable(slot) {
+            return Some((slot, false));
+        }
+        // All others have more left, so they wait as well.
+        if self.pacer.opens_at(&self.config) > now {
+            return None;
+        }
+        match self.ready_by_age.peek() {
+            Some((_, oldest)) if self.pacer.owes_the_oldest() => Some((oldest, true)),
+            _ => Some((slot, false)),
+        }
+    }
+
+    fn is_deferrable(&self, slot: u32) -> bool {
+        let out = self.rpcs.get(slot).and_then(|rpc| rpc.out.as_ref());
+        out.is_some_and(|out| out.bytes_left() >= self.config.defer_bytes_min)
+    }
+
+    /// When work that is held back may go, if that is later than now. [P-8.10]
+    pub(crate) fn held_until(&self) -> Option<Instant> {
+        let held = self.pacer.is_on() && !self.ready.is_empty();
+        held.then(|| self.pacer.opens_at(&self.config)).filter(|at| *at > self.now)
+    }
+
+    /// The RPC whose records go next (fewest bytes left first), its peer, its next record, and at which priority that goes.
+    /// None while the link is busy with as much as it may be. [P-8.4] [P-8.10]
+    pub fn peek_work(&self, now: Instant) -> Option<(u32, u32, u32, u8)> {
+        let (slot, _) = self.next_to_send(now)?;
         let rpc = self.rpcs.get(slot)?;
-        Some((slot, rpc.peer, rpc.out.as_ref()?.next_record()?))
+        let record = rpc.out.as_ref()?.next_record()?;
+        Some((slot, rpc.peer, record, self.priority_of(slot, record)))
+    }
+
+    fn priority_of(&self, slot: u32, record: u32) -> u8 {
+        let rpc = self.rpcs.get(slot).expect("a slot in use");
+        let out = rpc.out.as_ref().expect("it has work");
+        if self.config.priorities == Priorities::Off {
+            return 0;
+        }
+        out.priority_of(record, |left| {
+            let peer = self.peers[rpc.peer as usize].as_ref()?;
+            self.config.priority_by_left.then(|| peer.cutoffs.level(left))
+        })
     }
 
     /// Takes up to `most` records of that RPC; they count as sent at `now`.
     pub fn next_work(&mut self, now: Instant, most: u32) -> Option<Work> {
         self.note_time(now);
-        let (_, slot) = self.ready.peek()?;
+        let (slot, owed) = self.next_to_send(now)?;
         let rpc = self.rpcs.taken(slot);
         let out = rpc.out.as_mut()?;
+        let geometry = out.geometry();
+        let paced = self.pacer.is_on() && out.bytes_left() >= self.config.defer_bytes_min;
+        let most = if paced { most.min(self.pacer.packets(&self.config, now, geometry.payload())) } else { most };
         let (records, again) = out.take(most.max(1))?;
         rpc.repeated |= again;
         rpc.sent_at = now;
-        let work = Work { slot, peer: rpc.peer, start: records.start, end: records.end, priority: out.priority, again };
+        let peer = rpc.peer;
+        if self.pacer.is_on() {
+            let bytes = geometry.offset_of(records.end) - geometry.offset_of(records.start);
+            self.pacer.took(&self.config, records.end - records.start, bytes, owed, now);
+        }
+        let priority = self.priority_of(slot, records.start);
         self.refresh_ready(slot);
-        Some(work)
+        Some(Work { slot, peer, start: records.start, end: records.end, priority, again })
+    }
+
+    /// A datagram of so many bytes that is not data was given to the link at `now`. [P-8.10]
+    pub fn count_sent(&mut self, now: Instant, bytes: usize) {
+        if self.pacer.is_on() {
+            self.pacer.count_control(&self.config, now, bytes);
+        }
     }
 
     pub(crate) fn say(&mut self, peer: u32, frame: Frame) {
@@ -95,10 +158,11 @@ impl Machine {
         if !core::mem::take(&mut self.grants_due) {
             return;
         }
-        let mut decided = [None; OVERCOMMIT_MAX];
+        let mut decided = [None; GRANTS_MAX];
         let mut places = decided.iter_mut();
-        let Self { granter, config, rpcs, .. } = self;
-        granter.schedule(config, rpcs, |grant| {
+        let Self { granter, config, rpcs, traffic, peers, .. } = self;
+        let unscheduled = |peer: u32| peers[peer as usize].as_ref().map_or(0, |peer| peer.unscheduled);
+        granter.schedule(&Terms { config, cutoffs: traffic.cutoffs() }, rpcs, unscheduled, |grant| {
             *places.next().expect("no more than that are granted at once") = Some(grant)
         });
         let now = self.now;

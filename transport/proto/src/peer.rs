@@ -9,6 +9,8 @@ use wire::control::Frame;
 use wire::ids::{RpcId, Side};
 use wire::limits::SEQUENCE_WINDOW;
 
+use crate::config::Config;
+use crate::cutoffs::Cutoffs;
 use crate::rtt::Rtt;
 use crate::seen::Seen;
 use crate::time::Instant;
@@ -33,8 +35,14 @@ pub struct Peer {
     pub side: Side,
     /// How long it takes to answer.
     pub rtt: Rtt,
-    /// Bytes of each message that we may send it unscheduled.
+    /// Bytes of each message that we send it unscheduled.
     pub unscheduled: u32,
+    /// The most that may be: what it allows, and what we do.
+    unscheduled_max: u32,
+    /// Which priorities our unscheduled bytes to it carry.
+    pub cutoffs: Cutoffs,
+    /// When it was told ours; [`Instant::FAR`] before that.
+    pub told_cutoffs: Instant,
     /// Our sequences that are finished; their mark is our floor. [P-7.2]
     pub finished: Seen,
     /// Its sequences that are finished: at-most-once. [P-7.1]
@@ -57,13 +65,18 @@ pub struct Peer {
 
 impl Peer {
     /// A peer of which nothing is known but what the handshake told.
-    pub fn new(side: Side, rtt: Duration, unscheduled: u32, intervals_max: usize) -> Self {
-        Self {
+    /// `unscheduled` is what it takes of each message without having granted it.
+    pub fn new(side: Side, rtt: Duration, unscheduled: u32, config: &Config) -> Self {
+        let unscheduled_max = unscheduled.min(config.unscheduled_bytes);
+        let mut peer = Self {
             side,
             rtt: Rtt::new(rtt),
-            unscheduled,
+            unscheduled: unscheduled_max,
+            unscheduled_max,
+            cutoffs: Cutoffs::UNKNOWN,
+            told_cutoffs: Instant::FAR,
             finished: Seen::new(u64::MAX, usize::MAX),
-            seen: Seen::new(SEQUENCE_WINDOW, intervals_max),
+            seen: Seen::new(SEQUENCE_WINDOW, config.intervals_max),
             begun_by_peer: 0,
             buffered: 0,
             acks: Vec::new(),
@@ -71,6 +84,28 @@ impl Peer {
             frames: Vec::new(),
             listed: false,
             responses: BinaryHeap::new(),
+        };
+        peer.limit_unscheduled(config);
+        peer
+    }
+
+    /// Sets how much of a message goes to it unscheduled: what our link carries in its shortest answer time, because after
+    /// that its grants are here. [P-8.1]
+    pub fn limit_unscheduled(&mut self, config: &Config) {
+        self.unscheduled = match config.link_bits_per_second {
+            None => self.unscheduled_max,
+            Some(bits) => {
+                let bytes = u128::from(bits) * self.rtt.shortest().as_nanos() / 8_000_000_000;
+                let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+                bytes.max(config.unscheduled_bytes_min).min(self.unscheduled_max)
+            }
+        };
+    }
+
+    /// It answered after `sample`.
+    pub fn answered(&mut self, config: &Config, sample: Duration, now: Instant) {
+        if self.rtt.sample(sample, now) {
+            self.limit_unscheduled(config);
         }
     }
 
@@ -125,7 +160,27 @@ mod tests {
     use super::*;
 
     fn peer() -> Peer {
-        Peer::new(Side::Server, Duration::ZERO, 0, 64)
+        Peer::new(Side::Server, Duration::ZERO, 0, &Config::default())
+    }
+
+    /// [P-8.1] What goes unscheduled is what the link carries in the shortest answer time, within its bounds.
+    #[test]
+    fn unscheduled_bytes_follow_the_answer_time() {
+        let gigabits = |n: u64| Config { link_bits_per_second: Some(n * 1_000_000_000), ..Config::default() };
+        let (us, now) = (Duration::from_micros, Instant::ZERO);
+        let limit = |config: &Config, samples: &[u64]| {
+            let mut peer = Peer::new(Side::Client, us(900), 100_000, config);
+            samples.iter().for_each(|n| peer.answered(config, us(*n), now));
+            peer.unscheduled
+        };
+        assert_eq!(limit(&gigabits(10), &[]), 100_000, "no more than it takes");
+        assert_eq!(limit(&gigabits(10), &[700, 40, 5_000]), 50_000, "time in service does not count");
+        assert_eq!(limit(&gigabits(10), &[1]), 10_000, "the least");
+        assert_eq!(limit(&Config { link_bits_per_second: None, ..gigabits(1) }, &[40]), 100_000);
+        assert_eq!(
+            limit(&Config { unscheduled_bytes_min: 60_000, unscheduled_bytes: 60_000, ..gigabits(99) }, &[1]),
+            60_000
+        );
     }
 
     /// A client that keeps one response unacknowledged for ever costs no memory for all the others that it takes.

@@ -47,6 +47,8 @@ pub struct Rpc {
     pub asked: u8,
     /// Something was sent twice: no sample of the answer time.
     pub repeated: bool,
+    /// Its client waits for many responses. [P-8.11]
+    pub incast: bool,
     /// It already failed or was released; only the endpoint's `free` is awaited.
     pub ended: bool,
     /// The endpoint was told that it ended.
@@ -69,6 +71,7 @@ impl Rpc {
             sent_at: Instant::FAR,
             asked: 0,
             repeated: false,
+            incast: false,
             ended: false,
             told: false,
         }
@@ -78,6 +81,11 @@ impl Rpc {
     pub fn may_have_run(&self) -> bool {
         self.state != State::Requesting && self.state != State::Telling
             || !self.out.as_ref().is_none_or(Outgoing::is_untouched)
+    }
+
+    /// Whether it is a request of ours whose response is not complete.
+    pub const fn awaits_response(&self) -> bool {
+        self.ours && matches!(self.state, State::Requesting | State::Answering)
     }
 
     /// Whether this is the response to what `peer` began as `sequence`, waiting for its ack.

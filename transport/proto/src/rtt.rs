@@ -2,26 +2,50 @@
 
 use core::time::Duration;
 
-/// Smoothed answer time and its variation.
+use crate::time::Instant;
+
+/// How long a sample counts for the shortest time: for so long at least, for twice that at most. A path that got longer is
+/// noticed after seconds; a server that works for milliseconds on each request answers one of them at once meanwhile.
+const SHORTEST_SPAN: Duration = Duration::from_secs(5);
+
+/// Smoothed answer time and its variation, and the shortest of late: what the path takes, without the time that somebody
+/// thought.
 #[derive(Clone, Copy, Debug)]
 pub struct Rtt {
     smoothed_ns: u64,
     variation_ns: u64,
+    shortest_ns: u64,
+    /// The shortest in the span before this one.
+    shortest_before_ns: u64,
+    span_end: Instant,
 }
 
 impl Rtt {
     /// Starts from one sample, for instance the handshake's.
     pub const fn new(sample: Duration) -> Self {
         let ns = sample.as_nanos() as u64;
-        Self { smoothed_ns: ns, variation_ns: ns / 2 }
+        Self { smoothed_ns: ns, variation_ns: ns / 2, shortest_ns: ns, shortest_before_ns: ns, span_end: Instant::ZERO }
     }
 
-    /// Takes one more sample into account.
-    pub const fn sample(&mut self, sample: Duration) {
+    /// Takes one more sample into account. Whether the shortest time changed by it.
+    pub fn sample(&mut self, sample: Duration, now: Instant) -> bool {
         let ns = sample.as_nanos() as u64;
         let off = self.smoothed_ns.abs_diff(ns);
         self.variation_ns = self.variation_ns - self.variation_ns / 4 + off / 4;
         self.smoothed_ns = self.smoothed_ns - self.smoothed_ns / 8 + ns / 8;
+        let before = self.shortest();
+        if now >= self.span_end {
+            self.shortest_before_ns = self.shortest_ns;
+            self.shortest_ns = ns;
+            self.span_end = now + SHORTEST_SPAN;
+        }
+        self.shortest_ns = self.shortest_ns.min(ns);
+        self.shortest() != before
+    }
+
+    /// The shortest time of late.
+    pub fn shortest(&self) -> Duration {
+        Duration::from_nanos(self.shortest_ns.min(self.shortest_before_ns))
     }
 
     /// The smoothed time.
@@ -32,5 +56,28 @@ impl Rtt {
     /// How long to wait before silence means loss.
     pub const fn patience(&self) -> Duration {
         Duration::from_nanos(self.smoothed_ns + 4 * self.variation_ns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [P-8.1] The shortest time outlives slow answers, and is forgotten when no answer comes near it any more.
+    #[test]
+    fn the_shortest_of_late() {
+        let us = Duration::from_micros;
+        let mut rtt = Rtt::new(us(500));
+        let mut now = Instant::from_nanos(1);
+        assert!(rtt.sample(us(20), now));
+        for _ in 0..100 {
+            now += Duration::from_millis(40);
+            assert!(!rtt.sample(us(3_000), now) && rtt.shortest() == us(20));
+        }
+        for _ in 0..300 {
+            now += Duration::from_millis(40);
+            rtt.sample(us(40), now);
+        }
+        assert_eq!(rtt.shortest(), us(40));
     }
 }

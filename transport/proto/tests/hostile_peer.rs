@@ -9,7 +9,7 @@ mod rng;
 use std::time::Duration;
 
 use half::{Half, Message, message, ours, theirs};
-use proto::config::Config;
+use proto::config::{Config, GrantWindow};
 use proto::io::{Arrival, State};
 use wire::control::{Frame, RefusalCode};
 use wire::geometry::Geometry;
@@ -25,7 +25,7 @@ fn config() -> Config {
     Config {
         serving: true,
         unscheduled_bytes: 10_000,
-        grant_window_bytes: 40_000,
+        grant_window: GrantWindow::Fixed(40_000),
         incoming_bytes_max: 100_000,
         buffered_bytes_max: 8_000_000,
         message_bytes_max: 1_000_000,
@@ -72,7 +72,8 @@ fn some_record(rng: &mut Rng, rpc: RpcId) -> (u16, Trailer) {
         0 => rng.next() as u16,
         _ => rng.below(geometry.records().into()) as u16,
     };
-    (index, Trailer { geometry, unscheduled, floor_distance, kind, aux_len: 0 })
+    let (incast, cutoffs) = (rng.chance(10), rng.below(32) as u8);
+    (index, Trailer { geometry, unscheduled, floor_distance, kind, aux_len: 0, incast, cutoffs })
 }
 
 fn some_frame(rng: &mut Rng, rpc: RpcId) -> Frame {

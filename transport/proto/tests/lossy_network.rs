@@ -5,18 +5,29 @@ mod net;
 use std::time::Duration;
 
 use net::{Fate, Faults, NO_FAULTS, Net, Rng};
-use proto::config::Config;
+use proto::config::{Config, GrantWindow, Order, Priorities};
 use wire::trailer::Kind;
 
 const SEEDS: u64 = 400;
+
+const FIXED: Priorities = Priorities::Fixed([100, 3_000, u32::MAX, 0, 0, 0, 0, 0]);
 
 fn config(rng: &mut Rng) -> Config {
     Config {
         serving: true,
         unscheduled_bytes: [4_000, 16_000, 128 << 10][rng.below(3) as usize],
-        grant_window_bytes: [64 << 10, 512 << 10][rng.below(2) as usize],
+        grant_window: [GrantWindow::Fixed(64 << 10), GrantWindow::Dynamic][rng.below(2) as usize],
         incoming_bytes_max: [8 << 10, 100_000, 2 << 20][rng.below(3) as usize],
-        overcommit: 1 + rng.below(8) as u32,
+        overcommit: [None, Some(1), Some(3), Some(8)][rng.below(4) as usize],
+        unscheduled_bytes_min: [2_000, 10_000][rng.below(2) as usize],
+        link_bits_per_second: [None, Some(10_000_000_000), Some(1_000_000_000)][rng.below(3) as usize],
+        backlog_max: Duration::from_micros([0, 5][rng.below(2) as usize]),
+        grant_step_bytes: [None, Some(1)][rng.below(2) as usize],
+        fifo_share_per_mille: [0, 50, 500][rng.below(3) as usize],
+        priorities: [Priorities::Off, Priorities::Measured { messages: 10 }, FIXED][rng.below(3) as usize],
+        priority_by_left: rng.chance(50),
+        order: [Order::Srpt, Order::Srpt, Order::Fifo][rng.below(3) as usize],
+        incast_calls: [None, Some(0), Some(4)][rng.below(3) as usize],
         buffered_bytes_max: [3 << 20, 1 << 30][rng.below(2) as usize],
         rpcs_per_peer_max: [3, 1 << 16][rng.below(2) as usize],
         intervals_max: [32, 4096][rng.below(2) as usize],
@@ -60,8 +71,16 @@ fn every_call_ends_well() {
 fn nothing_is_repeated_without_need() {
     for seed in 0..SEEDS {
         let mut rng = Rng::new(seed.wrapping_mul(31));
-        let config =
-            Config { buffered_bytes_max: 1 << 30, rpcs_per_peer_max: 1 << 16, intervals_max: 4096, ..config(&mut rng) };
+        // On a slower link, or where age counts, a sender may be silent for longer than the least patience: others go first.
+        let link = [None, Some(10_000_000_000)][rng.below(2) as usize];
+        let config = Config {
+            buffered_bytes_max: 1 << 30,
+            rpcs_per_peer_max: 1 << 16,
+            intervals_max: 4096,
+            link_bits_per_second: link,
+            order: Order::Srpt,
+            ..config(&mut rng)
+        };
         let mut net = Net::new(seed, config, NO_FAULTS);
         load(&mut net, 16, &mut rng);
         assert!(net.run(Duration::from_secs(10)), "it does not come to rest");

@@ -5,7 +5,7 @@ mod half;
 use std::time::Duration;
 
 use half::{Half, Message, message, ours, serving, theirs};
-use proto::config::Config;
+use proto::config::{Config, GrantWindow};
 use proto::io::{Arrival, Event, Failure, State};
 use wire::control::{Frame, RefusalCode};
 use wire::trailer::Kind;
@@ -13,7 +13,7 @@ use wire::trailer::Kind;
 const LONG: Duration = Duration::from_secs(20);
 
 fn config() -> Config {
-    Config { unscheduled_bytes: 10_000, grant_window_bytes: 40_000, ..serving() }
+    Config { unscheduled_bytes: 10_000, grant_window: GrantWindow::Fixed(40_000), ..serving() }
 }
 
 fn request(sequence: u64, length: u32) -> Message {
@@ -172,7 +172,7 @@ fn a_response_without_ack() {
 /// A sender that vanishes while we hold its grants back does not keep its slot; one that asks does.
 #[test]
 fn vanished_while_grants_are_held_back() {
-    let mut half = Half::new(Config { overcommit: 1, incoming_bytes_max: 100, ..config() });
+    let mut half = Half::new(Config { overcommit: Some(1), incoming_bytes_max: 100, ..config() });
     half.open(1);
     let m = request(0, 50_000);
     half.record_of(1, &request(0, 20_000), 0);
@@ -198,7 +198,7 @@ fn vanished_while_grants_are_held_back() {
 /// What was held back and is granted at last is asked for as soon as anything else.
 #[test]
 fn granted_after_a_long_wait() {
-    let mut half = Half::new(Config { overcommit: 1, ..config() });
+    let mut half = Half::new(Config { overcommit: Some(1), ..config() });
     let (short, long) = (request(0, 20_000), request(1, 50_000));
     half.record(&short, 0);
     half.bytes(&long, 0..10_000);
@@ -209,7 +209,7 @@ fn granted_after_a_long_wait() {
         half.pass(Duration::from_millis(50));
     }
     half.bytes(&short, 1_000..20_000);
-    let grant = Frame::Grant { rpc: long.0, offset: 50_000, priority: 3 };
+    let grant = Frame::Grant { rpc: long.0, offset: 50_000, priority: 0 };
     assert_eq!(half.pass(Duration::from_micros(999)), [grant]);
     assert_eq!(resends(&half.pass(Duration::from_micros(1))), [(10_000, 50_000)]);
 }

@@ -39,7 +39,7 @@ impl World {
 
     fn trailer(machine: &Machine, geometry: Geometry, kind: Kind, distance: u64) -> Trailer {
         let unscheduled = machine.unscheduled(0, geometry);
-        Trailer { geometry, unscheduled, floor_distance: distance as u32, kind, aux_len: 0 }
+        Trailer { unscheduled, floor_distance: distance as u32, ..Trailer::new(geometry, kind) }
     }
 
     /// `open` calls at once, each of `length` bytes there and back.

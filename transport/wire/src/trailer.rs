@@ -8,6 +8,14 @@ use crate::error::Refusal;
 use crate::geometry::Geometry;
 use crate::limits::{ACK_LEN, AUX_MAX, TRAILER_LEN};
 
+/// Versions of cutoffs that a trailer can tell apart; 0 says that the receiver never told any. [P-8.3]
+pub const CUTOFFS_VERSIONS: u8 = 32;
+
+/// Bits of the byte that holds the kind.
+const KIND_BITS: u32 = 2;
+const INCAST_BIT: u8 = 1 << KIND_BITS;
+const CUTOFFS_SHIFT: u32 = KIND_BITS + 1;
+
 /// What a message is to its receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -42,9 +50,18 @@ pub struct Trailer {
     pub kind: Kind,
     /// Bytes of piggybacked acknowledgements between the message's bytes and this trailer. [P-4.3]
     pub aux_len: u8,
+    /// Its sender waits for many responses: most of this one should wait for grants. [P-8.11]
+    pub incast: bool,
+    /// The version of the receiver's cutoffs that the sender goes by, modulo [`CUTOFFS_VERSIONS`]. [P-8.3]
+    pub cutoffs: u8,
 }
 
 impl Trailer {
+    /// That of a message without unscheduled bytes, acknowledgements or anything else to say.
+    pub const fn new(geometry: Geometry, kind: Kind) -> Self {
+        Self { geometry, unscheduled: 0, floor_distance: 0, kind, aux_len: 0, incast: false, cutoffs: 0 }
+    }
+
     /// The 16 bytes.
     pub fn emit(&self) -> [u8; TRAILER_LEN] {
         let mut b = [0; TRAILER_LEN];
@@ -52,7 +69,7 @@ impl Trailer {
         b[4..8].copy_from_slice(&self.unscheduled.to_be_bytes());
         b[8..12].copy_from_slice(&self.floor_distance.to_be_bytes());
         b[12..14].copy_from_slice(&self.geometry.payload().to_be_bytes());
-        b[14] = self.kind.code();
+        b[14] = self.kind.code() | if self.incast { INCAST_BIT } else { 0 } | self.cutoffs << CUTOFFS_SHIFT;
         b[15] = self.aux_len;
         b
     }
@@ -64,8 +81,9 @@ impl Trailer {
     pub fn parse(bytes: &[u8; TRAILER_LEN]) -> Result<Self, Refusal> {
         let mut r = Reader::new(bytes);
         let (length, unscheduled, floor_distance) = (r.u32()?, r.u32()?, r.u32()?);
-        let (payload, kind, aux_len) = (r.u16()?, r.u8()?, r.u8()?);
-        let kind = match kind {
+        let (payload, bits, aux_len) = (r.u16()?, r.u8()?, r.u8()?);
+        let (incast, cutoffs) = (bits & INCAST_BIT != 0, bits >> CUTOFFS_SHIFT);
+        let kind = match bits & (INCAST_BIT - 1) {
             0 => Kind::Request,
             1 => Kind::Response,
             2 => Kind::OneWay,
@@ -75,7 +93,7 @@ impl Trailer {
             return Err(Refusal::Malformed);
         }
         let geometry = Geometry::stated(length, payload).ok_or(Refusal::Malformed)?;
-        Ok(Self { geometry, unscheduled, floor_distance, kind, aux_len })
+        Ok(Self { geometry, unscheduled, floor_distance, kind, aux_len, incast, cutoffs })
     }
 }
 
@@ -91,9 +109,15 @@ mod tests {
     #[test]
     fn each_field_has_its_place() {
         let geometry = Geometry::stated(0x30000, 0x1234).unwrap();
-        let trailer =
-            Trailer { geometry, unscheduled: 0x20001, floor_distance: 0x55, kind: Kind::Request, aux_len: 12 };
+        let trailer = Trailer {
+            unscheduled: 0x20001,
+            floor_distance: 0x55,
+            aux_len: 12,
+            ..Trailer::new(geometry, Kind::Request)
+        };
         assert_eq!((trailer.emit(), Trailer::parse(&BYTES)), (BYTES, Ok(trailer)));
+        assert_eq!(Trailer { incast: true, ..trailer }.emit()[14], 4);
+        assert_eq!(Trailer { cutoffs: CUTOFFS_VERSIONS - 1, ..trailer }.emit()[14], 31 << 3);
         for (kind, code) in [(Kind::Response, 1), (Kind::OneWay, 2)] {
             assert_eq!(Trailer { kind, ..trailer }.emit()[14], code);
         }
@@ -137,7 +161,7 @@ mod tests {
                 bytes[0] = 0;
                 bytes[4..6].fill(0);
                 bytes[12] &= 0x3f;
-                bytes[14] %= 3;
+                bytes[14] -= u8::from(bytes[14] % 4 == 3);
                 bytes[15] = bytes[15] % 6 * 6;
             }
             if let Ok(trailer) = Trailer::parse(&bytes) {

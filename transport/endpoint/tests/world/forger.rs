@@ -112,7 +112,7 @@ impl Forger {
         let geometry = Geometry::stated(length as u32, payload).expect("it can be cut");
         let floor_distance = if kind == Kind::Response { 0 } else { message.rpc().sequence() as u32 };
         let aux_len = 6 * acks.len() as u8;
-        let trailer = Trailer { geometry, unscheduled: length as u32, floor_distance, kind, aux_len };
+        let trailer = Trailer { unscheduled: length as u32, floor_distance, aux_len, ..Trailer::new(geometry, kind) };
         let mut plaintext = body(length)[geometry.bytes(index)].to_vec();
         plaintext.resize(plaintext.len() + padding, 0);
         acks.iter().for_each(|rpc| plaintext.extend(&rpc.as_u48().to_be_bytes()[2..]));

@@ -38,7 +38,7 @@ pub const fn ours(sequence: u64) -> RpcId {
 pub fn message(rpc: RpcId, kind: Kind, length: u32, unscheduled: u32) -> Message {
     let geometry = Geometry::stated(length, 1000).expect("it can be cut");
     let floor_distance = if kind == Kind::Response { 0 } else { rpc.sequence() as u32 };
-    (rpc, Trailer { geometry, unscheduled: unscheduled.min(length), floor_distance, kind, aux_len: 0 })
+    (rpc, Trailer { unscheduled: unscheduled.min(length), floor_distance, ..Trailer::new(geometry, kind) })
 }
 
 pub fn serving() -> Config {

@@ -178,13 +178,7 @@ impl Net {
         if geometry.records() == 1 {
             n.machine.take_acks(PEER, floor, &mut acks);
         }
-        let trailer = Trailer {
-            geometry,
-            unscheduled: n.machine.unscheduled(PEER, geometry),
-            floor_distance: (id.sequence() - floor) as u32,
-            kind,
-            aux_len: 0,
-        };
+        let trailer = n.machine.trailer_to_begin(PEER, id, kind, geometry);
         let slot = n.machine.begin(now, PEER, id, kind, geometry, Instant::FAR);
         assert!(n.out.insert(slot, (trailer, acks.into_iter().flatten().collect())).is_none());
         n.calls.push((id, Fate::Open));
@@ -200,8 +194,7 @@ impl Net {
             return;
         }
         let geometry = Geometry::cut(length, n.datagram);
-        let unscheduled = n.machine.unscheduled(PEER, geometry);
-        let trailer = Trailer { geometry, unscheduled, floor_distance: 0, kind: Kind::Response, aux_len: 0 };
+        let trailer = n.machine.trailer_to_respond(slot, geometry).expect("it is in service");
         assert!(n.machine.respond(now, slot, geometry));
         assert!(n.out.insert(slot, (trailer, Vec::new())).is_none());
         self.pump(node);
@@ -236,9 +229,9 @@ impl Net {
         }
         while self.nodes[node].link_free <= self.now {
             let n = &mut self.nodes[node];
-            let peeked = n.machine.peek_work();
+            let peeked = n.machine.peek_work(self.now);
             let Some(work) = n.machine.next_work(self.now, 16) else { break };
-            assert_eq!(peeked, Some((work.slot, work.peer, work.start)));
+            assert_eq!(peeked, Some((work.slot, work.peer, work.start, work.priority)));
             let (rpc, ..) = n.machine.rpc(work.slot).expect("work of an open RPC");
             let (trailer, acks) = n.out[&work.slot].clone();
             let bytes = trailer.geometry.offset_of(work.end) - trailer.geometry.offset_of(work.start);
@@ -248,7 +241,7 @@ impl Net {
             }
         }
         let n = &mut self.nodes[node];
-        let link = n.machine.peek_work().map(|_| n.link_free);
+        let link = n.machine.peek_work(self.now).map(|_| n.link_free);
         let at = n.machine.timeout().into_iter().chain(link).min().unwrap_or(Instant::FAR).max(self.now);
         if at < n.wakes_at {
             n.wakes_at = at;

@@ -142,7 +142,7 @@ pub fn data_key(cipher: Cipher, sender: Side) -> DataKey {
 /// `length` bytes in records of `payload`.
 pub fn trailer(kind: Kind, length: usize, payload: u16) -> Trailer {
     let geometry = Geometry::stated(length as u32, payload).unwrap();
-    Trailer { geometry, unscheduled: 0, floor_distance: 0, kind, aux_len: 0 }
+    Trailer::new(geometry, kind)
 }
 
 /// Bytes that tell where they belong.
