@@ -11,6 +11,7 @@ use endpoint::config::Config;
 use endpoint::endpoint::Endpoint;
 use endpoint::pool::Payload;
 use endpoint::state::Event;
+use proto::config::{GrantWindow, Priorities};
 use proto::time::Instant;
 use wire::ids::RpcId;
 use wire::trailer::Kind;
@@ -128,6 +129,40 @@ impl Hooks for Meter {
     }
 }
 
+/// Bytes of a message that nobody has to grant: the paper's, one packet and 7,886 bytes.
+const UNSCHEDULED: u32 = 9328;
+
+/// The largest message for each priority, from the highest down: as many levels as the paper gave to unscheduled packets, each with the
+/// same part of the bytes that nobody grants and of the ends of those that are granted, by bytes left. The paper computes them
+/// before, from the workload; so do we here, as a run may be too short to measure them.
+fn cutoffs(plan: &Plan) -> [u32; 8] {
+    let levels = 8 - plan.workload.scheduled_levels as usize;
+    let mut parts: Vec<(u32, f64)> = Vec::new();
+    let mut before = 0.0;
+    for &(bytes, cumulative) in plan.workload.points() {
+        let cut = plan.framing.cut(bytes);
+        for index in 0..cut.records() {
+            let left = bytes - cut.bytes(index as u16).start as u32;
+            if cut.offset_of(index + 1) <= UNSCHEDULED || left <= UNSCHEDULED {
+                parts.push((left, (cumulative - before) * f64::from(plan.framing.frame(cut, index as u16))));
+            }
+        }
+        before = cumulative;
+    }
+    parts.sort_by_key(|(left, _)| *left);
+    let all: f64 = parts.iter().map(|(_, weight)| weight).sum();
+    let (mut cutoffs, mut level, mut sum) = ([0; 8], 0, 0.0);
+    for (left, weight) in parts {
+        sum += weight;
+        cutoffs[level] = left;
+        if level + 1 < levels && sum >= all * (level + 1) as f64 / levels as f64 {
+            level += 1;
+        }
+    }
+    cutoffs[level] = u32::MAX;
+    cutoffs
+}
+
 /// The endpoints' configuration for a network with the paper's round trip of 7.75 us at 10 Gbit/s.
 #[must_use]
 pub fn config(plan: &Plan) -> Config {
@@ -136,9 +171,16 @@ pub fn config(plan: &Plan) -> Config {
     config.send_bytes_max = 1 << 40;
     let proto = &mut config.proto;
     proto.serving = true;
-    proto.unscheduled_bytes = 9328;
-    proto.grant_window_bytes = 10_000;
-    proto.overcommit = plan.workload.scheduled_levels;
+    // RTTbytes: what the link carries while a grant comes back.
+    proto.unscheduled_bytes = UNSCHEDULED;
+    proto.unscheduled_bytes_min = UNSCHEDULED;
+    proto.grant_window = GrantWindow::Fixed(10_000);
+    proto.grant_step_bytes = Some(1);
+    proto.overcommit = Some(plan.workload.scheduled_levels);
+    proto.priorities = Priorities::Fixed(cutoffs(plan));
+    proto.priority_by_left = true;
+    proto.fifo_share_per_mille = 0;
+    proto.incast_calls = None;
     proto.incoming_bytes_max = 1 << 30;
     proto.buffered_bytes_max = 1 << 40;
     // Nothing is lost here, and long messages wait long for their turn: silence means nothing.
@@ -153,10 +195,7 @@ pub fn config(plan: &Plan) -> Config {
 pub fn rate(plan: &Plan) -> f64 {
     let wire_bytes = match plan.framing {
         Framing::Paper => plan.workload.mean() / plan.workload.paper_goodput,
-        Framing::Sealane => {
-            let unscheduled = config(plan).proto.unscheduled_bytes;
-            plan.workload.mean_of(|bytes| Framing::Sealane.message(bytes, unscheduled) as f64)
-        }
+        Framing::Sealane => plan.workload.mean_of(|bytes| Framing::Sealane.message(bytes, UNSCHEDULED) as f64),
     };
     plan.load * plan.network.host_rate as f64 / 8.0 / wire_bytes
 }
