@@ -9,7 +9,7 @@ fn main() {
         framing: if a[5] == "on" { Framing::Sealane } else { Framing::Paper },
         seed: 1,
         messages: a[4].parse().unwrap(),
-        warmup: 0.2,
+        warmup: 0.2, measured: a.iter().any(|x|x=="measured"), pacer: a.iter().any(|x|x=="pacer"), without: Mechanism::ALL.iter().filter(|(n,_)| a.iter().any(|x| x==n)).map(|(_,m)|*m).collect(),
     };
     let t = std::time::Instant::now();
     let o = run(&plan, |_| ());
