@@ -22,3 +22,4 @@ pub mod framing;
 pub mod published;
 pub mod slowdown;
 pub mod experiment;
+pub mod incast;
