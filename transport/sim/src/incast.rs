@@ -1,4 +1,5 @@
-//! Owns the fan-in experiment: many responses, or many messages, for one host at once, through a switch whose ports hold little.
+//! Owns the fan-in experiment: many responses, or many messages, for one host at once, through a switch whose ports hold little. When
+//! all of a burst have arrived the next begins.
 
 use endpoint::config::Config;
 use endpoint::endpoint::Endpoint;
@@ -9,20 +10,19 @@ use proto::config::GrantWindow;
 use proto::time::Instant;
 use wire::trailer::Kind;
 
-use crate::clock::{MS, SEC, Time, US};
+use crate::clock::{MS, NS, SEC, Time, US};
 use crate::experiment::Mechanism;
 use crate::fabric::Network;
 use crate::hooks::{Hooks, Lost, Spec};
 use crate::link::Frame;
-use crate::rng::Rng;
 use crate::world::{Stop, World};
 
 /// How many come together, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pattern {
-    /// A client keeps so many requests outstanding, spread over the servers; responses are large.
+    /// A client sends so many requests at one moment, spread over the servers; responses are large.
     Requests,
-    /// So many hosts send one message each at one moment, again and again, each time when all have arrived.
+    /// So many hosts send one message each to one host, at one moment.
     OneWay,
 }
 
@@ -77,50 +77,39 @@ const CLIENT: u32 = 0;
 
 #[derive(Debug)]
 struct Watch {
-    response: Payload,
-    /// When message n was sent.
-    sent: Vec<Time>,
+    message: Payload,
+    /// When the burst began.
+    began: Time,
+    /// Whether it counts.
+    counts: bool,
     latency: Histogram<u64>,
+    /// Messages that arrived or failed.
     done: u64,
-    measured_from: u64,
+    last: Time,
     failed: u64,
     dropped: u64,
-    /// Cookies of requests that are answered, to be replaced.
-    again: Vec<u64>,
-    last: Time,
-}
-
-impl Watch {
-    fn arrived(&mut self, now: Time, sent: Time) {
-        self.done += 1;
-        if self.done > self.measured_from {
-            self.latency.saturating_record((now - sent) / 1000);
-        }
-        self.last = now;
-    }
 }
 
 impl Hooks for Watch {
     fn lost(&mut self, _: Time, _: &Frame, why: Lost) {
-        self.dropped += u64::from(why == Lost::QueueFull);
+        self.dropped += u64::from(why == Lost::QueueFull && self.counts);
     }
     fn event(&mut self, now: Time, _: u32, endpoint: &mut Endpoint, local: Instant, event: Event) {
         match event {
             Event::Request { id, .. } => {
-                let response = self.response.clone();
-                endpoint.reply(local, id, response).expect("it is in service and fits");
+                let message = self.message.clone();
+                endpoint.reply(local, id, message).expect("it is in service and fits");
             }
-            Event::Response { cookie, .. } => {
-                self.arrived(now, self.sent[cookie as usize]);
-                self.again.push(cookie);
+            Event::Response { .. } | Event::OneWay { .. } => {
+                self.done += 1;
+                self.last = now;
+                if self.counts {
+                    self.latency.saturating_record((now - self.began) / NS);
+                }
             }
-            Event::OneWay { .. } => {
-                let sent = self.sent[0];
-                self.arrived(now, sent);
-            }
-            Event::Failed { cookie, .. } => {
+            Event::Failed { .. } => {
+                self.done += 1;
                 self.failed += 1;
-                self.again.push(cookie);
             }
             _ => {}
         }
@@ -152,73 +141,47 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(f64)) -> Outcome {
     let own = plan.clone();
     let mut spec = Spec::new(plan.seed, network);
     spec.config = Box::new(move |_| config(&own));
-    let slots = if plan.pattern == Pattern::Requests { plan.senders as usize } else { 1 };
     let watch = Watch {
-        response: Payload::from(vec![0; plan.bytes as usize]),
-        sent: vec![0; slots],
+        message: Payload::from(vec![0; plan.bytes as usize]),
+        began: 0,
+        counts: false,
         latency: Histogram::new_with_bounds(1, 100_000_000_000, 3).expect("the bounds are in order"),
         done: 0,
-        measured_from: u64::from(plan.senders),
+        last: 0,
         failed: 0,
         dropped: 0,
-        again: Vec::new(),
-        last: 0,
     };
     let mut world = World::new(spec, watch);
     open_sessions(&mut world, servers, plan.pattern);
     let start = world.now() + MS;
     world.run(start);
-    world.hooks.dropped = 0;
     let packets = world.counts.arrived;
     let (mut sessions, mut rpcs) = (0, 0);
-    let mut rng = Rng::new(plan.seed, 3);
-    let mut from = start;
-    match plan.pattern {
-        Pattern::Requests => {
-            world.hooks.again = (0..u64::from(plan.senders)).collect();
-            let total = plan.messages + u64::from(plan.senders);
-            let mut next = start;
-            while world.hooks.done < total && world.now() < start + 100 * SEC {
-                if world.hooks.done <= u64::from(plan.senders) {
-                    from = world.now();
+    // One burst that does not count: round trips and traffic become known.
+    let rounds = 1 + plan.messages.div_ceil(plan.senders.into()).max(1);
+    let mut took = 0;
+    for round in 0..rounds {
+        let (before, began) = (world.hooks.done, world.now());
+        (world.hooks.began, world.hooks.counts) = (began, round > 0);
+        for sender in 0..plan.senders {
+            let sent = match plan.pattern {
+                Pattern::Requests => {
+                    let to = 1 + sender % servers;
+                    world.send(CLIENT, to, Kind::Request, Payload::from(vec![0; REQUEST]), 0)
                 }
-                // A request for each that was answered, by a client that looks once a microsecond.
-                for cookie in std::mem::take(&mut world.hooks.again) {
-                    let to = 1 + rng.below(servers.into()) as u32;
-                    world.hooks.sent[cookie as usize] = world.now();
-                    let body = Payload::from(vec![0; REQUEST]);
-                    if world.send(CLIENT, to, Kind::Request, body, cookie).is_err() {
-                        world.hooks.again.push(cookie);
-                    }
-                }
-                next += US;
-                world.run(next);
-                if next.is_multiple_of(MS) {
-                    progress(world.hooks.done as f64 / total as f64);
-                    look(&world, &mut sessions, &mut rpcs);
-                }
-            }
+                Pattern::OneWay => world.send(1 + sender, CLIENT, Kind::OneWay, world.hooks.message.clone(), 0),
+            };
+            sent.expect("it is taken");
         }
-        Pattern::OneWay => {
-            let rounds = plan.messages.div_ceil(plan.senders.into()).max(1);
-            world.hooks.measured_from = 0;
-            for round in 0..rounds {
-                let before = world.hooks.done;
-                world.hooks.sent[0] = world.now();
-                for sender in 1..=plan.senders {
-                    let body = world.hooks.response.clone();
-                    world.send(sender, CLIENT, Kind::OneWay, body, 0).expect("it is taken");
-                }
-                let end = world.now() + 100 * SEC;
-                while world.hooks.done < before + u64::from(plan.senders) && world.now() < end {
-                    world.run(world.now() + 100 * US);
-                    look(&world, &mut sessions, &mut rpcs);
-                }
-                progress((round + 1) as f64 / rounds as f64);
-            }
+        while world.hooks.done < before + u64::from(plan.senders) && world.now() < began + 10 * SEC {
+            world.run(world.now() + 20 * US);
+            look(&world, &mut sessions, &mut rpcs);
         }
+        took += if round > 0 { world.hooks.last - began } else { 0 };
+        world.run(world.now() + 5 * MS);
+        progress((round + 1) as f64 / rounds as f64);
     }
-    let took = (world.hooks.last.max(from + 1) - from) as f64 / SEC as f64;
+    let took = took.max(1) as f64 / SEC as f64;
     let bytes = world.hooks.latency.len() * u64::from(plan.bytes);
     let queue_peak = world.ports()[network.hosts() as usize].0.counts.peak_all;
     Outcome {

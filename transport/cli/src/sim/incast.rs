@@ -10,7 +10,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
-    /// Requests that the client keeps outstanding; and hosts that send one message each to one receiver
+    /// Requests that the client sends at once; and hosts that send one message each to one receiver
     #[arg(long, value_delimiter = ',', default_value = "16,128,1024,5000", value_parser = clap::value_parser!(u32).range(1..=20_000))]
     senders: Vec<u32>,
     /// Servers that the requests are spread over
@@ -34,10 +34,10 @@ pub(crate) struct Args {
 }
 
 const AFTER_HELP: &str = "\
-requests: one client, 10 Gbit/s, keeps that many requests of 100 B outstanding; each response has --bytes. With
-incast control the requests of a client that awaits many ask for responses that hold back. one-way: that many
-hosts send one message each at the same moment; nobody can ask them to hold back, so there is no switch.
-one_by_one_us is what the last of them would take if the receiver's link did nothing else.";
+requests: one client with 10 Gbit/s sends that many requests of 100 B at once, each response has --bytes; when all
+have come it does so again. With incast control the requests of a client that awaits many ask for responses that
+hold back. one-way: that many hosts send one message each at the same moment; nobody can ask them to hold back,
+so there is no switch. one_by_one is when the last would arrive if the receiver's link carried nothing else.";
 
 #[derive(Debug, Serialize)]
 struct Row {
