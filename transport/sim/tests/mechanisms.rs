@@ -149,12 +149,12 @@ fn long_among_short(without: Vec<Mechanism>) -> Option<Time> {
     }
     world.run(10 * MS);
     world.send(5, 0, Kind::OneWay, zeros.clone(), 0).expect("it is taken");
-    let mut sent = [0; 8];
+    let mut sent = [0; 5];
     while world.now() < 110 * MS && world.hooks.long.is_none() {
-        for sender in 1..5 {
-            while sent[sender] < world.hooks.short[sender] + 2 {
+        for (sender, sent) in sent.iter_mut().enumerate().skip(1) {
+            while *sent < world.hooks.short[sender] + 2 {
                 world.send(sender as u32, 0, Kind::OneWay, zeros.slice(0..100_000), 0).expect("it is taken");
-                sent[sender] += 1;
+                *sent += 1;
             }
         }
         world.run(world.now() + 20 * US);
