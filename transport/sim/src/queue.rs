@@ -134,11 +134,13 @@ impl Queue {
         unreachable!("the wheel is not empty")
     }
 
-    /// Moves on to the next slot in which something happens. `false` when there is none.
-    fn turn(&mut self) -> bool {
+    /// Moves on to the next slot in which something happens, if that begins by `until`. Not beyond: what is put in until then
+    /// would have to be sorted in. `false` when there is none.
+    fn turn(&mut self, until: Time) -> bool {
         let far = self.far.peek().map(|entry| entry.at >> SLOT_BITS);
         let near = (self.in_wheel > 0).then(|| self.next_occupied());
-        let Some(slot) = near.into_iter().chain(far).min() else { return false };
+        let next = near.into_iter().chain(far).min();
+        let Some(slot) = next.filter(|slot| *slot <= until >> SLOT_BITS) else { return false };
         self.slot = slot;
         if near == Some(slot) {
             let at = (slot % SLOTS) as usize;
@@ -155,21 +157,12 @@ impl Queue {
         true
     }
 
-    /// When something happens next.
-    #[must_use]
-    pub fn next_at(&mut self) -> Option<Time> {
-        if self.now.is_empty() && !self.turn() {
+    /// What happens next, if that is at `until` or before.
+    pub fn pop(&mut self, until: Time) -> Option<(Time, Happening)> {
+        if self.now.is_empty() && !self.turn(until) {
             return None;
         }
-        self.now.last().map(|entry| entry.at)
-    }
-
-    /// What happens next.
-    pub fn pop(&mut self) -> Option<(Time, Happening)> {
-        if self.now.is_empty() && !self.turn() {
-            return None;
-        }
-        self.now.pop().map(|entry| (entry.at, entry.what))
+        self.now.pop_if(|entry| entry.at <= until).map(|entry| (entry.at, entry.what))
     }
 
     /// How many things are to happen.
@@ -202,8 +195,8 @@ mod tests {
         }
         expected.sort_unstable();
         for (at, token) in expected {
-            assert_eq!(queue.next_at(), Some(at));
-            assert_eq!(queue.pop(), Some((at, Happening::Alarm { token })));
+            assert_eq!(at.checked_sub(1).and_then(|before| queue.pop(before)), None);
+            assert_eq!(queue.pop(at), Some((at, Happening::Alarm { token })));
         }
         assert!(queue.is_empty());
     }
@@ -226,8 +219,8 @@ mod tests {
                 expected.insert((at, token));
             } else {
                 let (at, token) = expected.pop_first().expect("it is not empty");
-                assert_eq!(queue.next_at(), Some(at));
-                assert_eq!(queue.pop(), Some((at, Happening::Alarm { token })));
+                assert_eq!(at.checked_sub(1).and_then(|before| queue.pop(before)), None);
+                assert_eq!(queue.pop(Time::MAX), Some((at, Happening::Alarm { token })));
                 now = at;
             }
             assert_eq!(queue.len(), expected.len());

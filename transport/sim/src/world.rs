@@ -241,15 +241,13 @@ impl<H: Hooks> World<H> {
     /// Lets things happen until an alarm, until nothing is left, or up to `until`, which is then the time.
     pub fn run(&mut self, until: Time) -> Stop {
         loop {
-            match self.queue.next_at() {
-                None => return Stop::Quiet,
-                Some(at) if at > until => {
-                    self.now = until;
-                    return Stop::Time;
+            let Some((at, what)) = self.queue.pop(until) else {
+                if self.queue.is_empty() {
+                    return Stop::Quiet;
                 }
-                Some(_) => {}
-            }
-            let (at, what) = self.queue.pop().expect("it was just there");
+                self.now = until;
+                return Stop::Time;
+            };
             self.now = at;
             self.counts.happenings += 1;
             match what {
