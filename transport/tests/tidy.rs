@@ -22,6 +22,7 @@ const CRATES: &[(&str, &str, u32)] = &[
     ("transport/handshake", "handshake", 2),
     ("transport/endpoint", "endpoint", 3),
     ("transport", "sealane", 4),
+    ("transport/sim", "sim", 4),
     ("benches/micro", "micro", 4),
     ("benches/load", "load", 5),
     ("transport/cli", "sealane-cli", 6),

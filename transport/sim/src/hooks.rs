@@ -1,0 +1,117 @@
+//! Owns what others say to a world: what it is made of, who watches it, and what becomes of its frames.
+
+use std::fmt;
+
+use endpoint::config::Config;
+use endpoint::endpoint::Endpoint;
+use endpoint::state::Event;
+use proto::time::Instant;
+
+use crate::clock::Time;
+use crate::fabric::Network;
+use crate::link::{Frame, on_wire};
+
+/// What the network does with a frame that leaves its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes its way.
+    Pass,
+    /// It is lost.
+    Drop,
+    /// It goes its way, so much later.
+    Delay(Time),
+    /// It goes its way, and a copy of it so much later.
+    Duplicate(Time),
+    /// A byte of it is changed.
+    Corrupt {
+        /// Which one, from the start of the datagram.
+        at: u32,
+        /// What it is changed with; not 0.
+        xor: u8,
+    },
+    /// It ends after so many bytes.
+    Truncate(u32),
+}
+
+/// Why a frame did not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// A verdict.
+    Judged,
+    /// A queue was full.
+    QueueFull,
+    /// The network is cut between the two hosts.
+    Partition,
+    /// The host is down.
+    HostDown,
+    /// There is no such host.
+    Nowhere,
+}
+
+/// Who watches a world, and decides on its network's faults.
+pub trait Hooks {
+    /// A frame leaves its host.
+    fn verdict(&mut self, now: Time, frame: &Frame) -> Verdict {
+        let _ = (now, frame);
+        Verdict::Pass
+    }
+    /// A frame is about to be handed to an endpoint.
+    fn arrived(&mut self, now: Time, frame: &Frame) {
+        let _ = (now, frame);
+    }
+    /// A frame will not arrive.
+    fn lost(&mut self, now: Time, frame: &Frame, why: Lost) {
+        let _ = (now, frame, why);
+    }
+    /// An endpoint has something to tell. It may be called from here, at the time that its own clock shows.
+    fn event(&mut self, now: Time, host: u32, endpoint: &mut Endpoint, local: Instant, event: Event) {
+        let _ = (now, host, endpoint, local, event);
+    }
+}
+
+/// Nobody watches.
+impl Hooks for () {}
+
+/// How many bytes of a datagram count on the wire.
+pub type Charge = fn(&Frame) -> u32;
+
+/// Every byte counts.
+#[must_use]
+pub const fn charge_all(frame: &Frame) -> u32 {
+    on_wire(frame.bytes.len() as u32)
+}
+
+/// What a world is made of.
+pub struct Spec {
+    /// All randomness comes from it.
+    pub seed: u64,
+    /// The network.
+    pub network: Network,
+    /// The configuration of each host's endpoint.
+    pub config: Box<dyn Fn(u32) -> Config + Send>,
+    /// Largest datagram that the network carries.
+    pub datagram_max: usize,
+    /// See [`Host::card_frames`].
+    pub card_frames: usize,
+    /// What of a frame counts on the wire.
+    pub charge: Charge,
+}
+
+impl fmt::Debug for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spec").field("seed", &self.seed).field("network", &self.network).finish_non_exhaustive()
+    }
+}
+
+impl Spec {
+    /// Hosts with the default configuration that take requests, at a network of Ethernets.
+    #[must_use]
+    pub fn new(seed: u64, network: Network) -> Self {
+        let config = |_| {
+            let mut config = Config::new(offload::software::crypto());
+            config.proto.serving = true;
+            config
+        };
+        Self { seed, network, config: Box::new(config), datagram_max: 1472, card_frames: 0, charge: charge_all }
+    }
+}

@@ -1,0 +1,105 @@
+//! Owns one host: its endpoint, its clock, its timer, and how it reaches others. It knows no network.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use endpoint::endpoint::{Endpoint, To};
+use proto::time::Instant;
+use record::keys::Secret;
+use wire::ids::SessionId;
+
+use crate::clock::{NEVER, Skew, Time};
+use crate::rng::Rng;
+
+/// Where host `host` is.
+#[must_use]
+pub fn address(host: u32) -> SocketAddr {
+    let [_, b, c, d] = host.to_be_bytes();
+    SocketAddr::from(([10, b, c, d], 7000))
+}
+
+/// Which host is at `address`.
+#[must_use]
+pub fn host_at(address: SocketAddr) -> Option<u32> {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.octets()[0] == 10 && address.port() == 7000 => {
+            let [_, b, c, d] = ip.octets();
+            Some(u32::from_be_bytes([0, b, c, d]))
+        }
+        _ => None,
+    }
+}
+
+/// The secret that `client` and `server` have in the world of `seed`.
+#[must_use]
+pub fn secret(seed: u64, client: u32, server: u32) -> Secret {
+    let mut bytes = [0; 32];
+    Rng::new(seed ^ 0x5ec2_e700, u64::from(client) << 32 | u64::from(server)).fill(&mut bytes);
+    Secret::new(bytes)
+}
+
+/// A host.
+#[derive(Debug)]
+pub struct Host {
+    /// Its endpoint; none while it is down.
+    pub endpoint: Option<Endpoint>,
+    /// Its clock.
+    pub skew: Skew,
+    /// How often it was started.
+    pub lives: u32,
+    /// Frames that it may have in its card besides the one that is being sent: 0 asks the endpoint for another only when the
+    /// card is idle.
+    pub card_frames: usize,
+    /// When its timer is in the event queue.
+    pub(crate) wake: Time,
+    /// How it reaches others.
+    pub(crate) ways: HashMap<u32, To>,
+}
+
+impl Host {
+    pub(crate) fn new(card_frames: usize) -> Self {
+        let ways = HashMap::new();
+        Self { endpoint: None, skew: Skew::default(), lives: 0, card_frames, wake: NEVER, ways }
+    }
+
+    /// What its clock shows.
+    #[must_use]
+    pub fn local(&self, now: Time) -> Instant {
+        self.skew.local(now)
+    }
+
+    /// How it reaches `to`, if the two have a secret.
+    #[must_use]
+    pub fn way(&self, to: u32) -> Option<To> {
+        self.ways.get(&to).copied()
+    }
+
+    /// From now on it reaches others in the sessions that are open, whoever began them.
+    pub(crate) fn learn_sessions(&mut self) {
+        let Some(endpoint) = &self.endpoint else { return };
+        for session in endpoint.sessions().iter().filter(|session| session.open) {
+            self.learn(session.origin.address, session.id);
+        }
+    }
+
+    fn learn(&mut self, address: SocketAddr, id: SessionId) {
+        if let Some(host) = host_at(address) {
+            self.ways.entry(host).or_insert(To::Session(id));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_hosts() {
+        for host in [0, 1, 255, 256, 5000, 1 << 20] {
+            assert_eq!(host_at(address(host)), Some(host));
+        }
+        assert_eq!(host_at(SocketAddr::from(([192, 0, 2, 1], 7000))), None);
+        assert_ne!(secret(1, 0, 1).expose(), secret(1, 1, 0).expose());
+        assert_ne!(secret(1, 0, 1).expose(), secret(2, 0, 1).expose());
+    }
+}

@@ -1,0 +1,82 @@
+//! Owns the only randomness there is: a PCG generator (O'Neill 2014, XSL-RR 128/64), seeded. Not for secrets of real sessions.
+
+/// A stream of random numbers. The same seed gives the same stream, on every machine.
+#[derive(Clone, Debug)]
+pub struct Rng {
+    state: u128,
+    increment: u128,
+}
+
+const MULTIPLIER: u128 = 0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645;
+
+impl Rng {
+    /// The stream with the number `stream` of those that belong to `seed`.
+    #[must_use]
+    pub fn new(seed: u64, stream: u64) -> Self {
+        let mut rng = Self { state: 0, increment: (u128::from(stream) << 1) | 1 };
+        rng.step();
+        rng.state = rng.state.wrapping_add(u128::from(seed));
+        rng.step();
+        // Neighbouring seeds and streams begin alike: a few steps set them apart.
+        rng.step();
+        rng.step();
+        rng
+    }
+
+    const fn step(&mut self) {
+        self.state = self.state.wrapping_mul(MULTIPLIER).wrapping_add(self.increment);
+    }
+
+    /// Any number.
+    pub const fn next(&mut self) -> u64 {
+        self.step();
+        let folded = ((self.state >> 64) as u64) ^ (self.state as u64);
+        folded.rotate_right((self.state >> 122) as u32)
+    }
+
+    /// A number below `n`; the bias is below 2^-32 for what is used here.
+    pub const fn below(&mut self, n: u64) -> u64 {
+        ((self.next() as u128 * n as u128) >> 64) as u64
+    }
+
+    /// A number from 0 up to, not including, 1.
+    pub const fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// True with probability `p`.
+    pub const fn chance(&mut self, p: f64) -> bool {
+        self.unit() < p
+    }
+
+    /// The time to the next event of a Poisson process with events `mean` apart on average.
+    pub fn exponential(&mut self, mean: f64) -> f64 {
+        -mean * (1.0 - self.unit()).ln()
+    }
+
+    /// Fills `bytes`.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.next().to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_fair_and_differ() {
+        let (mut a, mut b) = (Rng::new(1, 1), Rng::new(1, 2));
+        assert!((0..100).filter(|_| a.next() == b.next()).count() == 0);
+        let mut counts = [0u32; 10];
+        let mut sum = 0.0;
+        for _ in 0..100_000 {
+            counts[a.below(10) as usize] += 1;
+            sum += b.exponential(3.0);
+        }
+        assert!(counts.iter().all(|n| (9_500..10_500).contains(n)), "{counts:?}");
+        assert!((sum / 100_000.0 - 3.0).abs() < 0.05, "{sum}");
+    }
+}

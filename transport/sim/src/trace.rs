@@ -1,0 +1,97 @@
+//! Owns the record of a run: a hash of everything that happened, and on request one line of JSON for each thing.
+
+use std::fmt::{self, Write as _};
+use std::io::Write;
+
+use endpoint::state::Event;
+
+use crate::clock::Time;
+
+/// What happened.
+pub struct Trace {
+    hash: u64,
+    entries: u64,
+    lines: Option<Box<dyn Write + Send>>,
+    line: String,
+}
+
+impl fmt::Debug for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trace").field("hash", &self.hash).field("entries", &self.entries).finish_non_exhaustive()
+    }
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self { hash: 0x5ea1_a4e5_ea1a_4e00, entries: 0, lines: None, line: String::new() }
+    }
+}
+
+impl Trace {
+    /// Also writes each entry as a line of JSON: `{"t":picoseconds,"what":"send",...}`.
+    pub fn write_to(&mut self, lines: Box<dyn Write + Send>) {
+        self.lines = Some(lines);
+    }
+
+    /// Something happened, and what there is to say of it.
+    pub fn note(&mut self, now: Time, what: &'static str, facts: &[(&'static str, u64)]) {
+        self.entries += 1;
+        let mut hash = mix(self.hash ^ now) ^ what.len() as u64 ^ u64::from(what.as_bytes()[0]);
+        for (_, value) in facts {
+            hash = mix(hash ^ value);
+        }
+        self.hash = hash;
+        if let Some(lines) = &mut self.lines {
+            self.line.clear();
+            let _ = write!(self.line, "{{\"t\":{now},\"what\":\"{what}\"");
+            for (name, value) in facts {
+                let _ = write!(self.line, ",\"{name}\":{value}");
+            }
+            self.line.push_str("}\n");
+            // A trace that cannot be written any more ends; the run does not depend on it.
+            if lines.write_all(self.line.as_bytes()).is_err() {
+                self.lines = None;
+            }
+        }
+    }
+
+    /// An endpoint told something.
+    pub fn event(&mut self, now: Time, host: u32, event: &Event) {
+        let host = ("host", u64::from(host));
+        match event {
+            Event::Request { payload, .. } => self.note(now, "request", &[host, ("len", payload.len() as u64)]),
+            Event::OneWay { payload, .. } => self.note(now, "one_way", &[host, ("len", payload.len() as u64)]),
+            Event::Response { cookie, payload, .. } => {
+                self.note(now, "response", &[host, ("len", payload.len() as u64), ("cookie", *cookie)]);
+            }
+            Event::Stream { length, .. } => self.note(now, "stream", &[host, ("len", *length as u64)]),
+            Event::Readable { .. } => self.note(now, "readable", &[host]),
+            Event::Failed { cookie, may_have_run, .. } => {
+                self.note(now, "failed", &[host, ("cookie", *cookie), ("may_have_run", u64::from(*may_have_run))]);
+            }
+            Event::Arrived { cookie, .. } => self.note(now, "acknowledged", &[host, ("cookie", *cookie)]),
+            Event::Cancelled { .. } => self.note(now, "cancelled", &[host]),
+            Event::Connected { .. } => self.note(now, "connected", &[host]),
+            Event::ConnectFailed { .. } => self.note(now, "connect_failed", &[host]),
+        }
+    }
+
+    /// The same for the same run, bit for bit; another for any other run.
+    #[must_use]
+    pub const fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// How many things happened.
+    #[must_use]
+    pub const fn entries(&self) -> u64 {
+        self.entries
+    }
+}
+
+/// Spreads every bit over all (the finish of MurmurHash3, Appleby).
+const fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    x ^ (x >> 33)
+}
