@@ -69,6 +69,10 @@ counters! {
     dropped_unexpected,
     /// Dropped: no room for its message; its sender will try again.
     dropped_no_room,
+    /// Dropped: a record that nobody had granted yet.
+    dropped_not_granted,
+    /// Dropped: a grant of more than there is, or of a message that there is not (a faulty peer).
+    dropped_grant,
     /// Dropped: a message that was refused, and its sender told.
     dropped_refused,
     /// Dropped: a handshake packet that fits no handshake, or too many handshakes at once.

@@ -243,6 +243,7 @@ impl State {
             Arrival::Unexpected => self.counters.dropped_unexpected += 1,
             Arrival::Contradiction | Arrival::OutsideWindow => self.counters.dropped_nonsense += 1,
             Arrival::NoRoom => self.counters.dropped_no_room += 1,
+            Arrival::NotGranted => self.counters.dropped_not_granted += 1,
             Arrival::Refused => self.counters.dropped_refused += 1,
         }
         for rpc in acks.iter() {
@@ -389,7 +390,10 @@ impl State {
                 Frame::PathChallenge { token } if self.notices.len() < NOTICES_MAX => {
                     self.notices.push_back((slot, Frame::PathResponse { token }));
                 }
-                frame if !self.machine.frame(now, slot, frame) => self.counters.dropped_nonsense += 1,
+                frame if !self.machine.frame(now, slot, frame) => match frame {
+                    Frame::Grant { .. } => self.counters.dropped_grant += 1,
+                    _ => self.counters.dropped_nonsense += 1,
+                },
                 _ => {}
             }
         }

@@ -30,6 +30,7 @@ impl Machine {
             Frame::NeedAck { rpc } => self.on_need_ack(now, peer, rpc),
             Frame::Cancel { rpc } => return self.on_cancel(peer, rpc),
             Frame::Refused { rpc, code } => return self.on_refused(peer, rpc, code),
+            Frame::Floor { floor } => self.raise_floor(peer, floor),
             Frame::Cutoffs { version, cutoffs } => return self.on_cutoffs(peer, Cutoffs { version, largest: cutoffs }),
             // Not this layer's, or not in use yet.
             Frame::PathChallenge { .. } | Frame::PathResponse { .. } | Frame::EpochReady { .. } => {}
@@ -58,8 +59,12 @@ impl Machine {
     fn on_grant(&mut self, now: Instant, peer: u32, rpc: RpcId, offset: u32, priority: u8) -> bool {
         let Some(slot) = self.find(peer, rpc) else { return true };
         let r = self.rpcs.taken(slot);
-        let Some(out) = r.out.as_mut().filter(|_| !r.ended) else { return true };
-        // A receiver that grants more than there is, is faulty. [P-8.2]
+        if r.ended {
+            return true;
+        }
+        // A request of ours may have been answered meanwhile; but nobody grants an answer that was never begun. [P-8.2]
+        let Some(out) = r.out.as_mut() else { return r.ours };
+        // A receiver that grants more than there is, is faulty.
         if offset > out.geometry().length() {
             return false;
         }
@@ -79,6 +84,10 @@ impl Machine {
                 // It still waits for a request that we gave up: our CANCEL got lost. [P-8.6]
                 Frame::Cancel { rpc }
             } else {
+                // Its request waits until there is room for it.
+                if self.room.heard(peer, rpc, now) {
+                    return self.say(peer, Frame::Busy { rpc });
+                }
                 // It asks for a response. Either its request never came, or all about it is finished and forgotten.
                 match self.peer(peer).seen.state(rpc.sequence()) {
                     Verdict::Seen | Verdict::BelowFloor => Frame::Refused { rpc, code: RefusalCode::Forgotten },
@@ -87,12 +96,15 @@ impl Machine {
             };
             return self.say(peer, frame);
         };
+        let crossing = self.peer(peer).rtt.shortest().min(self.config.resend_min);
         let r = self.rpcs.taken(slot);
         r.heard = now;
         if r.ended {
             return;
         }
         match &mut r.out {
+            // It asked before what we sent last could be there: nothing is known to be lost.
+            Some(_) if end == u32::MAX && r.sent_at != Instant::FAR && now.since(r.sent_at) < crossing => {}
             Some(out) => {
                 out.miss(start..end);
                 r.repeated = true;
@@ -121,11 +133,15 @@ impl Machine {
         let Some(slot) = self.find(peer, rpc) else { return };
         let r = self.rpcs.taken(slot);
         let Some(out) = r.out.as_mut().filter(|_| !r.ended && r.ours) else { return };
-        out.miss(0..u32::MAX);
+        out.restart();
         r.repeated = true;
         // No new patience: a peer that has no room says this every time, and must not be flooded meanwhile.
         r.heard = now;
         self.refresh_ready(slot);
+        // The floor that it states is that of its beginning. Where a peer's memory of what is finished is full, only the
+        // floor of now makes room in it. [P-7.2]
+        let floor = self.floor(peer);
+        self.say(peer, Frame::Floor { floor });
     }
 
     fn on_ack(&mut self, peer: u32, rpc: RpcId) {
@@ -147,9 +163,16 @@ impl Machine {
                 State::Complete | State::InService | State::Responding => self.say(peer, Frame::Ack { rpc }),
                 // Nothing comes to who sends a one-way message.
                 State::Telling => {}
+                State::Requesting if r.waits_for_room => {
+                    self.room.heard(peer, rpc, now);
+                    self.say(peer, Frame::Busy { rpc });
+                }
                 State::Requesting => drop(self.ask_for_message(slot)),
                 State::Receiving | State::Answering => self.ask_for_gaps_or_wait(slot),
             };
+        }
+        if self.room.heard(peer, rpc, now) {
+            return self.say(peer, Frame::Busy { rpc });
         }
         // What is finished is no longer wanted, in either direction.
         let finished = self.is_ours(peer, rpc)
@@ -163,6 +186,7 @@ impl Machine {
         }
         // Remembered, so that a copy of the request that comes late does not run either. [P-8.6]
         self.peer(peer).seen.insert(rpc.sequence());
+        self.leave_room(peer, rpc);
         if let Some(slot) = self.find(peer, rpc) {
             let in_service = self.rpcs.taken(slot).state == State::InService;
             self.release(slot, in_service, false);

@@ -11,6 +11,7 @@ use crate::incoming::Incoming;
 use crate::io::{Arrival, Failure, State};
 use crate::machine::Machine;
 use crate::peer::ACKS_OWED_MAX;
+use crate::resend;
 use crate::rpc::Rpc;
 use crate::seen::Verdict;
 use crate::time::Instant;
@@ -45,11 +46,84 @@ impl Machine {
     }
 
     /// Whether a message of that length may be buffered. Whatever a peer holds already, it leaves as much to the others:
-    /// so messages that were begun and never finished cost their own peer first.
+    /// so messages that were begun and never finished cost their own peer first. Room that is kept is not free.
     fn has_room(&self, peer: u32, length: u32) -> bool {
-        let left = self.config.buffered_bytes_max.saturating_sub(self.buffered);
+        let left = self.config.buffered_bytes_max.saturating_sub(self.buffered + self.room.kept_bytes());
         let held = self.peers[peer as usize].as_ref().map_or(0, |p| p.buffered);
-        held + u64::from(length) <= left
+        let wanted = held + if self.room.is_idle() { 0 } else { self.room.kept_for(peer) } + u64::from(length);
+        wanted <= left.min(self.config.buffered_bytes_per_peer_max)
+    }
+
+    /// A message begins to come: whether it is taken now. If not it waits, and its sender is told so. Nobody who waits would
+    /// fit at this moment, because whatever gets free is offered to them first; so nobody is overtaken. [P-8.7]
+    fn takes_room(&mut self, now: Instant, peer: u32, rpc: RpcId, length: u32) -> bool {
+        if self.room.is_idle() && self.has_room(peer, length) {
+            return true;
+        }
+        // What is kept for itself is in nobody's way.
+        let waited = self.room.stop_keeping(peer, rpc);
+        if self.has_room(peer, length) {
+            self.room.forget(peer, rpc);
+            return true;
+        }
+        let p = self.peers[peer as usize].as_ref().expect("an open peer");
+        let pause = resend::patience(&self.config, &p.rtt, 0);
+        let noted = self.room.note(&self.config, now, (peer, rpc, length), pause);
+        if noted.tell {
+            self.say(peer, Frame::Busy { rpc });
+        }
+        if let Some(slot) = self.find(peer, rpc) {
+            self.wait_for_room(slot, noted.waits);
+        }
+        if let Some(slot) = noted.instead_of.and_then(|entry| self.find(entry.peer, entry.rpc)) {
+            self.wait_for_room(slot, false);
+        }
+        if waited {
+            self.offer_room();
+        }
+        false
+    }
+
+    /// The response of `slot` waits for room, or does no longer: then its timer is for its sender's silence again.
+    fn wait_for_room(&mut self, slot: u32, waits: bool) {
+        let rpc = self.rpcs.taken(slot);
+        if rpc.waits_for_room != waits && !rpc.ended {
+            rpc.waits_for_room = waits;
+            let now = self.now;
+            self.arm(slot, now);
+        }
+    }
+
+    /// `rpc` is here, or will never be.
+    pub(crate) fn leave_room(&mut self, peer: u32, rpc: RpcId) {
+        if !self.room.is_idle() {
+            self.room.forget(peer, rpc);
+            self.offer_room();
+        }
+    }
+
+    /// Room may have become free: the shortest that waits and fits is asked for, and has it for as long as it may take to
+    /// come. [P-8.7]
+    pub(crate) fn offer_room(&mut self) {
+        let (mut at, now) = (0, self.now);
+        while let Some(waiting) = self.room.get(at) {
+            let (peer, rpc) = (waiting.peer, waiting.rpc);
+            let stale = now.since(waiting.at) >= self.config.peer_timeout;
+            if !stale && !self.has_room(peer, waiting.length) {
+                at += 1;
+                continue;
+            }
+            if stale {
+                self.room.drop_waiting(at);
+            } else {
+                let rtt = &self.peers[peer as usize].as_ref().expect("an open peer").rtt;
+                self.room.keep(at, now + resend::patience(&self.config, rtt, 2));
+                self.say(peer, Frame::Resend { rpc, start: 0, end: u32::MAX });
+            }
+            if let Some(slot) = self.find(peer, rpc) {
+                self.wait_for_room(slot, false);
+            }
+        }
     }
 
     fn arrived_known(&mut self, now: Instant, slot: u32, index: u16, trailer: &Trailer) -> Arrival {
@@ -64,7 +138,10 @@ impl Machine {
                     self.say(peer, Frame::Ack { rpc: id });
                     return Arrival::Refused;
                 }
-                if !self.has_room(peer, trailer.geometry.length()) {
+                if !self.is_unscheduled(trailer, index) {
+                    return Arrival::NotGranted;
+                }
+                if !self.takes_room(now, peer, id, trailer.geometry.length()) {
                     return Arrival::NoRoom;
                 }
                 let rpc = self.rpcs.taken(slot);
@@ -95,6 +172,9 @@ impl Machine {
         rpc.heard = now;
         if inc.has(index) {
             return Arrival::Duplicate;
+        }
+        if !inc.allows(index) {
+            return Arrival::NotGranted;
         }
         let before = inc.scheduled();
         inc.arrive(index, now);
@@ -135,7 +215,10 @@ impl Machine {
             self.say(peer, Frame::Refused { rpc: id, code });
             return Arrival::Refused;
         }
-        if self.peer(peer).begun_by_peer >= rpcs_max || !self.has_room(peer, length) {
+        if !self.is_unscheduled(trailer, index) {
+            return Arrival::NotGranted;
+        }
+        if self.peer(peer).begun_by_peer >= rpcs_max || !self.takes_room(now, peer, id, length) {
             return Arrival::NoRoom;
         }
         self.peer(peer).begun_by_peer += 1;
@@ -143,12 +226,22 @@ impl Machine {
         self.begin_incoming(now, slot, index, trailer)
     }
 
+    /// Bytes of a message that its sender sends without grants. More than we allow is not believed: its sender gets grants as
+    /// everybody. [P-8.1]
+    fn believed(&self, trailer: &Trailer) -> u32 {
+        trailer.unscheduled.min(self.config.unscheduled_bytes)
+    }
+
+    /// Whether record `index` may come first.
+    fn is_unscheduled(&self, trailer: &Trailer, index: u16) -> bool {
+        u32::from(index) < trailer.geometry.records_below(self.believed(trailer)).max(1)
+    }
+
     fn begin_incoming(&mut self, now: Instant, slot: u32, index: u16, trailer: &Trailer) -> Arrival {
+        let unscheduled = self.believed(trailer);
         let rpc = self.rpcs.taken(slot);
         let peer = rpc.peer;
         let length = trailer.geometry.length();
-        // More than we allow unscheduled is not believed: its sender gets grants as everybody. [P-8.1]
-        let unscheduled = trailer.unscheduled.min(self.config.unscheduled_bytes);
         let mut inc = Incoming::new(trailer.geometry, trailer.kind, unscheduled, now);
         inc.arrive(index, now);
         let complete = inc.is_complete();
@@ -218,7 +311,7 @@ impl Machine {
     }
 
     /// The peer stated that all it began below `floor` is finished: our responses to that arrived. [P-7.2]
-    fn raise_floor(&mut self, peer: u32, floor: u64) {
+    pub(crate) fn raise_floor(&mut self, peer: u32, floor: u64) {
         let p = self.peer(peer);
         if floor <= p.seen.floor() {
             return;

@@ -18,7 +18,7 @@ impl Machine {
         }
         let rpc = self.timers.peek().map(|(at, _)| at);
         let ack = self.ack_timers.peek().map(|(at, _)| at);
-        [rpc, ack, self.held_until()].into_iter().flatten().min().filter(|at| *at != Instant::FAR)
+        [rpc, ack, self.held_until(), self.room.expires()].into_iter().flatten().min().filter(|at| *at != Instant::FAR)
     }
 
     /// Time passed.
@@ -26,6 +26,9 @@ impl Machine {
         self.note_time(now);
         while let Some((_, peer)) = self.ack_timers.peek().filter(|(at, _)| *at <= now) {
             self.flush_acks(peer);
+        }
+        if self.room.expires().is_some_and(|at| at <= now) && self.room.expire(now) {
+            self.offer_room();
         }
         // Whatever fires is set to later than now, or taken out: so this ends.
         while let Some((_, slot)) = self.timers.peek().filter(|(at, _)| *at <= now) {

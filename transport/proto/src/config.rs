@@ -101,7 +101,8 @@ pub struct Config {
     /// Bytes of such a response that its sender sends without being granted; always a record at least. Default 500: a short
     /// response costs nothing more, and 1,000 of them fit where 50 long ones do.
     pub incast_unscheduled_bytes: u32,
-    /// Shortest silence before something is asked for again. Default 1 ms: a thread that lost its core is not a lost packet.
+    /// Shortest silence before something is asked for again. Default 250 us: rarely is a thread without its core for
+    /// longer, and then a question too many costs a packet. The patience itself follows the answer time.
     pub resend_min: Duration,
     /// Longest silence between two such questions. Default 100 ms.
     pub resend_max: Duration,
@@ -115,6 +116,16 @@ pub struct Config {
     /// Bytes of incoming messages that are buffered at once, over all peers. Default 1 GiB. A peer that holds some of it gets
     /// no more than it leaves to the others: about half, when it is alone.
     pub buffered_bytes_max: u64,
+    /// Of these, bytes of one peer's messages, which is one session. Default 512 MiB: what the above leaves a single one.
+    pub buffered_bytes_per_peer_max: u64,
+    /// Messages that found no room and are remembered, to be asked for in the order of their length. Default 256: each frees
+    /// room for the next, so a few are enough. 0 remembers none, and senders try again.
+    pub waiting_max: usize,
+    /// Of these, messages of one peer. Default 32, so that one peer cannot fill the list.
+    pub waiting_per_peer_max: usize,
+    /// A message of which nothing new comes for so long, although it may, is given up, whatever its sender says meanwhile: it
+    /// holds memory. Default 60 s: longer than an honest sender has shorter ones to send.
+    pub stall_timeout: Duration,
     /// RPCs that one peer may have open here. Default 65,536: bounds what a faulty peer can make us hold.
     pub rpcs_per_peer_max: u32,
     /// Gaps in the order in which a peer's RPCs finish that are remembered. Default 4,096.
@@ -146,12 +157,16 @@ impl Default for Config {
             order: Order::Srpt,
             incast_calls: Some(64),
             incast_unscheduled_bytes: 500,
-            resend_min: Duration::from_millis(1),
+            resend_min: Duration::from_micros(250),
             resend_max: Duration::from_millis(100),
             peer_timeout: Duration::from_secs(3),
             ack_delay: Duration::from_millis(1),
             message_bytes_max: 64 << 20,
             buffered_bytes_max: 1 << 30,
+            buffered_bytes_per_peer_max: 512 << 20,
+            waiting_max: 256,
+            waiting_per_peer_max: 32,
+            stall_timeout: Duration::from_secs(60),
             rpcs_per_peer_max: 1 << 16,
             intervals_max: 4096,
             serving: false,

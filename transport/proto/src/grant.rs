@@ -13,6 +13,7 @@ use crate::cutoffs::Cutoffs;
 use crate::heap::IndexHeap;
 use crate::incoming::Incoming;
 use crate::table::Table;
+use crate::time::Instant;
 
 /// Most messages that are granted at once, whatever the configuration says.
 pub const OVERCOMMIT_MAX: usize = 32;
@@ -41,6 +42,8 @@ pub struct Terms<'a> {
     pub config: &'a Config,
     /// The priorities that hold now.
     pub cutoffs: &'a Cutoffs,
+    /// The time.
+    pub now: Instant,
 }
 
 impl Terms<'_> {
@@ -239,7 +242,11 @@ impl Granter {
     }
 
     /// Grants up to `offset`. The bytes that are new by it.
-    fn grant(&mut self, peer: u32, slot: u32, incoming: &mut Incoming, offset: u32) -> u32 {
+    fn grant(&mut self, terms: &Terms<'_>, peer: u32, slot: u32, incoming: &mut Incoming, offset: u32) -> u32 {
+        // Until now it was us who made it wait.
+        if incoming.outstanding() == 0 {
+            incoming.heard = terms.now;
+        }
         let (before, new) = (incoming.scheduled(), offset - incoming.granted());
         incoming.grant(offset);
         let more = u64::from(incoming.scheduled() - before);
@@ -282,7 +289,7 @@ impl Granter {
                 // Fewest bytes left: highest of the scheduled priorities; ranks beyond share the lowest.
                 let level = terms.cutoffs.granted_level(rank, self.chosen.len());
                 let priority = terms.priority(incoming.bytes_not_granted(), unscheduled(peer), level);
-                let new = self.grant(peer, slot, incoming, offset);
+                let new = self.grant(terms, peer, slot, incoming, offset);
                 self.owed += u64::from(new) * u64::from(terms.config.fifo_share_per_mille.min(500));
                 decided(Grant { slot, offset, priority });
             }
@@ -317,10 +324,10 @@ impl Granter {
                 return None;
             }
             let rpc = rpcs.taken(slot);
-            let peer = rpc.peer;
+            let (peer, ended) = (rpc.peer, rpc.ended);
             let incoming = rpc.inc.as_mut().expect("it wants grants");
-            if u64::from(incoming.outstanding()) > window + 2 * u64::from(increment) {
-                // It has enough until something of it arrives; then it is put back.
+            if ended || u64::from(incoming.outstanding()) > window + 2 * u64::from(increment) {
+                // It wants nothing more, or has enough until something of it arrives; then it is put back.
                 self.oldest.remove(slot);
                 continue;
             }
@@ -334,7 +341,7 @@ impl Granter {
             // Not the highest, or it would hold up the shortest; not the lowest, or all others would go before it.
             let level = terms.cutoffs.scheduled_levels().saturating_sub(2);
             let priority = terms.priority(incoming.bytes_not_granted(), unscheduled(peer), level);
-            let new = self.grant(peer, slot, incoming, offset);
+            let new = self.grant(terms, peer, slot, incoming, offset);
             let left = incoming.bytes_not_granted();
             self.owed = self.owed.saturating_sub(u64::from(new) * 1000);
             // Its entry tells what it had left before. One that is chosen gets another in any case.

@@ -73,6 +73,11 @@ impl Incoming {
         self.granted = offset;
     }
 
+    /// Whether record `index` may have been sent.
+    pub fn allows(&self, index: u16) -> bool {
+        self.geometry.bytes(index).end <= self.granted as usize
+    }
+
     /// Bytes that have not arrived.
     pub const fn bytes_left(&self) -> u32 {
         self.geometry.length() - self.received

@@ -42,6 +42,8 @@ pub enum Arrival {
     OutsideWindow,
     /// There is no room for it; its sender will try again.
     NoRoom,
+    /// Nobody allowed its sender to send it yet: a faulty peer, or one that we forgot. [P-8.2]
+    NotGranted,
     /// We refuse it and say so.
     Refused,
 }

@@ -25,6 +25,7 @@ pub mod rpc;
 pub mod table;
 pub mod peer;
 pub mod grant;
+pub mod room;
 pub mod resend;
 pub mod machine;
 pub mod outputs;

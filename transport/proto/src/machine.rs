@@ -24,6 +24,7 @@ use crate::outgoing::Outgoing;
 use crate::pacer::Pacer;
 use crate::peer::Peer;
 use crate::resend;
+use crate::room::Room;
 use crate::rpc::Rpc;
 use crate::table::Table;
 use crate::time::Instant;
@@ -54,6 +55,8 @@ pub struct Machine {
     pub(crate) events: VecDeque<Event>,
     /// Bytes of incoming messages that the endpoint buffers.
     pub(crate) buffered: u64,
+    /// Who waits for some of it.
+    pub(crate) room: Room,
     births: u64,
     /// The latest time that any input stated.
     pub(crate) now: Instant,
@@ -78,6 +81,7 @@ impl Machine {
             talkative: Vec::new(),
             events: VecDeque::new(),
             buffered: 0,
+            room: Room::default(),
             births: 0,
             now: Instant::ZERO,
         }
@@ -123,9 +127,11 @@ impl Machine {
             self.end(rpc, why);
         }
         self.ack_timers.remove(slot);
+        self.room.forget_peer(slot);
         if let Some(peer) = self.peers.get_mut(slot as usize) {
             *peer = None;
         }
+        self.offer_room();
         self.talkative.retain(|p| *p != slot);
     }
 
@@ -296,13 +302,16 @@ impl Machine {
             self.buffered -= length;
             self.grants_due |= !self.granter.is_idle();
         }
-        let Some(peer) = self.peers[rpc.peer as usize].as_mut() else { return };
-        peer.buffered -= length;
-        if rpc.ours {
-            peer.finished.insert(rpc.id.sequence());
-        } else {
-            peer.begun_by_peer -= 1;
+        if let Some(peer) = self.peers[rpc.peer as usize].as_mut() {
+            peer.buffered -= length;
+            if rpc.ours {
+                peer.finished.insert(rpc.id.sequence());
+            } else {
+                peer.begun_by_peer -= 1;
+            }
         }
+        // Room got free, or is no longer waited for.
+        self.leave_room(rpc.peer, rpc.id);
     }
 
     /// Ends what is not complete yet, or the endpoint's use of what is.

@@ -9,8 +9,10 @@ use wire::geometry::Geometry;
 #[derive(Debug)]
 pub struct Outgoing {
     geometry: Geometry,
-    /// Records that were sent at least once: always the first ones.
+    /// Records that were sent at least once since the beginning, or since it began again: always the first ones.
     sent: u32,
+    /// Something was sent.
+    touched: bool,
     /// Records that may be sent.
     allowed: u32,
     /// Records that nobody has to grant.
@@ -31,7 +33,7 @@ impl Outgoing {
     pub fn new(geometry: Geometry, unscheduled: u32, unscheduled_priority: u8) -> Self {
         let allowed = geometry.records_below(unscheduled).max(1);
         let (priority, again) = (unscheduled_priority, Vec::new());
-        Self { geometry, sent: 0, allowed, unscheduled: allowed, unscheduled_priority, again, priority }
+        Self { geometry, sent: 0, touched: false, allowed, unscheduled: allowed, unscheduled_priority, again, priority }
     }
 
     /// How it is cut.
@@ -71,7 +73,13 @@ impl Outgoing {
 
     /// Whether nothing went out yet.
     pub const fn is_untouched(&self) -> bool {
-        self.sent == 0
+        !self.touched
+    }
+
+    /// The receiver has no trace of it: all begins again, also what the receiver granted, because it forgot that as well.
+    pub fn restart(&mut self) {
+        (self.sent, self.allowed) = (0, self.unscheduled);
+        self.again.clear();
     }
 
     /// The receiver allows bytes up to `offset`. Returns whether that is more than before.
@@ -140,6 +148,7 @@ impl Outgoing {
         }
         let taken = self.sent..end;
         self.sent = end;
+        self.touched = true;
         Some((taken, false))
     }
 }

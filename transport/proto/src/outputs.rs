@@ -162,7 +162,8 @@ impl Machine {
         let mut places = decided.iter_mut();
         let Self { granter, config, rpcs, traffic, peers, .. } = self;
         let unscheduled = |peer: u32| peers[peer as usize].as_ref().map_or(0, |peer| peer.unscheduled);
-        granter.schedule(&Terms { config, cutoffs: traffic.cutoffs() }, rpcs, unscheduled, |grant| {
+        let terms = Terms { config, cutoffs: traffic.cutoffs(), now: self.now };
+        granter.schedule(&terms, rpcs, unscheduled, |grant| {
             *places.next().expect("no more than that are granted at once") = Some(grant)
         });
         let now = self.now;

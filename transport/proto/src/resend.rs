@@ -14,6 +14,9 @@ use crate::time::Instant;
 /// Questions without any answer, below which nobody is given up: a machine that slept itself asks first.
 const ASKED_MIN: u8 = 3;
 
+/// From the shortest patience that anybody configures to the longest it is no more than that.
+const DOUBLINGS_MAX: u8 = 12;
+
 /// What a timer that fired is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
@@ -32,7 +35,7 @@ pub enum Due {
 /// How long to wait for a sign of life after `asked` questions.
 pub fn patience(config: &Config, rtt: &Rtt, asked: u8) -> Duration {
     let base = rtt.patience().clamp(config.resend_min, config.resend_max);
-    (base * (1 << asked.min(7))).min(config.resend_max)
+    (base * (1 << asked.min(DOUBLINGS_MAX))).min(config.resend_max)
 }
 
 /// Judges `rpc` at `now`.
@@ -45,6 +48,7 @@ pub fn judge(config: &Config, rtt: &Rtt, rpc: &Rpc, now: Instant) -> Due {
     match rpc.state {
         // The application's turn: no timer but the caller's own.
         State::InService | State::Complete => wait(Instant::FAR),
+        State::Requesting if rpc.waits_for_room => hold(config, rpc, now, rpc.heard),
         State::Requesting | State::Telling | State::Responding => {
             // As long as something of ours waits to go out, silence is our own.
             if rpc.out.as_ref().is_some_and(|out| out.is_ready()) {
@@ -61,12 +65,21 @@ pub fn judge(config: &Config, rtt: &Rtt, rpc: &Rpc, now: Instant) -> Due {
             // Nothing is on its way because we hold grants back, so there is nothing to ask for. But a sender that lives
             // asks us meanwhile; one that does not must not hold its place for ever.
             if inc.outstanding() == 0 {
-                let end = since + config.peer_timeout;
-                return if now >= end { Due::GiveUp } else { wait(end) };
+                return hold(config, rpc, now, since);
+            }
+            // Whatever its sender says: it may send, it does not, and it holds memory. [P-8.7]
+            if now.since(inc.heard) >= config.stall_timeout {
+                return Due::GiveUp;
             }
             silence(config, rpc, now, since, pause, false)
         }
     }
+}
+
+/// It is us who make it wait: nothing is asked, and only a sender without any sign of life is given up.
+fn hold(config: &Config, rpc: &Rpc, now: Instant, since: Instant) -> Due {
+    let end = since + config.peer_timeout;
+    if now >= end { Due::GiveUp } else { Due::Wait(end.min(rpc.deadline)) }
 }
 
 fn silence(config: &Config, rpc: &Rpc, now: Instant, since: Instant, pause: Duration, for_ack: bool) -> Due {

@@ -47,6 +47,8 @@ pub struct Rpc {
     pub asked: u8,
     /// Something was sent twice: no sample of the answer time.
     pub repeated: bool,
+    /// Its response came and found no room: it is not for us to ask until there is some. [P-8.7]
+    pub waits_for_room: bool,
     /// Its client waits for many responses. [P-8.11]
     pub incast: bool,
     /// It already failed or was released; only the endpoint's `free` is awaited.
@@ -71,6 +73,7 @@ impl Rpc {
             sent_at: Instant::FAR,
             asked: 0,
             repeated: false,
+            waits_for_room: false,
             incast: false,
             ended: false,
             told: false,

@@ -238,16 +238,25 @@ fn no_room() {
     half.sent();
     let answer = message(ours(0), Kind::Response, 5_000, 5_000);
     assert_eq!(half.record(&answer, 0), Arrival::NoRoom);
-    assert!(half.pass(Duration::from_millis(1)).contains(&Frame::Resend { rpc: ours(0), start: 0, end: u32::MAX }));
+    let ask = |rpc| Frame::Resend { rpc, start: 0, end: u32::MAX };
+    let said = half.pass(Duration::from_millis(1));
+    assert!(said.contains(&Frame::Busy { rpc: ours(0) }) && !said.contains(&ask(ours(0))), "{said:?}");
     // It waits for as long as that takes: its peer is not silent.
     for _ in 0..50 {
         half.frame(Frame::Busy { rpc: theirs(0) });
         half.machine.frame(half.now, 1, Frame::Busy { rpc: theirs(1) });
-        half.pass(Duration::from_millis(100));
-        assert_eq!(half.record(&answer, 0), Arrival::NoRoom);
+        half.frame(Frame::NeedAck { rpc: ours(0) });
+        half.frame(ask(theirs(1)));
+        let said = half.pass(Duration::from_millis(100));
+        assert!([ours(0), theirs(1)].iter().all(|rpc| said.contains(&Frame::Busy { rpc: *rpc })), "{said:?}");
+        assert!(!said.contains(&ask(ours(0))), "nobody asks for what there is no room for");
     }
     half.frame(Frame::Cancel { rpc: theirs(0) });
     assert_eq!(half.events().len(), 1, "the cancelled one, not ours");
+    assert_eq!(half.said(), [ask(theirs(1))], "the shorter one first");
+    assert_eq!(half.record(&answer, 0), Arrival::NoRoom, "that room is kept");
+    half.frame(Frame::Cancel { rpc: theirs(1) });
+    assert!(half.said().contains(&ask(ours(0))));
     assert_eq!(half.record(&answer, 0), Arrival::New { slot, first: true, complete: false });
     assert_eq!(half.machine.buffered_bytes(), 9_000);
 }

@@ -5,7 +5,7 @@ mod half;
 use std::time::Duration;
 
 use half::{Half, Message, message, ours, serving, theirs};
-use proto::config::{Config, GrantWindow};
+use proto::config::{Config, GrantWindow, Order, Priorities};
 use proto::io::{Arrival, State};
 use wire::control::Frame;
 use wire::trailer::Kind;
@@ -68,7 +68,9 @@ fn the_shortest_few() {
         half.record(&request(sequence, length), 0);
     }
     assert_eq!(granted(&half.said()), [(3, 41_000, 1), (1, 41_000, 0)]);
-    half.bytes(&request(3, 50_000), 0..50_000);
+    half.bytes(&request(3, 50_000), 0..41_000);
+    assert_eq!(granted(&half.said()), [(3, 50_000, 1)]);
+    half.bytes(&request(3, 50_000), 41_000..50_000);
     assert_eq!(granted(&half.said()), [(2, 41_000, 0)], "the place is free for the next");
 }
 
@@ -138,16 +140,25 @@ fn half_begun_messages_starve_nobody() {
     }
 }
 
-/// A sender that sends what it was not granted upsets no account.
+/// [P-8.2] What was not granted is dropped, whatever else comes, and upsets no account; what was granted is taken.
 #[test]
 fn sending_more_than_was_granted() {
     let mut half = Half::new(Config { incoming_bytes_max: 5_000, ..small() });
     let m = request(0, 100_000);
-    half.bytes(&m, 20_000..90_000);
-    half.said();
-    half.bytes(&m, 0..20_000);
-    half.said();
-    assert!(matches!(half.bytes(&m, 90_000..100_000), Arrival::New { complete: true, .. }));
+    assert_eq!(half.record(&m, 10), Arrival::NotGranted, "nothing of it is here");
+    assert_eq!(half.machine.find(0, m.0), None);
+    let mut granted = 10_000;
+    for index in 0..100 {
+        assert!(granted == 100_000 || half.record(&m, 99) == Arrival::NotGranted);
+        assert!(matches!(half.record(&m, index), Arrival::New { .. }), "{index}");
+        granted = half.said().iter().fold(granted, |granted, frame| match frame {
+            Frame::Grant { offset, .. } => *offset,
+            _ => granted,
+        });
+        let next = (granted / 1000) as u16;
+        assert!(next == 100 || half.record(&m, next) == Arrival::NotGranted, "{next}");
+    }
+    assert_eq!(half.machine.rpc(half.slot(m.0)).expect("open").2, State::InService);
     assert_eq!((half.said().len(), half.machine.incoming_bytes()), (0, 0));
     half.machine.free(half.slot(m.0));
     assert_eq!((half.machine.incoming_bytes(), half.machine.buffered_bytes()), (0, 0));
@@ -210,4 +221,106 @@ fn a_vanished_sender_gives_its_grants_back() {
     half.pass(half.machine.config().peer_timeout + Duration::from_secs(1));
     assert_eq!(half.events().len(), 1);
     assert_eq!((half.machine.incoming_bytes(), half.machine.rpcs_open()), (0, 0));
+}
+
+/// [P-8.2] A grant of an answer that was never begun is nonsense; one that comes after the answer is only late.
+#[test]
+fn grants_of_nothing() {
+    let mut half = Half::new(small());
+    half.record(&request(0, 500), 0);
+    assert!(!half.frame(Frame::Grant { rpc: theirs(0), offset: 1, priority: 0 }));
+    half.begin(ours(0), Kind::Request, 500);
+    half.sent();
+    half.record(&message(ours(0), Kind::Response, 50_000, 10_000), 0);
+    assert!(half.frame(Frame::Grant { rpc: ours(0), offset: 500, priority: 0 }));
+    assert!(half.frame(Frame::Grant { rpc: ours(77), offset: 500, priority: 0 }), "of what ended long ago");
+}
+
+/// [P-8.2] The dynamic window: with each message more that is granted, each gets less, and one more would still fit.
+#[test]
+fn the_window_is_shared() {
+    let mut half = Half::new(Config { grant_window: GrantWindow::Dynamic, ..small() });
+    (1..4).for_each(|peer| half.open(peer));
+    let mut windows = Vec::new();
+    for peer in 0..4 {
+        half.record_of(peer, &request(0, 500_000), 0);
+        let said = granted(&half.said());
+        windows.push(said.iter().map(|(_, offset, _)| offset - 1_000).max());
+    }
+    assert_eq!(windows, [Some(50_000), Some(33_000), Some(25_000), Some(20_000)]);
+}
+
+/// [P-8.2] With the smallest step each record that arrives is worth a grant.
+#[test]
+fn record_by_record() {
+    let mut half = Half::new(Config { grant_step_bytes: Some(1), ..small() });
+    let m = request(0, 100_000);
+    for index in 0..60 {
+        half.record(&m, index);
+        assert_eq!(granted(&half.said()), [(0, 41_000 + 1_000 * u32::from(index), 0)]);
+    }
+}
+
+/// A long message that waits while shorter ones come all the time: how many bytes it is granted, and how many they are.
+fn granted_to_the_oldest(config: Config) -> (u32, u32) {
+    let mut half = Half::new(config);
+    let long = request(0, 5_000_000);
+    half.record(&request(1, 100_000), 0);
+    half.record(&long, 0);
+    let granted = |half: &Half, rpc| half.machine.incoming(half.slot(rpc)).expect("open").granted();
+    let all = 200 * 90_000;
+    for sequence in 1..=200 {
+        let m = request(sequence, 100_000);
+        half.record(&request(sequence + 1, 100_000), 0);
+        // What was granted comes, and then the next is granted.
+        for _ in 0..20 {
+            let (m_end, long_end) = (granted(&half, m.0), granted(&half, long.0));
+            half.bytes(&m, 0..m_end);
+            half.bytes(&long, 0..long_end);
+            half.said();
+        }
+        assert_eq!(half.machine.rpc(half.slot(m.0)).expect("open").2, State::InService);
+        half.machine.refuse(half.slot(m.0));
+        half.events();
+    }
+    (granted(&half, long.0) - 10_000, all)
+}
+
+/// [P-8.2] Of all that is granted the oldest gets its part, although shorter ones never leave it a place; without the part
+/// it gets nothing.
+#[test]
+fn the_oldest_has_a_part() {
+    let config = Config { overcommit: Some(1), incoming_bytes_max: 1 << 20, ..small() };
+    let (oldest, all) = granted_to_the_oldest(config);
+    let per_mille = oldest / (all / 1_000);
+    assert!((45..=55).contains(&per_mille), "{oldest} of {all}");
+    let (oldest, _) = granted_to_the_oldest(Config { fifo_share_per_mille: 0, ..config });
+    assert_eq!(oldest, 0);
+}
+
+/// [P-8.2] In the order of age the oldest is granted, however long it is.
+#[test]
+fn order_by_age() {
+    for (order, first) in [(Order::Srpt, 1), (Order::Fifo, 0)] {
+        let mut half = Half::new(Config { order, overcommit: Some(1), ..small() });
+        half.record(&request(0, 900_000), 0);
+        half.record(&request(1, 50_000), 0);
+        assert_eq!(granted(&half.said())[0].0, first);
+    }
+}
+
+/// [P-8.2] The number of messages that are granted at once follows the priorities that there are for them.
+#[test]
+fn overcommitment_follows_the_levels() {
+    let levels = |scheduled: usize| core::array::from_fn(|at| if at + scheduled < 7 { 100 } else { u32::MAX });
+    for (scheduled, expected) in [(1, 2), (4, 4), (7, 7)] {
+        let mut half = Half::new(Config {
+            priorities: Priorities::Fixed(levels(scheduled)),
+            incoming_bytes_max: 1 << 30,
+            ..small()
+        });
+        (0..20)
+            .for_each(|sequence| assert!(matches!(half.record(&request(sequence, 500_000), 0), Arrival::New { .. })));
+        assert_eq!(granted(&half.said()).len(), expected);
+    }
 }

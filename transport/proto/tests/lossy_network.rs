@@ -79,6 +79,7 @@ fn nothing_is_repeated_without_need() {
             intervals_max: 4096,
             link_bits_per_second: link,
             order: Order::Srpt,
+            resend_min: Duration::from_millis(1),
             ..config(&mut rng)
         };
         let mut net = Net::new(seed, config, NO_FAULTS);

@@ -12,8 +12,11 @@ use wire::trailer::Kind;
 
 const LONG: Duration = Duration::from_secs(20);
 
+/// The shortest patience here: more than the answer time that the peer starts with.
+const MS: Duration = Duration::from_millis(1);
+
 fn config() -> Config {
-    Config { unscheduled_bytes: 10_000, grant_window: GrantWindow::Fixed(40_000), ..serving() }
+    Config { unscheduled_bytes: 10_000, grant_window: GrantWindow::Fixed(40_000), resend_min: MS, ..serving() }
 }
 
 fn request(sequence: u64, length: u32) -> Message {
@@ -274,4 +277,59 @@ fn our_own_silence() {
     assert_eq!(half.pass(LONG), []);
     half.sent();
     assert!(half.events().is_empty());
+}
+
+/// [P-8.5] A peer without a trace of our message forgot its grants as well: what it did not allow is not sent again.
+#[test]
+fn unknown_after_grants() {
+    let mut half = Half::new(config());
+    half.begin(ours(0), Kind::Request, 50_000);
+    half.frame(Frame::Grant { rpc: ours(0), offset: 30_000, priority: 0 });
+    half.sent();
+    half.frame(Frame::Unknown { rpc: ours(0) });
+    assert_eq!(half.sent(), [(ours(0), 0, 10)]);
+    half.frame(Frame::Grant { rpc: ours(0), offset: 20_000, priority: 0 });
+    assert_eq!(half.sent(), [(ours(0), 10, 20)]);
+    half.frame(Frame::Refused { rpc: ours(0), code: RefusalCode::Forgotten });
+    assert!(matches!(half.events()[..], [Event::Failed { may_have_run: true, .. }]));
+}
+
+/// [P-8.5] A question for all that was sent, asked before that could be there, repeats nothing.
+#[test]
+fn a_question_that_crosses_its_answer() {
+    let mut half = Half::new(config());
+    half.record(&request(0, 500), 0);
+    half.respond(theirs(0), 700);
+    assert_eq!(half.sent(), [(theirs(0), 0, 1)]);
+    let ask = Frame::Resend { rpc: theirs(0), start: 0, end: u32::MAX };
+    half.now += half::RTT / 2;
+    half.frame(ask);
+    assert_eq!(half.sent(), []);
+    half.now += half::RTT;
+    half.frame(ask);
+    assert_eq!(half.sent(), [(theirs(0), 0, 1)]);
+}
+
+/// [P-7.2] [P-7.1] A request that states an old floor, to a peer whose memory is full of gaps: our floor of now ends it.
+#[test]
+fn a_floor_makes_room_for_what_states_an_old_one() {
+    let mut half = Half::new(Config { intervals_max: 1, ..config() });
+    half.record(&request(2, 500), 0);
+    assert_eq!(half.record(&request(5, 500), 0), Arrival::NoRoom);
+    half.frame(Frame::Resend { rpc: theirs(5), start: 0, end: u32::MAX });
+    assert_eq!(half.said(), [Frame::Unknown { rpc: theirs(5) }]);
+    half.frame(Frame::Floor { floor: 5 });
+    assert!(matches!(half.record(&request(5, 500), 0), Arrival::New { .. }));
+    // The other side: who is told UNKNOWN says its floor.
+    for sequence in 0..3 {
+        half.begin(ours(sequence), Kind::Request, 500);
+    }
+    half.sent();
+    for sequence in [0, 1] {
+        half.frame(Frame::Refused { rpc: ours(sequence), code: RefusalCode::NotServing });
+    }
+    half.events();
+    half.frame(Frame::Unknown { rpc: ours(2) });
+    assert_eq!(half.said(), [Frame::Floor { floor: 2 }]);
+    assert_eq!(half.sent(), [(ours(2), 0, 1)]);
 }

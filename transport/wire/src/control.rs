@@ -123,6 +123,11 @@ pub enum Frame {
     Done,
     /// My keys have protected almost as much as they may: begin a new session for what you begin from now on. [P-6.7]
     Renew,
+    /// All RPCs below that I began are finished: for a message that states an older floor. [P-7.2]
+    Floor {
+        /// A sequence.
+        floor: u64,
+    },
     /// I forget this session now; nothing unfinished will be finished.
     Close,
 }
@@ -143,6 +148,7 @@ mod tag {
     pub(super) const DONE: u8 = 13;
     pub(super) const CLOSE: u8 = 14;
     pub(super) const RENEW: u8 = 15;
+    pub(super) const FLOOR: u8 = 16;
 }
 
 impl Frame {
@@ -163,6 +169,7 @@ impl Frame {
             Self::Cutoffs { .. } => Self::LEN_MAX,
             Self::PathChallenge { .. } | Self::PathResponse { .. } => 1 + 8,
             Self::EpochReady { .. } => 1 + 1,
+            Self::Floor { .. } => 1 + 6,
             Self::Done | Self::Close | Self::Renew => 1,
         }
     }
@@ -213,6 +220,10 @@ impl Frame {
             Self::Done => w.u8(tag::DONE),
             Self::Close => w.u8(tag::CLOSE),
             Self::Renew => w.u8(tag::RENEW),
+            Self::Floor { floor } => {
+                w.u8(tag::FLOOR);
+                w.u48(*floor);
+            }
         }
     }
 
@@ -258,6 +269,13 @@ impl Frame {
             tag::DONE => Self::Done,
             tag::CLOSE => Self::Close,
             tag::RENEW => Self::Renew,
+            tag::FLOOR => {
+                let floor = r.u48()?;
+                if floor > RpcId::SEQUENCE_MAX + 1 {
+                    return Err(Refusal::Malformed);
+                }
+                Self::Floor { floor }
+            }
             _ => return Err(Refusal::Malformed),
         })
     }
@@ -306,6 +324,7 @@ mod tests {
             (Frame::Done, vec![13]),
             (Frame::Close, vec![14]),
             (Frame::Renew, vec![15]),
+            (Frame::Floor { floor: 1 << 44 }, vec![16, 0x10, 0, 0, 0, 0, 0]),
         ];
         frames.extend((1..).zip(codes).map(|(code, c)| (Frame::Refused { rpc, code: c }, named(8, &[code]))));
         let cutoffs = [8, 7, 6, 5, 4, 3, 2, 1];
@@ -330,7 +349,8 @@ mod tests {
         let grant = |rpc: u8, priority: u8| [1, rpc, 0, 0, 0, 0, 0, 0, 0, 0, 1, priority];
         assert!(Frame::parse(&mut Reader::new(&grant(0x1f, 7))).is_ok());
         let resend = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1];
-        for bytes in [&[0][..], &[16], &[255], &grant(0x20, 7), &grant(0, 8), &resend] {
+        let floor = [16, 0x10, 0, 0, 0, 0, 1];
+        for bytes in [&[0][..], &[17], &[255], &floor, &grant(0x20, 7), &grant(0, 8), &resend] {
             assert_eq!(Frame::parse(&mut Reader::new(bytes)), Err(Refusal::Malformed), "{bytes:?}");
         }
         for code in [0, 5, 255] {
