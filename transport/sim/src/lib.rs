@@ -22,3 +22,8 @@ pub mod framing;
 pub mod published;
 pub mod slowdown;
 pub mod experiment;
+pub mod wiretap;
+pub mod fault;
+pub mod checker;
+pub mod malice;
+pub mod chaos;
