@@ -3,6 +3,8 @@
 //! It knows which frames it altered in a way that no endpoint may take for genuine. It neither cuts networks nor stops hosts: that is
 //! for whoever drives the world.
 
+use wire::packet::Packet;
+
 use crate::clock::Time;
 use crate::hooks::Verdict;
 use crate::link::Frame;
@@ -146,11 +148,23 @@ pub const fn for_the_network(kind: u8, at: usize) -> bool {
     kind == 1 && matches!(at, 3..8 | 16..20)
 }
 
+/// How many bytes of a datagram mean something: what follows the tag of a HANDSHAKE packet is padding. [P-6.4]
+#[must_use]
+pub fn meaningful(bytes: &[u8]) -> usize {
+    match Packet::parse(bytes) {
+        Ok(Packet::Handshake(packet)) => packet.covered.len() + packet.tag.len(),
+        _ => bytes.len(),
+    }
+}
+
 /// What no endpoint may take a frame for any more, once it was altered so; `None` when what is sealed in it is as it was.
 fn alteration(frame: &Frame, verdict: Verdict) -> Option<Altered> {
     let kind = frame.kind();
     match verdict {
         Verdict::Corrupt { at, .. } if for_the_network(kind, at as usize) => return None,
+        Verdict::Corrupt { at, .. } if at as usize >= meaningful(&frame.bytes) => return None,
+        Verdict::Truncate(len) if len as usize >= meaningful(&frame.bytes) => return None,
+        Verdict::Extend { .. } if !matches!(kind, 1 | 2) => return None,
         // A DATA packet may hold several records, and what follows the first is judged by itself; unless the datagram is longer
         // than its header says. [P-5.2]
         Verdict::Extend { by, .. } if kind == 1 => {
@@ -162,4 +176,77 @@ fn alteration(frame: &Frame, verdict: Verdict) -> Option<Altered> {
         _ => {}
     }
     Some(if matches!(kind, 1 | 2) { Altered::Sealed } else { Altered::Handshake })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::US;
+
+    fn frame(id: u64) -> Frame {
+        let mut frame = Frame { bytes: vec![7; 100], from: 1, to: 2, id, ..Frame::default() };
+        frame.bytes[0] = 0x11;
+        frame.bytes[6..8].copy_from_slice(&100u16.to_be_bytes());
+        frame
+    }
+
+    fn rule(fault: Fault) -> Rule {
+        Rule { from: None, to: None, start: 0, end: 100, chance: 1.0, fault }
+    }
+
+    #[test]
+    fn each_kind_strikes_as_it_should() {
+        let kinds = [
+            Fault::Loss,
+            Fault::Reorder(US),
+            Fault::Duplicate(US),
+            Fault::Corrupt,
+            Fault::Truncate,
+            Fault::Extend,
+            Fault::Burst(US),
+        ];
+        for (at, fault) in kinds.into_iter().enumerate() {
+            let mut faults = Faults::new(vec![rule(fault)], Rng::new(1, 1));
+            for id in 0..1000 {
+                let struck = match faults.judge(5, &frame(id)) {
+                    Verdict::Pass => false,
+                    Verdict::Drop => fault == Fault::Loss,
+                    Verdict::Delay(by) => matches!(fault, Fault::Reorder(_)) && by <= US || fault == Fault::Burst(by),
+                    Verdict::Duplicate(by) => matches!(fault, Fault::Duplicate(_)) && by <= US,
+                    Verdict::Corrupt { at, xor } => fault == Fault::Corrupt && at < 100 && xor != 0,
+                    Verdict::Truncate(len) => fault == Fault::Truncate && len < 100,
+                    Verdict::Extend { by, .. } => fault == Fault::Extend && by > 0,
+                };
+                assert!(struck, "{fault:?}");
+                let altered = faults.arrives(id);
+                assert!(altered.is_none() || matches!(fault, Fault::Corrupt | Fault::Truncate | Fault::Extend));
+                assert!(altered.is_some() || !matches!(fault, Fault::Truncate | Fault::Extend));
+            }
+            assert_eq!((Fault::NAMES[at], faults.counts[at]), (Fault::NAMES[fault.kind()], 1000));
+        }
+    }
+
+    #[test]
+    fn rules_have_a_time_a_pair_and_a_probability() {
+        let only = Rule { from: Some(1), to: Some(2), start: 10, end: 20, ..rule(Fault::Loss) };
+        let mut faults = Faults::new(vec![only], Rng::new(1, 1));
+        let struck: Vec<_> = (0..30).filter(|at| faults.judge(*at, &frame(0)) == Verdict::Drop).collect();
+        assert_eq!(struck, (10..20).collect::<Vec<_>>());
+        assert_eq!(faults.judge(15, &Frame { from: 2, ..frame(0) }), Verdict::Pass);
+        assert_eq!(faults.judge(15, &Frame { to: 1, ..frame(0) }), Verdict::Pass);
+        let mut faults = Faults::new(vec![Rule { chance: 0.3, ..rule(Fault::Loss) }], Rng::new(1, 1));
+        (0..10_000).for_each(|id| drop(faults.judge(5, &frame(id))));
+        assert!((2800..3200).contains(&faults.counts[0]), "{:?}", faults.counts);
+    }
+
+    /// What no tag covers may be changed by anybody: such a packet is as good as before.
+    #[test]
+    fn only_what_is_sealed_counts_as_altered() {
+        for (at, altered) in [(0, true), (2, true), (3, false), (7, false), (8, true), (16, false), (20, true), (99, true)] {
+            assert_eq!(alteration(&frame(1), Verdict::Corrupt { at, xor: 1 }).is_some(), altered, "{at}");
+        }
+        let short = Frame { bytes: frame(1).bytes[..80].to_vec(), ..frame(1) };
+        assert_eq!(alteration(&short, Verdict::Extend { by: 20, with: 0 }), None);
+        assert_eq!(alteration(&short, Verdict::Extend { by: 21, with: 0 }), Some(Altered::Sealed));
+    }
 }

@@ -15,7 +15,7 @@ use crate::rng::Rng;
 /// How long things go wrong.
 pub const TROUBLE: Time = 2 * SEC;
 /// Packets that are to be delivered in that time.
-pub const PACKETS: u64 = 104_000;
+pub const PACKETS: u64 = 90_000;
 
 /// Longest message.
 pub const LENGTH_MAX: u64 = 3 << 20;
@@ -153,7 +153,7 @@ fn config(rng: &mut Rng, network: &Network) -> (Config, bool) {
     let proto = &mut config.proto;
     proto.serving = true;
     proto.peer_timeout = Duration::from_millis(silence);
-    proto.resend_max = Duration::from_millis(silence) / 30;
+    proto.resend_max = Duration::from_millis(silence) / 20;
     proto.resend_min = Duration::from_micros(one_of(rng, &[200, 1000]));
     proto.stall_timeout = Duration::from_millis(1500);
     proto.unscheduled_bytes = one_of(rng, &[1500, 5000, 20_000, 128 << 10]);

@@ -19,8 +19,8 @@ use crate::clock::Time;
 use crate::rng::FastMap;
 use crate::wiretap::Wiretap;
 
-/// A deadline is a timer: who waits is told when it fires.
-const LATE: Duration = Duration::from_millis(5);
+/// A deadline is a timer: who waits is told when it fires, or when a clock that jumped ahead is looked at again.
+const LATE: Duration = Duration::from_millis(25);
 
 /// What a broken rule is, and which.
 pub type Broken = (u8, String);
@@ -326,8 +326,9 @@ impl Calls {
             Ended::Failed(Failure::Deadline) => None,
             Ended::Failed(Failure::Refused(RefusalCode::Aborted)) if strange || call.refused => None,
             Ended::Failed(Failure::Refused(_)) if strange => None,
-            // A response that was given up is forgotten, and that is only said of what was answered.
-            Ended::Failed(Failure::Refused(RefusalCode::Forgotten)) if !live && call.ran => None,
+            // A refusal is not remembered, and a response that was given up is not either: who asks again hears only that it
+            // ran. [P-8.8]
+            Ended::Failed(Failure::Refused(RefusalCode::Forgotten)) if call.ran && (!live || call.refused) => None,
             Ended::Failed(Failure::PeerSilent | Failure::SessionClosed) if !live => None,
             Ended::Handshake(HandshakeError::TimedOut { .. }) if !live => None,
             Ended::Handshake(_) if strange => None,

@@ -149,7 +149,7 @@ impl Checker {
     fn sealed(&mut self, frame: &Frame) -> Result<(), String> {
         let header = Header::parse(&frame.bytes).map_err(|why| format!("a packet that is none: {why}"))?;
         let Some((_, session)) = self.wiretap.session(frame.to, header.session.as_u64()) else {
-            return Err(format!("a packet of a session that nobody opened: {:?}", header.session));
+            return Err(format!("a packet of a session that nobody opened: {header:?}"));
         };
         let key = session.key_name(session.side(frame.from));
         if frame.kind() == 2 {

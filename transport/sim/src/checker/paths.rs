@@ -39,6 +39,12 @@ impl Paths {
         self.restarted[host as usize] = Some(now);
     }
 
+    /// Whether one of the two crashed or was started since then.
+    #[must_use]
+    pub fn restarted_since(&self, a: u32, b: u32, since: Time) -> bool {
+        [a, b].iter().any(|host| self.restarted[*host as usize].is_some_and(|at| at > since))
+    }
+
     /// The network is cut, or joined.
     pub fn cut(&mut self, now: Time, groups: Option<Vec<u8>>) {
         if let Some(groups) = core::mem::replace(&mut self.cut, groups) {

@@ -54,10 +54,11 @@ impl View {
     pub fn of(endpoint: &Endpoint, altered: Altered, id: u64) -> Self {
         let counters = endpoint.counters();
         let of_handshakes = altered == Altered::Handshake;
-        // Handshakes keep something of what nobody proved yet, bounded, and it ends by itself. [P-5.4]
+        // Handshakes keep something of what nobody proved yet, bounded, and it ends by itself. [P-5.4] And a server that keeps
+        // nothing of its half any more says DONE to whatever seems to be a repeat, once in a millisecond. [P-6.2]
         let mut holdings = endpoint.holdings();
         if of_handshakes {
-            (holdings.sessions, holdings.accepting, holdings.strangers) = (0, 0, 0);
+            (holdings.sessions, holdings.accepting, holdings.strangers, holdings.notices) = (0, 0, 0, 0);
         }
         let counted = counters.iter().filter(|(name, _)| {
             !name.starts_with("dropped_")

@@ -1,7 +1,7 @@
 //! Owns what strangers on the network do: they see every datagram, keep some, and send whatever they can make of them without a key.
 
 use super::Forgery;
-use crate::fault::{Altered, for_the_network};
+use crate::fault::{Altered, for_the_network, meaningful};
 use crate::link::Frame;
 use crate::rng::Rng;
 
@@ -152,6 +152,8 @@ impl Stranger {
         let Seen { from, to, mut bytes, .. } = seen;
         let kind = bytes[0] & 0xf;
         let mut changed = false;
+        // What stands behind means nothing, so changing it would change nothing.
+        bytes.truncate(meaningful(&bytes));
         for _ in 0..=self.rng.below(4) {
             let at = self.rng.below(bytes.len() as u64) as usize;
             if !for_the_network(kind, at) && !changed {
