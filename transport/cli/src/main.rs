@@ -7,6 +7,7 @@ mod doctor;
 mod serve;
 mod call;
 mod demo;
+mod sim;
 
 use anyhow::{Error, Result};
 use clap::{Parser, Subcommand};
@@ -43,6 +44,8 @@ enum Command {
     Serve(serve::Args),
     /// Call a server and print its reply, or how long replies take
     Call(call::Args),
+    /// Run many hosts in virtual time: their figures beside published ones, what fan-in does
+    Sim(sim::Args),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Certs(args) => certs::run(args).map(|()| ExitCode::SUCCESS),
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Call(args) => call::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Sim(args) => sim::run(args),
     };
     ended.unwrap_or_else(|error| explain(&error))
 }

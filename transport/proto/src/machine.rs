@@ -248,9 +248,26 @@ impl Machine {
         let rpcs = &self.rpcs;
         let live = |sequence: u64, slot: u32| rpcs.get(slot).is_some_and(|r| r.is_response(of, sequence));
         peer.await_floor(sequence, slot, live);
+        // The application has done with the request. Kept any longer, two endpoints full of answered requests would have no
+        // room for each other's responses. [P-8.7]
+        if let Some(inc) = self.rpcs.taken(slot).inc.take() {
+            self.unbuffer(of, slot, &inc);
+            self.offer_room();
+        }
         self.refresh_ready(slot);
         self.arm(slot, now);
         true
+    }
+
+    /// A message that came in needs no memory any more; its RPC does not have it any more.
+    fn unbuffer(&mut self, peer: u32, slot: u32, inc: &Incoming) {
+        let length = u64::from(inc.geometry().length());
+        self.granter.end(&self.rpcs, peer, slot, inc);
+        self.grants_due |= !self.granter.is_idle();
+        self.buffered -= length;
+        if let Some(peer) = self.peers[peer as usize].as_mut() {
+            peer.buffered -= length;
+        }
     }
 
     /// The application refuses a request that it has.
@@ -296,14 +313,10 @@ impl Machine {
         if rpc.ended && !rpc.told {
             self.events.retain(|event| event.slot() != slot);
         }
-        let length = rpc.inc.as_ref().map_or(0, |inc| u64::from(inc.geometry().length()));
         if let Some(inc) = &rpc.inc {
-            self.granter.end(&self.rpcs, rpc.peer, slot, inc);
-            self.buffered -= length;
-            self.grants_due |= !self.granter.is_idle();
+            self.unbuffer(rpc.peer, slot, inc);
         }
         if let Some(peer) = self.peers[rpc.peer as usize].as_mut() {
-            peer.buffered -= length;
             if rpc.ours {
                 peer.finished.insert(rpc.id.sequence());
             } else {

@@ -28,6 +28,9 @@ pub struct Outgoing {
 /// Ranges of records that wait to be repeated; beyond it they become one, which is what such loss calls for.
 const AGAIN_MAX: usize = 32;
 
+/// Priority of what goes again.
+const REPEAT_PRIORITY: u8 = 7;
+
 impl Outgoing {
     /// A message of which `unscheduled` bytes may go at once, at `unscheduled_priority`; at least its first record may.
     pub fn new(geometry: Geometry, unscheduled: u32, unscheduled_priority: u8) -> Self {
@@ -117,8 +120,13 @@ impl Outgoing {
         }
     }
 
-    /// At which priority `record` goes, by who let it; `by_left` tells that of what nobody granted by the bytes left.
+    /// At which priority `record` goes, by who let it; `by_left` tells that of what nobody granted by the bytes left. What
+    /// goes again goes first: its message is late already, and where the network is full of higher priorities it would be
+    /// lost, or wait, again and again.
     pub fn priority_of(&self, record: u32, by_left: impl FnOnce(u32) -> Option<u8>) -> u8 {
+        if record < self.sent {
+            return REPEAT_PRIORITY;
+        }
         if record >= self.unscheduled {
             return self.priority;
         }

@@ -85,6 +85,7 @@ impl Machine {
     pub fn next_work(&mut self, now: Instant, most: u32) -> Option<Work> {
         self.note_time(now);
         let (slot, owed) = self.next_to_send(now)?;
+        let priority = self.priority_of(slot, self.rpcs.get(slot)?.out.as_ref()?.next_record()?);
         let rpc = self.rpcs.taken(slot);
         let out = rpc.out.as_mut()?;
         let geometry = out.geometry();
@@ -98,7 +99,6 @@ impl Machine {
             let bytes = geometry.offset_of(records.end) - geometry.offset_of(records.start);
             self.pacer.took(&self.config, records.end - records.start, bytes, owed, now);
         }
-        let priority = self.priority_of(slot, records.start);
         self.refresh_ready(slot);
         Some(Work { slot, peer, start: records.start, end: records.end, priority, again })
     }

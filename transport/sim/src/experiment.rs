@@ -11,7 +11,7 @@ use endpoint::config::Config;
 use endpoint::endpoint::Endpoint;
 use endpoint::pool::Payload;
 use endpoint::state::Event;
-use proto::config::{GrantWindow, Priorities};
+use proto::config::{GrantWindow, Order, Priorities};
 use proto::time::Instant;
 use wire::ids::RpcId;
 use wire::trailer::Kind;
@@ -43,6 +43,56 @@ pub struct Plan {
     pub messages: u64,
     /// Part of that number that is sent before.
     pub warmup: f64,
+    /// Priorities as the endpoints measure them, instead of the paper's, which are computed before from the workload.
+    pub measured: bool,
+    /// The endpoint's own pacer keeps the card's queue short, instead of a card that asks when it is idle.
+    pub pacer: bool,
+    /// What is turned off.
+    pub without: Vec<Mechanism>,
+}
+
+/// A mechanism that can be turned off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// Receivers say who may send: without, senders send all at once.
+    Grants,
+    /// What has the fewest bytes left goes first: without, the oldest does.
+    Srpt,
+    /// Data has priorities in the network: without, all has the lowest.
+    Priorities,
+    /// Several messages are granted at once: without, one is.
+    Overcommitment,
+    /// Responses hold back when their client awaits many: without, each sends its first bytes at once.
+    IncastControl,
+    /// The oldest message gets a share of the grants: without, long ones may wait for ever.
+    FifoShare,
+}
+
+impl Mechanism {
+    /// All of them, by name.
+    pub const ALL: [(&str, Self); 6] = [
+        ("grants", Self::Grants),
+        ("srpt", Self::Srpt),
+        ("priorities", Self::Priorities),
+        ("overcommitment", Self::Overcommitment),
+        ("incast-control", Self::IncastControl),
+        ("fifo-share", Self::FifoShare),
+    ];
+
+    /// Turns it off.
+    pub const fn turn_off(self, proto: &mut proto::config::Config) {
+        match self {
+            Self::Grants => {
+                proto.unscheduled_bytes = proto.message_bytes_max;
+                proto.unscheduled_bytes_min = proto.message_bytes_max;
+            }
+            Self::Srpt => proto.order = Order::Fifo,
+            Self::Priorities => proto.priorities = Priorities::Off,
+            Self::Overcommitment => proto.overcommit = Some(1),
+            Self::IncastControl => proto.incast_calls = None,
+            Self::FifoShare => proto.fifo_share_per_mille = 0,
+        }
+    }
 }
 
 /// What came out.
@@ -70,7 +120,7 @@ pub struct Outcome {
     pub core_queue_peak: u64,
     /// The hash of all that happened.
     pub hash: u64,
-    /// The slowest messages of small size: bytes, slowdown, when.
+    /// What hosts held.
     pub hosts: HostState,
 }
 
@@ -177,16 +227,25 @@ pub fn config(plan: &Plan) -> Config {
     proto.grant_window = GrantWindow::Fixed(10_000);
     proto.grant_step_bytes = Some(1);
     proto.overcommit = Some(plan.workload.scheduled_levels);
-    proto.priorities = Priorities::Fixed(cutoffs(plan));
+    if !plan.measured {
+        proto.priorities = Priorities::Fixed(cutoffs(plan));
+    }
     proto.priority_by_left = true;
-    proto.fifo_share_per_mille = 0;
-    proto.incast_calls = None;
+    if plan.pacer {
+        proto.link_bits_per_second = Some(plan.network.host_rate);
+        proto.link_usage_per_mille = 1000;
+        proto.link_packet_bytes = plan.framing.packet_bytes();
+        proto.backlog_max = Duration::ZERO;
+        proto.defer_bytes_min = 0;
+        proto.pacer_fifo_per_mille = 0;
+    }
     proto.incoming_bytes_max = 1 << 30;
     proto.buffered_bytes_max = 1 << 40;
     // Nothing is lost here, and long messages wait long for their turn: silence means nothing.
     proto.resend_min = Duration::from_millis(100);
     proto.resend_max = Duration::from_millis(400);
     proto.peer_timeout = Duration::from_secs(60);
+    plan.without.iter().for_each(|mechanism| mechanism.turn_off(proto));
     config
 }
 
@@ -227,7 +286,8 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(f64)) -> Outcome {
     spec.config = Box::new(move |_| config(&own));
     spec.datagram_max = plan.framing.datagram_max();
     spec.charge = plan.framing.charge();
-    let slowdowns = Slowdowns::new(plan.workload.name, plan.load);
+    spec.card_frames = if plan.pacer { usize::MAX } else { 0 };
+    let slowdowns = Slowdowns::new(&plan.workload, plan.load);
     let (network, framing) = (plan.network, plan.framing);
     let meter = Meter { network, framing, open: HashMap::new(), awaited: 0, failed: 0, slowdowns };
     let mut world = World::new(spec, meter);

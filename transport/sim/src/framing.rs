@@ -4,7 +4,7 @@
 //! charges its own, which encrypts nothing: 30 bytes of header where we have 65, and 1,442 bytes of message in a full frame.
 
 use wire::geometry::Geometry;
-use wire::limits::{CONTROL_HEADER_LEN, PACKET_OVERHEAD, TAG_LEN};
+use wire::limits::{ACK_LEN, CONTROL_HEADER_LEN, DATA_HEADER_LEN, HEADER_LEN, PACKET_OVERHEAD, TAG_LEN};
 
 use crate::clock::{SEC, Time};
 use crate::fabric::Network;
@@ -24,13 +24,17 @@ pub enum Framing {
     Paper,
 }
 
-/// Bytes of a datagram that count when encryption and our larger header do not.
+/// Bytes of a datagram that count when encryption, our larger header, and acknowledgements do not. These ride in messages of one record;
+/// of such a message the header states the length. [P-5.2]
 fn charge_paper(frame: &Frame) -> u32 {
-    let len = frame.bytes.len();
-    let counted = match frame.bytes.first() {
-        Some(byte) if *byte & 0xf == 1 => len.saturating_sub(PACKET_OVERHEAD - PAPER_HEADER),
-        Some(byte) if *byte & 0xf == 2 => len.saturating_sub(CONTROL_HEADER_LEN + TAG_LEN),
-        _ => len,
+    let bytes = &frame.bytes;
+    let counted = match (frame.kind(), bytes.get(HEADER_LEN..DATA_HEADER_LEN)) {
+        (1, Some(&[a, b, c, d])) => {
+            let message = u32::from_be_bytes([a, b, c, d]) as usize;
+            (bytes.len() - PACKET_OVERHEAD.min(bytes.len())).min(message) + PAPER_HEADER
+        }
+        (2, _) => bytes.len().saturating_sub(CONTROL_HEADER_LEN + TAG_LEN),
+        _ => bytes.len(),
     };
     on_wire(counted as u32)
 }
@@ -59,6 +63,12 @@ impl Framing {
             Self::Sealane => PACKET_OVERHEAD,
             Self::Paper => PAPER_HEADER,
         }
+    }
+
+    /// Bytes on the wire of a data frame beyond the message's bytes.
+    #[must_use]
+    pub const fn packet_bytes(self) -> u32 {
+        on_wire(1000 + self.header() as u32) - 1000
     }
 
     /// How a message of `bytes` is cut.
@@ -91,12 +101,14 @@ impl Framing {
         }
     }
 
-    /// Bytes on the wire of a message with its grants, one for each frame beyond the first `unscheduled` bytes.
+    /// Bytes on the wire of a message with its grants, one for each frame beyond the first `unscheduled` bytes, and with the
+    /// acknowledgement of another one, which rides in it when it has one frame.
     #[must_use]
     pub fn message(self, bytes: u32, unscheduled: u32) -> u64 {
         let cut = self.cut(bytes);
         let granted = cut.records() - cut.records_below(unscheduled).min(cut.records());
-        self.data(bytes) + u64::from(granted) * u64::from(self.grant())
+        let ack = if cut.records() == 1 && self == Self::Sealane { ACK_LEN as u64 } else { 0 };
+        self.data(bytes) + u64::from(granted) * u64::from(self.grant()) + ack
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use endpoint::endpoint::{Endpoint, To};
-use endpoint::pool::Buffer;
 use proto::time::Instant;
 use record::keys::Secret;
 use wire::ids::SessionId;
@@ -53,7 +52,6 @@ pub struct Host {
     pub card_frames: usize,
     /// When its timer is in the event queue.
     pub(crate) wake: Time,
-    pub(crate) spare: Option<Buffer>,
     /// How it reaches others.
     pub(crate) ways: HashMap<u32, To>,
 }
@@ -61,7 +59,7 @@ pub struct Host {
 impl Host {
     pub(crate) fn new(card_frames: usize) -> Self {
         let ways = HashMap::new();
-        Self { endpoint: None, skew: Skew::default(), lives: 0, card_frames, wake: NEVER, spare: None, ways }
+        Self { endpoint: None, skew: Skew::default(), lives: 0, card_frames, wake: NEVER, ways }
     }
 
     /// What its clock shows.

@@ -22,6 +22,7 @@ pub mod framing;
 pub mod published;
 pub mod slowdown;
 pub mod experiment;
+pub mod incast;
 pub mod wiretap;
 pub mod fault;
 pub mod checker;

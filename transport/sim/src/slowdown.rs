@@ -4,6 +4,7 @@
 use hdrhistogram::Histogram;
 
 use crate::published::{self, Bin, Figure};
+use crate::workload::Workload;
 
 /// A slowdown of 1 in the units of the histograms.
 const ONE: f64 = 10_000.0;
@@ -60,16 +61,20 @@ fn figure(histogram: &Histogram<u64>) -> Figure {
 }
 
 impl Slowdowns {
-    /// No samples, in the bins that were published for this workload, whatever the load.
+    /// No samples, in the bins that were published for this workload; else one for each size.
     #[must_use]
-    pub fn new(workload: &str, load: f64) -> Self {
-        let mut bins = published::bins(workload, load);
+    pub fn new(workload: &Workload, load: f64) -> Self {
+        let mut bins = published::bins(workload.name, load);
         if bins.is_empty() {
-            bins = published::bins(workload, 0.8);
+            bins = published::bins(workload.name, 0.8);
             bins.iter_mut().for_each(|bin| bin.figures = [None; 5]);
         }
         if bins.is_empty() {
-            bins.push(Bin { bytes_upto: u32::MAX, share: 1.0, figures: [None; 5] });
+            let mut before = 0.0;
+            for &(bytes_upto, cumulative) in workload.points() {
+                bins.push(Bin { bytes_upto, share: cumulative - before, figures: [None; 5] });
+                before = cumulative;
+            }
         }
         let samples = vec![histogram(); bins.len()];
         Self { own: samples.clone(), unfinished: vec![0; bins.len()], samples, bins }
@@ -194,7 +199,7 @@ impl Slowdowns {
     pub fn curve(&self, least: u64) -> Vec<Row> {
         let mut rows = Vec::new();
         let (mut first, mut samples, mut position) = (0, 0, 0.0);
-        for (at, bin) in self.bins.iter().enumerate() {
+        for at in 0..self.bins.len() {
             samples += self.samples[at].len();
             if samples >= least || (at + 1 == self.bins.len() && samples > 0) {
                 let share: f64 = self.bins[first..=at].iter().map(|bin| bin.share).sum();
@@ -202,7 +207,6 @@ impl Slowdowns {
                 (first, samples) = (at + 1, 0);
                 position += share;
             }
-            let _ = bin;
         }
         rows
     }
@@ -212,9 +216,13 @@ impl Slowdowns {
 mod tests {
     use super::*;
 
+    fn workload(name: &str) -> Workload {
+        Workload::named(name).expect("it is there")
+    }
+
     #[test]
     fn bins_grow_until_they_can_be_judged() {
-        let mut slowdowns = Slowdowns::new("w4", 0.8);
+        let mut slowdowns = Slowdowns::new(&workload("w4"), 0.8);
         for n in 0..2000 {
             slowdowns.record(662, 1.0 + f64::from(n) / 1000.0, 1.0);
         }
@@ -236,9 +244,9 @@ mod tests {
 
     #[test]
     fn too_few_samples_are_no_success() {
-        let mut slowdowns = Slowdowns::new("w5", 0.8);
+        let mut slowdowns = Slowdowns::new(&workload("w5"), 0.8);
         slowdowns.record(1442, 1.0, 1.0);
         assert_eq!(slowdowns.table()[0].verdict, Some(false));
-        assert_eq!(Slowdowns::new("w5", 0.3).table()[0].verdict, None, "nothing is published");
+        assert_eq!(Slowdowns::new(&workload("w5"), 0.3).table()[0].verdict, None, "nothing is published");
     }
 }

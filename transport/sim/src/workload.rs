@@ -42,10 +42,12 @@ impl Workload {
         Some(Self { name, paper_goodput, scheduled_levels, points: table.lines().skip(1).map(point).collect() })
     }
 
-    /// One size for all messages.
+    /// Messages of two sizes, of which the larger ones carry the given part of the bytes.
     #[must_use]
-    pub fn fixed(bytes: u32) -> Self {
-        Self { name: "fixed", paper_goodput: 0.9, scheduled_levels: 4, points: vec![(bytes, 1.0)] }
+    pub fn mixed(small: u32, large: u32, bytes_in_large: f64) -> Self {
+        let (of_small, of_large) = ((1.0 - bytes_in_large) / f64::from(small), bytes_in_large / f64::from(large));
+        let points = vec![(small, of_small / (of_small + of_large)), (large, 1.0)];
+        Self { name: "mixed", paper_goodput: 0.85, scheduled_levels: 4, points }
     }
 
     /// Sizes, and the share of messages up to each.

@@ -5,7 +5,7 @@
 
 use endpoint::endpoint::{Endpoint, Sending, To};
 use endpoint::error::Misuse;
-use endpoint::pool::Payload;
+use endpoint::pool::{Buffer, Payload};
 use endpoint::session::CallId;
 use proto::time::Instant;
 use wire::ids::Side;
@@ -61,6 +61,7 @@ pub struct World<H> {
     partition: Option<Vec<u8>>,
     spray: Rng,
     scratch: Vec<u8>,
+    spare: Option<Buffer>,
     /// Who watches.
     pub hooks: H,
     /// What happened.
@@ -85,6 +86,7 @@ impl<H: Hooks> World<H> {
             partition: None,
             spray: Rng::new(spec.seed, 1),
             scratch: vec![0; 1 << 16],
+            spare: None,
             hooks,
             trace: Trace::default(),
             counts: Counts::default(),
@@ -121,7 +123,6 @@ impl<H: Hooks> World<H> {
     pub fn crash(&mut self, host: u32) {
         let at = &mut self.hosts[host as usize];
         at.endpoint = None;
-        at.spare = None;
         at.ways.clear();
         let frames = &mut self.frames;
         self.ports[host as usize].0.flush(|frame| frames.give_back(frame));
@@ -249,15 +250,13 @@ impl<H: Hooks> World<H> {
             if self.hooks.halted() {
                 return Stop::Halted;
             }
-            match self.queue.next_at() {
-                None => return Stop::Quiet,
-                Some(at) if at > until => {
-                    self.now = until;
-                    return Stop::Time;
+            let Some((at, what)) = self.queue.pop(until) else {
+                if self.queue.is_empty() {
+                    return Stop::Quiet;
                 }
-                Some(_) => {}
-            }
-            let (at, what) = self.queue.pop().expect("it was just there");
+                self.now = until;
+                return Stop::Time;
+            };
             self.now = at;
             self.counts.happenings += 1;
             match what {
@@ -387,10 +386,11 @@ impl<H: Hooks> World<H> {
         self.trace.note(self.now, "arrive", &[("host", at.into()), ("frame", f.id)]);
         self.counts.arrived += 1;
         self.hooks.arriving(self.now, f, endpoint);
-        let mut buffer = host.spare.take().unwrap_or_else(|| endpoint.buffer());
+        // One buffer for all, while nobody keeps it: it stays in the cache.
+        let mut buffer = self.spare.take().unwrap_or_else(|| endpoint.buffer());
         let len = f.bytes.len();
         buffer.bytes()[..len].copy_from_slice(&f.bytes);
-        host.spare = endpoint.handle_datagrams(local, address(f.from), buffer, len, len);
+        self.spare = endpoint.handle_datagrams(local, address(f.from), buffer, len, len);
         self.hooks.arrived(self.now, f, endpoint);
         self.frames.give_back(frame);
         self.settle(at);
