@@ -125,7 +125,8 @@ impl Endpoint {
     }
 
     /// Installs a secret that was agreed on elsewhere. The client's end opens a session with it to `address` at its next
-    /// call to the returned target; the server's end answers whoever proves to have it. [P-6.6]
+    /// call to the returned target; the server's end answers whoever proves to have it. A secret has one role at each end: the
+    /// one that it was installed with last. [P-6.6]
     pub fn install(
         &mut self,
         address: SocketAddr,
@@ -137,7 +138,7 @@ impl Endpoint {
         let state = &mut self.state;
         let key = InstalledKey::new(state.config.crypto, secret, state.config.cipher, label);
         let id = key.id();
-        state.installed.insert(id, key);
+        state.installed.insert(id, (key, side));
         // Two secrets for one address are two targets.
         (side == Side::Client).then(|| {
             self.add_target(Target { address, name: label.to_owned(), key: Some(id), datagram_max, session: None })

@@ -80,6 +80,16 @@ impl State {
         self.start_sending(slot, now);
     }
 
+    /// A client finished its handshake and never said anything after it: nothing of the handshake is kept for longer than that may
+    /// take. Else each such client had a place among the handshakes for as long as its session lives.
+    fn release_acceptance(&mut self, slot: u32) {
+        let session = self.at(slot);
+        if session.keys.is_some() && matches!(&session.phase, Phase::Accepting(server) if server.is_over()) {
+            self.forget_acceptance(slot);
+            self.at(slot).phase = Phase::Open;
+        }
+    }
+
     /// The session is found by our name for it from now on.
     pub(crate) fn forget_acceptance(&mut self, slot: u32) {
         let session = self.at(slot);
@@ -139,7 +149,8 @@ impl State {
         // Its flights go in datagrams that every path carries: what this one carries is only believed so far.
         let setup = self.setup(id, datagram_max, now);
         let client = match key.and_then(|key| self.installed.get(&key).cloned()) {
-            Some(key) => Ok(Client::installed(&key, self.nonce(), &setup)),
+            Some((key, Side::Client)) => Ok(Client::installed(&key, self.nonce(), &setup)),
+            Some((_, Side::Server)) => Err(Misuse::NoTrust),
             None => self.tls_client(&name, &setup),
         };
         match client {
@@ -308,7 +319,10 @@ impl State {
             Offer::Installed(id) => {
                 let key = self.installed.get(&id).cloned();
                 match key {
-                    Some(key) => Server::installed(&key, self.nonce(), packet, validated, setup).ok(),
+                    Some((key, Side::Server)) => Server::installed(&key, self.nonce(), packet, validated, setup).ok(),
+                    // Our own hello, sent back to us. Who answered it would have a session with itself, and take what it says
+                    // for what its peer says. [P-6.6]
+                    Some((_, Side::Client)) => None,
                     None => self.turn_away(from, packet, Alert::UNKNOWN_PSK_IDENTITY),
                 }
             }
@@ -397,6 +411,7 @@ impl State {
             } else if self.at(slot).dying {
                 self.bury(slot);
             } else {
+                self.release_acceptance(slot);
                 self.rearm(slot, now);
             }
         }

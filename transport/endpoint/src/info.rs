@@ -43,7 +43,41 @@ pub struct SessionInfo {
     pub rtt: Option<std::time::Duration>,
 }
 
+/// What an endpoint holds, against what it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Sessions, those whose handshake is under way included.
+    pub sessions: usize,
+    /// Handshakes that others began.
+    pub accepting: usize,
+    /// Bytes of our messages that are held until they are acknowledged.
+    pub held_bytes: u64,
+    /// Frames of sessions that wait to be sent.
+    pub notices: usize,
+    /// Answers to strangers that wait to be sent.
+    pub strangers: usize,
+    /// What the state machine holds.
+    pub machine: proto::io::Holdings,
+}
+
 impl Endpoint {
+    /// What it holds.
+    pub fn holdings(&self) -> Holdings {
+        Holdings {
+            sessions: self.state.sessions_open,
+            accepting: self.state.accepting.len(),
+            held_bytes: self.state.held_bytes,
+            notices: self.state.notices.len(),
+            strangers: self.state.strangers.len(),
+            machine: self.state.machine.holdings(),
+        }
+    }
+
+    /// The most that it holds for any one peer.
+    pub fn peer_holdings(&self) -> proto::io::PeerHoldings {
+        self.state.machine.peer_holdings()
+    }
+
     /// What was counted.
     pub const fn counters(&self) -> &Counters {
         &self.state.counters

@@ -180,8 +180,8 @@ pub struct State {
     /// Handshakes that others began, by where they come from and the name they gave.
     pub(crate) accepting: HashMap<(SocketAddr, SessionId), u32>,
     pub(crate) cookies: Cookies,
-    /// Secrets for sessions that are not negotiated by TLS, by their public id.
-    pub(crate) installed: HashMap<KeyId, InstalledKey>,
+    /// Secrets for sessions that are not negotiated by TLS, by their public id, and which end we are with each.
+    pub(crate) installed: HashMap<KeyId, (InstalledKey, Side)>,
     pub(crate) machine: Machine,
     pub(crate) calls: Vec<Option<Call>>,
     pub(crate) pool: Pool,

@@ -146,3 +146,33 @@ pub struct RpcInfo {
     /// Of these, granted.
     pub in_granted: u32,
 }
+
+/// What the machine holds, against what it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Open RPCs.
+    pub rpcs: usize,
+    /// Bytes of incoming messages that are buffered.
+    pub buffered_bytes: u64,
+    /// Bytes that were granted and have not arrived.
+    pub incoming_bytes: u64,
+    /// Messages that wait for room.
+    pub waiting: usize,
+    /// Bytes that are kept free for messages that waited.
+    pub kept_bytes: u64,
+}
+
+/// The most that the machine holds for any one peer, of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerHoldings {
+    /// Open RPCs that it began.
+    pub rpcs: u32,
+    /// Bytes of its messages that are buffered.
+    pub buffered_bytes: u64,
+    /// Frames to be said to it.
+    pub frames: usize,
+    /// Acknowledgements that wait for a ride.
+    pub acks: usize,
+    /// Gaps in the order in which its RPCs finished.
+    pub gaps: usize,
+}

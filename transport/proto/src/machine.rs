@@ -19,7 +19,7 @@ use crate::cutoffs::Traffic;
 use crate::grant::Granter;
 use crate::heap::IndexHeap;
 use crate::incoming::Incoming;
-use crate::io::{Event, Failure, RpcInfo, State};
+use crate::io::{Event, Failure, Holdings, PeerHoldings, RpcInfo, State};
 use crate::outgoing::Outgoing;
 use crate::pacer::Pacer;
 use crate::peer::Peer;
@@ -412,6 +412,30 @@ impl Machine {
     /// Granted bytes that have not arrived, over all messages.
     pub const fn incoming_bytes(&self) -> u64 {
         self.granter.outstanding()
+    }
+
+    /// What it holds.
+    pub fn holdings(&self) -> Holdings {
+        Holdings {
+            rpcs: self.rpcs.len(),
+            buffered_bytes: self.buffered,
+            incoming_bytes: self.granter.outstanding(),
+            waiting: self.room.waiting(),
+            kept_bytes: self.room.kept_bytes(),
+        }
+    }
+
+    /// The most that it holds for any one peer.
+    pub fn peer_holdings(&self) -> PeerHoldings {
+        let mut most = PeerHoldings::default();
+        for peer in self.peers.iter().flatten() {
+            most.rpcs = most.rpcs.max(peer.begun_by_peer);
+            most.buffered_bytes = most.buffered_bytes.max(peer.buffered);
+            most.frames = most.frames.max(peer.frames.len());
+            most.acks = most.acks.max(peer.acks.len());
+            most.gaps = most.gaps.max(peer.seen.intervals());
+        }
+        most
     }
 
     /// How long `peer` takes to answer, smoothed.

@@ -31,6 +31,13 @@ pub enum Verdict {
     },
     /// It ends after so many bytes.
     Truncate(u32),
+    /// So many bytes more come at its end.
+    Extend {
+        /// How many.
+        by: u32,
+        /// All of them.
+        with: u8,
+    },
 }
 
 /// Why a frame did not arrive.
@@ -50,14 +57,30 @@ pub enum Lost {
 
 /// Who watches a world, and decides on its network's faults.
 pub trait Hooks {
-    /// A frame leaves its host.
+    /// A frame leaves its host, as the endpoint made it.
+    fn left(&mut self, now: Time, frame: &Frame) {
+        let _ = (now, frame);
+    }
+    /// What becomes of it on its way.
     fn verdict(&mut self, now: Time, frame: &Frame) -> Verdict {
         let _ = (now, frame);
         Verdict::Pass
     }
     /// A frame is about to be handed to an endpoint.
-    fn arrived(&mut self, now: Time, frame: &Frame) {
-        let _ = (now, frame);
+    fn arriving(&mut self, now: Time, frame: &Frame, endpoint: &Endpoint) {
+        let _ = (now, frame, endpoint);
+    }
+    /// A frame was handed to an endpoint, which has not been asked yet what it makes of it.
+    fn arrived(&mut self, now: Time, frame: &Frame, endpoint: &Endpoint) {
+        let _ = (now, frame, endpoint);
+    }
+    /// An endpoint was told something, and has told and sent what follows from it.
+    fn settled(&mut self, now: Time, host: u32, endpoint: &Endpoint) {
+        let _ = (now, host, endpoint);
+    }
+    /// Whether the world is to stop here: whoever watches has seen what must not be.
+    fn halted(&self) -> bool {
+        false
     }
     /// A frame will not arrive.
     fn lost(&mut self, now: Time, frame: &Frame, why: Lost) {

@@ -23,3 +23,8 @@ pub mod published;
 pub mod slowdown;
 pub mod experiment;
 pub mod incast;
+pub mod wiretap;
+pub mod fault;
+pub mod checker;
+pub mod malice;
+pub mod chaos;

@@ -1,5 +1,42 @@
 //! Owns the only randomness there is: a PCG generator (O'Neill 2014, XSL-RR 128/64), seeded. Not for secrets of real sessions.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// Hashes small keys quickly, the same way in every run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FastHash(u64);
+
+impl Hasher for FastHash {
+    fn finish(&self) -> u64 {
+        mix(self.0)
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(value.into());
+    }
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+/// A map that is fast and the same in every run.
+pub type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHash>>;
+
+/// Spreads every bit over all (the finish of MurmurHash3, Appleby).
+#[must_use]
+pub const fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    x ^ (x >> 33)
+}
+
 /// A stream of random numbers. The same seed gives the same stream, on every machine.
 #[derive(Clone, Debug)]
 pub struct Rng {

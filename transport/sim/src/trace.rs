@@ -1,11 +1,25 @@
 //! Owns the record of a run: a hash of everything that happened, and on request one line of JSON for each thing.
 
+use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::io::Write;
 
 use endpoint::state::Event;
 
 use crate::clock::Time;
+use crate::rng::mix;
+
+/// Most facts of an entry that are kept for [`Trace::last`].
+const FACTS_KEPT: usize = 8;
+
+/// An entry that is kept for later.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    now: Time,
+    what: &'static str,
+    facts: [(&'static str, u64); FACTS_KEPT],
+    count: usize,
+}
 
 /// What happened.
 pub struct Trace {
@@ -13,6 +27,8 @@ pub struct Trace {
     entries: u64,
     lines: Option<Box<dyn Write + Send>>,
     line: String,
+    last: VecDeque<Kept>,
+    last_max: usize,
 }
 
 impl fmt::Debug for Trace {
@@ -23,14 +39,56 @@ impl fmt::Debug for Trace {
 
 impl Default for Trace {
     fn default() -> Self {
-        Self { hash: 0x5ea1_a4e5_ea1a_4e00, entries: 0, lines: None, line: String::new() }
+        Self { hash: 0x5ea1_a4e5_ea1a_4e00, entries: 0, lines: None, line: String::new(), last: VecDeque::new(), last_max: 0 }
     }
+}
+
+/// One entry as a line of JSON.
+fn print(line: &mut String, now: Time, what: &str, facts: &[(&'static str, u64)]) {
+    let _ = write!(line, "{{\"t\":{now},\"what\":\"{what}\"");
+    for (name, value) in facts {
+        let _ = write!(line, ",\"{name}\":{value}");
+    }
+    line.push('}');
 }
 
 impl Trace {
     /// Also writes each entry as a line of JSON: `{"t":picoseconds,"what":"send",...}`.
     pub fn write_to(&mut self, lines: Box<dyn Write + Send>) {
         self.lines = Some(lines);
+    }
+
+    /// Keeps the last entries, for whoever asks what came before something.
+    pub fn keep_last(&mut self, entries: usize) {
+        self.last_max = entries;
+    }
+
+    fn keep(&mut self, now: Time, what: &'static str, facts: &[(&'static str, u64)]) {
+        if self.last.len() >= self.last_max {
+            self.last.pop_front();
+        }
+        let mut kept = Kept { now, what, facts: [("", 0); FACTS_KEPT], count: facts.len().min(FACTS_KEPT) };
+        kept.facts[..kept.count].copy_from_slice(&facts[..kept.count]);
+        self.last.push_back(kept);
+    }
+
+    /// The last entries as lines of JSON, the oldest first.
+    #[must_use]
+    pub fn last(&self) -> Vec<String> {
+        let line = |kept: &Kept| {
+            let mut line = String::new();
+            print(&mut line, kept.now, kept.what, &kept.facts[..kept.count]);
+            line
+        };
+        self.last.iter().map(line).collect()
+    }
+
+    /// Writes out what is still in memory.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn flush(&mut self) -> std::io::Result<()> {
+        self.lines.as_mut().map_or(Ok(()), |lines| lines.flush())
     }
 
     /// Something happened, and what there is to say of it.
@@ -41,13 +99,13 @@ impl Trace {
             hash = mix(hash ^ value);
         }
         self.hash = hash;
+        if self.last_max > 0 {
+            self.keep(now, what, facts);
+        }
         if let Some(lines) = &mut self.lines {
             self.line.clear();
-            let _ = write!(self.line, "{{\"t\":{now},\"what\":\"{what}\"");
-            for (name, value) in facts {
-                let _ = write!(self.line, ",\"{name}\":{value}");
-            }
-            self.line.push_str("}\n");
+            print(&mut self.line, now, what, facts);
+            self.line.push('\n');
             // A trace that cannot be written any more ends; the run does not depend on it.
             if lines.write_all(self.line.as_bytes()).is_err() {
                 self.lines = None;
@@ -87,11 +145,4 @@ impl Trace {
     pub const fn entries(&self) -> u64 {
         self.entries
     }
-}
-
-/// Spreads every bit over all (the finish of MurmurHash3, Appleby).
-const fn mix(mut x: u64) -> u64 {
-    x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    x ^ (x >> 33)
 }

@@ -29,6 +29,8 @@ pub enum Stop {
     Time,
     /// Nothing is left to happen.
     Quiet,
+    /// Who watches has seen enough.
+    Halted,
 }
 
 /// What a world counted.
@@ -164,7 +166,7 @@ impl<H: Hooks> World<H> {
         self.hosts.iter_mut().for_each(Host::learn_sessions);
     }
 
-    /// Sets a host's clock. To be done before anything happened there.
+    /// Sets a host's clock. It must not show less than before to an endpoint that runs.
     pub fn set_clock(&mut self, host: u32, skew: Skew) {
         self.hosts[host as usize].skew = skew;
         self.rearm(host);
@@ -219,16 +221,20 @@ impl<H: Hooks> World<H> {
         self.trace.note(self.now, "cut", &[("away", count as u64)]);
     }
 
-    /// A datagram that no endpoint sent arrives at `to` at time `at`, as if from `from`.
-    pub fn inject(&mut self, from: u32, to: u32, bytes: &[u8], at: Time) {
+    /// A datagram that no endpoint sent arrives at `to` at time `at`, as if from `from`. Gives its number.
+    pub fn inject(&mut self, from: u32, to: u32, bytes: &[u8], at: Time) -> u64 {
         let frame = self.frames.take();
         let f = self.frames.get_mut(frame);
         f.bytes.extend_from_slice(bytes);
         (f.from, f.to, f.priority) = (from, to, 0);
+        let (id, tail, len) = (f.id, f.tail(), bytes.len() as u64);
+        let facts = [("from", from.into()), ("host", to.into()), ("frame", id), ("len", len), ("tail", tail)];
+        self.trace.note(self.now, "inject", &facts);
         let hosts = self.spec.network.hosts();
         // The port that leads to the host; of a pair, the other's.
         let port = if self.spec.network.racks == 0 { 1 - to } else { hosts + to };
         self.queue.push(at.max(self.now), Happening::Arrive { frame, port });
+        id
     }
 
     // ---- The loop ----
@@ -241,6 +247,9 @@ impl<H: Hooks> World<H> {
     /// Lets things happen until an alarm, until nothing is left, or up to `until`, which is then the time.
     pub fn run(&mut self, until: Time) -> Stop {
         loop {
+            if self.hooks.halted() {
+                return Stop::Halted;
+            }
             let Some((at, what)) = self.queue.pop(until) else {
                 if self.queue.is_empty() {
                     return Stop::Quiet;
@@ -323,6 +332,7 @@ impl<H: Hooks> World<H> {
                 ("tail", f.tail()),
             ],
         );
+        self.hooks.left(self.now, f);
         if self.partition.as_ref().is_some_and(|groups| groups[f.from as usize] != groups[f.to as usize]) {
             return self.lose(frame, Lost::Partition);
         }
@@ -350,6 +360,11 @@ impl<H: Hooks> World<H> {
                 self.frames.get_mut(frame).bytes.truncate(len as usize);
                 self.trace.note(self.now, "truncate", &[("len", len.into())]);
             }
+            Verdict::Extend { by, with } => {
+                let bytes = &mut self.frames.get_mut(frame).bytes;
+                bytes.resize(bytes.len() + by as usize, with);
+                self.trace.note(self.now, "extend", &[("by", by.into()), ("with", with.into())]);
+            }
         }
         self.queue.push(arrives, Happening::Arrive { frame, port });
     }
@@ -370,12 +385,13 @@ impl<H: Hooks> World<H> {
         let f = self.frames.get(frame);
         self.trace.note(self.now, "arrive", &[("host", at.into()), ("frame", f.id)]);
         self.counts.arrived += 1;
-        self.hooks.arrived(self.now, f);
+        self.hooks.arriving(self.now, f, endpoint);
         // One buffer for all, while nobody keeps it: it stays in the cache.
         let mut buffer = self.spare.take().unwrap_or_else(|| endpoint.buffer());
         let len = f.bytes.len();
         buffer.bytes()[..len].copy_from_slice(&f.bytes);
         self.spare = endpoint.handle_datagrams(local, address(f.from), buffer, len, len);
+        self.hooks.arrived(self.now, f, endpoint);
         self.frames.give_back(frame);
         self.settle(at);
     }
@@ -397,6 +413,9 @@ impl<H: Hooks> World<H> {
         }
         self.pump(at);
         self.rearm(at);
+        if let Some(endpoint) = &self.hosts[at as usize].endpoint {
+            self.hooks.settled(self.now, at, endpoint);
+        }
     }
 
     /// A host's card takes what the endpoint has to send, as far as it has room.

@@ -1,0 +1,77 @@
+//! Owns invariant 1: no key seals two things under one nonce. It sees what is sealed, and which key it was; who sealed it and why it
+//! does not know.
+
+use crate::rng::{FastMap, mix};
+
+/// All nonces that were ever used.
+#[derive(Debug, Default)]
+pub struct Nonces {
+    /// What each record number of each data key sealed.
+    records: FastMap<(u64, u64), u64>,
+    /// The last packet number of each control key. They leave in the order in which they are taken.
+    controls: FastMap<u64, u64>,
+}
+
+/// A hash of all bytes.
+fn digest(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut hash = bytes.len() as u64;
+    for word in words {
+        hash = (hash.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    rest.iter().fold(mix(hash), |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+impl Nonces {
+    /// A record leaves: ciphertext and tag, under `number` of the data key `key`.
+    ///
+    /// # Errors
+    /// When something else was sealed under that number.
+    pub fn record(&mut self, key: u64, number: u64, sealed: &[u8]) -> Result<(), String> {
+        let is = digest(sealed);
+        match *self.records.entry((key, number)).or_insert(is) {
+            was if was != is => Err(format!("key {key:016x} sealed two records under number {number:016x}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// A control packet leaves, under `number` of the control key that belongs to the data key `key`.
+    ///
+    /// # Errors
+    /// When that number, or a later one, was used before.
+    pub fn control(&mut self, key: u64, number: u64) -> Result<(), String> {
+        match self.controls.insert(key, number) {
+            Some(last) if last >= number => {
+                Err(format!("key {key:016x}: control packet number {number} after number {last}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How many records were sealed, repeats not counted.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.records.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_again() {
+        let mut nonces = Nonces::default();
+        let record = [7; 100];
+        let mut other = record;
+        other[50] ^= 1;
+        for key in [1, 2] {
+            assert!(nonces.record(key, 9, &record).is_ok() && nonces.record(key, 9, &record).is_ok());
+            assert!(nonces.record(key, 10, &other).is_ok());
+            assert!(nonces.control(key, 5).is_ok() && nonces.control(key, 7).is_ok());
+        }
+        assert!(nonces.record(1, 9, &other).is_err() && nonces.record(1, 10, &other[..99]).is_err());
+        assert!(nonces.control(1, 7).is_err(), "the same packet number, whatever was sealed");
+        assert!(nonces.control(2, 6).is_err());
+    }
+}

@@ -1,0 +1,86 @@
+//! Owns what is known of the paths between hosts: when they were cut, when hosts were away. So it says of a call that failed whether
+//! it should have.
+
+use crate::clock::Time;
+use crate::rng::FastMap;
+use crate::wiretap::Wiretap;
+
+use super::calls::Call;
+
+/// The paths of a world.
+#[derive(Debug)]
+pub struct Paths {
+    hosts: u32,
+    /// When each host crashed or was started last.
+    restarted: Vec<Option<Time>>,
+    /// Until when each pair was cut.
+    cut_until: Vec<Time>,
+    /// The sides of the cut that there is now.
+    cut: Option<Vec<u8>>,
+    /// Sessions that an application closed.
+    closed: FastMap<u32, ()>,
+    /// How long a handshake may take: a session that never opened may have suffered for so long.
+    handshake: Time,
+    /// Whether questions are asked long enough for random loss not to pass for silence.
+    strict: bool,
+}
+
+impl Paths {
+    /// All hosts are up, and nothing is cut.
+    #[must_use]
+    pub fn new(hosts: u32, handshake: Time, strict: bool) -> Self {
+        let pairs = (hosts * hosts) as usize;
+        let (restarted, cut_until, closed) = (vec![None; hosts as usize], vec![0; pairs], FastMap::default());
+        Self { hosts, restarted, cut_until, cut: None, closed, handshake, strict }
+    }
+
+    /// A host crashes, or is started again.
+    pub fn restart(&mut self, now: Time, host: u32) {
+        self.restarted[host as usize] = Some(now);
+    }
+
+    /// Whether one of the two crashed or was started since then.
+    #[must_use]
+    pub fn restarted_since(&self, a: u32, b: u32, since: Time) -> bool {
+        [a, b].iter().any(|host| self.restarted[*host as usize].is_some_and(|at| at > since))
+    }
+
+    /// The network is cut, or joined.
+    pub fn cut(&mut self, now: Time, groups: Option<Vec<u8>>) {
+        if let Some(groups) = core::mem::replace(&mut self.cut, groups) {
+            for a in 0..self.hosts {
+                for b in 0..self.hosts {
+                    if groups[a as usize] != groups[b as usize] {
+                        self.cut_until[(a * self.hosts + b) as usize] = now;
+                    }
+                }
+            }
+        }
+    }
+
+    /// An application closes a session.
+    pub fn close(&mut self, session: u32) {
+        self.closed.insert(session, ());
+    }
+
+    fn is_cut(&self, a: u32, b: u32) -> bool {
+        self.cut.as_ref().is_some_and(|groups| groups[a as usize] != groups[b as usize])
+    }
+
+    /// Whether the path of a call that ends now was alive all the time, and its session known at both ends.
+    #[must_use]
+    pub fn is_live(&self, call: &Call, wiretap: &Wiretap) -> bool {
+        let (a, b) = (call.wish.from, call.wish.to);
+        let session = call.name.and_then(|name| wiretap.session(a, name.session.as_u64()));
+        let (known, since) = match session {
+            Some((at, session)) if wiretap.is_whole(at) => (session.since, call.begun),
+            _ => (call.begun.saturating_sub(self.handshake), call.begun.saturating_sub(self.handshake)),
+        };
+        if session.is_some_and(|(at, _)| self.closed.contains_key(&at)) {
+            return false;
+        }
+        let restarted = |host: u32| self.restarted[host as usize].is_some_and(|at| at >= known);
+        let cut = self.is_cut(a, b) || self.cut_until[(a * self.hosts + b) as usize] >= since;
+        self.strict && !restarted(a) && !restarted(b) && !cut
+    }
+}
