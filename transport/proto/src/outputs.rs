@@ -95,7 +95,6 @@ impl Machine {
     pub fn next_work(&mut self, now: Instant, most: u32) -> Option<Work> {
         self.note_time(now);
         let (slot, owed) = self.next_to_send(now)?;
-        let priority = self.priority_of(slot, self.rpcs.get(slot)?.out.as_ref()?.next_record()?);
         let rpc = self.rpcs.taken(slot);
         let out = rpc.out.as_mut()?;
         let geometry = out.geometry();
