@@ -238,7 +238,7 @@ fn mishaps(rng: &mut Rng, hosts: u32, silence: Time) -> Vec<(Time, Mishap)> {
         let ahead_ns = if rng.chance(0.5) { spread(rng, 1000, 20_000_000) } else { 0 };
         mishaps.push((rng.below(TROUBLE), Mishap::Clock { host, drift_ppb: drift(rng), ahead_ns }));
     }
-    for _ in 0..2 {
+    for _ in 0..8 {
         mishaps.push((rng.below(TROUBLE), Mishap::Close { host: rng.below(hosts.into()) as u32 }));
     }
     mishaps

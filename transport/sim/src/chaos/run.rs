@@ -288,7 +288,6 @@ impl Run {
             let now = self.world.now();
             self.world.trace.note(now, "cancel", &[("host", from.into()), ("cookie", call)]);
             self.world.with(from, |endpoint, _| endpoint.abort(name));
-            self.count("cancel");
         }
     }
 
