@@ -1,5 +1,7 @@
 //! `sealane sim chaos`: many seeds under the checker, or one of them again with its trace.
 
+#![expect(clippy::disallowed_methods, reason = "how long it took is told")]
+
 use anyhow::{Context, Result};
 use serde::Serialize;
 use sim::chaos::sabotage::Sabotage;
@@ -216,7 +218,8 @@ fn table(report: &Report<'_>) -> String {
         "{} seeds, {} packets delivered in {} s of virtual time, {} violations ({} s, hash {})\n",
         report.seeds, report.packets, report.virtual_seconds, report.violations, report.seconds, report.hash
     );
-    for (title, counts) in [("what went wrong", report.faults), ("what was refused", report.refused), ("calls", report.calls)]
+    for (title, counts) in
+        [("what went wrong", report.faults), ("what was refused", report.refused), ("calls", report.calls)]
     {
         let _ = writeln!(text, "\n{title}");
         for (name, count) in counts {

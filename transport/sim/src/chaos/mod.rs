@@ -7,6 +7,7 @@ pub mod sabotage;
 pub mod plan;
 pub mod app;
 pub mod run;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -126,7 +127,10 @@ pub struct Options {
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options").field("packets", &self.packets).field("sabotage", &self.sabotage).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("packets", &self.packets)
+            .field("sabotage", &self.sabotage)
+            .finish_non_exhaustive()
     }
 }
 
