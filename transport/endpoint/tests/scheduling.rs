@@ -52,11 +52,21 @@ fn datagrams_leave_as_the_link_takes_them() {
 fn a_rate_that_becomes_known() {
     let (mut world, _) = with_forger(Side::Client, |_, config| config.backlog_max = Duration::ZERO);
     world.ends[CLIENT].set_link_rate(Some(1_000_000_000));
-    world.send(CLIENT, Kind::OneWay, &body(14_000));
+    // The acknowledgement of a response goes first, in a control packet: the link is busy with that already.
+    world.request(CLIENT, 10);
+    world.settle();
+    while world.trace.last().is_some_and(|datagram| datagram.from != CLIENT || datagram.data()) {
+        world.now = world.timeout().expect("an acknowledgement waits");
+        world.collect();
+    }
+    world.send(CLIENT, Kind::OneWay, &body(9_000));
+    world.collect();
+    assert!(world.wire.iter().all(|datagram| !datagram.data()));
+    world.now += Duration::from_micros(2);
     world.collect();
     assert_eq!(world.wire.iter().filter(|datagram| datagram.data()).count(), 1);
     world.pass(Duration::from_millis(20));
-    assert_eq!(world.outcome(SERVER).0, [14_000]);
+    assert_eq!(world.outcome(SERVER).0, [10, 9_000]);
 }
 
 /// [P-8.3] [P-8.4] Messages of different priority leave in different trains, each marked as its packets are.

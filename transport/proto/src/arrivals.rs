@@ -47,6 +47,7 @@ impl Machine {
 
     /// Whether a message of that length may be buffered. Whatever a peer holds already, it leaves as much to the others:
     /// so messages that were begun and never finished cost their own peer first. Room that is kept is not free.
+    #[inline]
     fn has_room(&self, peer: u32, length: u32) -> bool {
         let left = self.config.buffered_bytes_max.saturating_sub(self.buffered + self.room.kept_bytes());
         let held = self.peers[peer as usize].as_ref().map_or(0, |p| p.buffered);
@@ -56,10 +57,13 @@ impl Machine {
 
     /// A message begins to come: whether it is taken now. If not it waits, and its sender is told so. Nobody who waits would
     /// fit at this moment, because whatever gets free is offered to them first; so nobody is overtaken. [P-8.7]
+    #[inline]
     fn takes_room(&mut self, now: Instant, peer: u32, rpc: RpcId, length: u32) -> bool {
-        if self.room.is_idle() && self.has_room(peer, length) {
-            return true;
-        }
+        self.room.is_idle() && self.has_room(peer, length) || self.takes_kept_room(now, peer, rpc, length)
+    }
+
+    #[cold]
+    fn takes_kept_room(&mut self, now: Instant, peer: u32, rpc: RpcId, length: u32) -> bool {
         // What is kept for itself is in nobody's way.
         let waited = self.room.stop_keeping(peer, rpc);
         if self.has_room(peer, length) {
@@ -95,6 +99,7 @@ impl Machine {
     }
 
     /// `rpc` is here, or will never be.
+    #[inline]
     pub(crate) fn leave_room(&mut self, peer: u32, rpc: RpcId) {
         if !self.room.is_idle() {
             self.room.forget(peer, rpc);
@@ -234,7 +239,7 @@ impl Machine {
 
     /// Whether record `index` may come first.
     fn is_unscheduled(&self, trailer: &Trailer, index: u16) -> bool {
-        u32::from(index) < trailer.geometry.records_below(self.believed(trailer)).max(1)
+        index == 0 || u32::from(index) < trailer.geometry.records_below(self.believed(trailer)).max(1)
     }
 
     fn begin_incoming(&mut self, now: Instant, slot: u32, index: u16, trailer: &Trailer) -> Arrival {
@@ -252,7 +257,9 @@ impl Machine {
         let unscheduled = inc.granted();
         rpc.inc = Some(inc);
         self.traffic.note(&self.config, length, unscheduled);
-        self.tell_cutoffs(now, peer, trailer.cutoffs);
+        if trailer.cutoffs != self.traffic.cutoffs().stated() {
+            self.tell_cutoffs(now, peer);
+        }
         self.buffered += u64::from(length);
         self.peer(peer).buffered += u64::from(length);
         if complete {
@@ -284,13 +291,11 @@ impl Machine {
         Arrival::New { slot, first, complete: true }
     }
 
-    /// The sender of a message goes by cutoffs of version `stated`. When they are not the ones that hold it is told, once in
-    /// the time in which that can have an effect. [P-8.3]
-    fn tell_cutoffs(&mut self, now: Instant, peer: u32, stated: u8) {
+    /// The sender of a message goes by cutoffs that are not the ones that hold: it is told, once in the time in which that can
+    /// have an effect. [P-8.3]
+    #[cold]
+    fn tell_cutoffs(&mut self, now: Instant, peer: u32) {
         let ours = *self.traffic.cutoffs();
-        if stated == ours.stated() {
-            return;
-        }
         let p = self.peer(peer);
         if p.told_cutoffs == Instant::FAR || now.since(p.told_cutoffs) >= p.rtt.smoothed() {
             p.told_cutoffs = now;
@@ -311,6 +316,7 @@ impl Machine {
     }
 
     /// The peer stated that all it began below `floor` is finished: our responses to that arrived. [P-7.2]
+    #[inline]
     pub(crate) fn raise_floor(&mut self, peer: u32, floor: u64) {
         let p = self.peer(peer);
         if floor <= p.seen.floor() {

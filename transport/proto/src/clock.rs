@@ -16,9 +16,10 @@ impl Machine {
         if self.grants_due {
             return Some(Instant::ZERO);
         }
-        let rpc = self.timers.peek().map(|(at, _)| at);
-        let ack = self.ack_timers.peek().map(|(at, _)| at);
-        [rpc, ack, self.held_until(), self.room.expires()].into_iter().flatten().min().filter(|at| *at != Instant::FAR)
+        let rpc = self.timers.peek().map_or(Instant::FAR, |(at, _)| at);
+        let ack = self.ack_timers.peek().map_or(Instant::FAR, |(at, _)| at);
+        let at = rpc.min(ack).min(self.room.expires()).min(self.held_until());
+        (at != Instant::FAR).then_some(at)
     }
 
     /// Time passed.
@@ -27,7 +28,7 @@ impl Machine {
         while let Some((_, peer)) = self.ack_timers.peek().filter(|(at, _)| *at <= now) {
             self.flush_acks(peer);
         }
-        if self.room.expires().is_some_and(|at| at <= now) && self.room.expire(now) {
+        if self.room.expires() <= now && self.room.expire(now) {
             self.offer_room();
         }
         // Whatever fires is set to later than now, or taken out: so this ends.

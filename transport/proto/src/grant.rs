@@ -333,7 +333,8 @@ impl Granter {
             }
             let geometry = incoming.geometry();
             let room = self.room(terms.config, peer, geometry.payload().into());
-            let wish = incoming.granted().saturating_add(increment.max(geometry.payload().into()).min(room as u32));
+            let room = u32::try_from(room).unwrap_or(u32::MAX);
+            let wish = incoming.granted().saturating_add(increment.max(geometry.payload().into()).min(room));
             let offset = geometry.offset_of(geometry.records_below(wish));
             if offset <= incoming.granted() {
                 return None;

@@ -159,7 +159,7 @@ impl Machine {
     /// Bytes that may be sent to `peer` unscheduled, of a message cut like `geometry`: whole records, at least one.
     pub fn unscheduled(&self, peer: u32, geometry: Geometry) -> u32 {
         let limit = self.peers[peer as usize].as_ref().map_or(0, |p| p.unscheduled);
-        Outgoing::new(geometry, limit, 0).unscheduled()
+        Outgoing::unscheduled_of(geometry, limit)
     }
 
     fn trailer(&self, peer: u32, kind: Kind, geometry: Geometry) -> Trailer {
@@ -180,7 +180,7 @@ impl Machine {
         let mut trailer = self.trailer(rpc.peer, Kind::Response, geometry);
         if rpc.incast {
             let limit = trailer.unscheduled.min(self.config.incast_unscheduled_bytes);
-            trailer.unscheduled = Outgoing::new(geometry, limit, 0).unscheduled();
+            trailer.unscheduled = Outgoing::unscheduled_of(geometry, limit);
         }
         Some(trailer)
     }
@@ -244,14 +244,16 @@ impl Machine {
         rpc.out = Some(Outgoing::new(geometry, peer.unscheduled.min(limit), priority));
         rpc.heard = now;
         rpc.asked = 0;
+        // The application has done with the request: all of it came, so no grants are out. Kept any longer, two endpoints full
+        // of answered requests would have no room for each other's responses. [P-8.7]
+        let length = rpc.inc.take().map_or(0, |inc| inc.geometry().length());
+        self.buffered -= u64::from(length);
+        peer.buffered -= u64::from(length);
         let (of, sequence) = (rpc.peer, rpc.id.sequence());
         let rpcs = &self.rpcs;
         let live = |sequence: u64, slot: u32| rpcs.get(slot).is_some_and(|r| r.is_response(of, sequence));
         peer.await_floor(sequence, slot, live);
-        // The application has done with the request. Kept any longer, two endpoints full of answered requests would have no
-        // room for each other's responses. [P-8.7]
-        if let Some(inc) = self.rpcs.taken(slot).inc.take() {
-            self.unbuffer(of, slot, &inc);
+        if !self.room.is_idle() {
             self.offer_room();
         }
         self.refresh_ready(slot);

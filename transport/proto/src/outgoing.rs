@@ -39,6 +39,15 @@ impl Outgoing {
         Self { geometry, sent: 0, touched: false, allowed, unscheduled: allowed, unscheduled_priority, again, priority }
     }
 
+    /// Bytes of a message that may go when `limit` bytes may: whole records, at least one.
+    pub fn unscheduled_of(geometry: Geometry, limit: u32) -> u32 {
+        // The common case, without a division.
+        if limit >= geometry.length() {
+            return geometry.length();
+        }
+        geometry.offset_of(geometry.records_below(limit).max(1))
+    }
+
     /// How it is cut.
     pub const fn geometry(&self) -> Geometry {
         self.geometry
@@ -120,29 +129,35 @@ impl Outgoing {
         }
     }
 
-    /// At which priority `record` goes, by who let it; `by_left` tells that of what nobody granted by the bytes left. What
-    /// goes again goes first: its message is late already, and where the network is full of higher priorities it would be
-    /// lost, or wait, again and again.
-    pub fn priority_of(&self, record: u32, by_left: impl FnOnce(u32) -> Option<u8>) -> u8 {
-        if record < self.sent {
-            return REPEAT_PRIORITY;
-        }
-        if record >= self.unscheduled {
-            return self.priority;
-        }
-        by_left(self.geometry.length() - self.geometry.offset_of(record)).unwrap_or(self.unscheduled_priority)
+    /// Whether nobody has to grant `record`.
+    const fn is_unscheduled(&self, record: u32) -> bool {
+        record < self.unscheduled
     }
 
-    /// Records that are let by the same as `start` is end there.
-    const fn same_until(&self, start: u32) -> u32 {
-        if start < self.unscheduled { self.unscheduled } else { u32::MAX }
+    /// At which priority `record` goes, by who let it. What goes again goes first: its message is late already, and where the
+    /// network is full of higher priorities it would be lost, or wait, again and again.
+    pub const fn priority_of(&self, record: u32) -> u8 {
+        if record < self.sent {
+            REPEAT_PRIORITY
+        } else if self.is_unscheduled(record) {
+            self.unscheduled_priority
+        } else {
+            self.priority
+        }
+    }
+
+    /// Whether `record` goes for the first time, and nobody has to grant it.
+    pub const fn is_first_unscheduled(&self, record: u32) -> bool {
+        record >= self.sent && self.is_unscheduled(record)
     }
 
     /// The next records to send, at most `most` of them, and whether they go again.
     pub fn take(&mut self, most: u32) -> Option<(Range<u32>, bool)> {
-        let most = most.min(self.same_until(self.next_record()?) - self.next_record()?);
+        // What was granted has a priority of its own.
+        let unscheduled = self.unscheduled;
+        let bound = |start: u32| if start < unscheduled { unscheduled } else { u32::MAX };
         if let Some(first) = self.again.first_mut() {
-            let end = first.end.min(first.start.saturating_add(most));
+            let end = first.end.min(first.start.saturating_add(most)).min(bound(first.start));
             let taken = first.start..end;
             first.start = end;
             if first.start == first.end {
@@ -150,7 +165,7 @@ impl Outgoing {
             }
             return Some((taken, true));
         }
-        let end = self.allowed.min(self.sent.saturating_add(most));
+        let end = self.allowed.min(self.sent.saturating_add(most)).min(bound(self.sent));
         if self.sent == end {
             return None;
         }

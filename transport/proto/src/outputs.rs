@@ -2,11 +2,28 @@
 
 use wire::control::Frame;
 
-use crate::config::{Order, Priorities};
+use crate::config::{Config, Order, Priorities};
 use crate::grant::{GRANTS_MAX, Terms};
 use crate::io::{Event, Work};
 use crate::machine::Machine;
+use crate::outgoing::Outgoing;
+use crate::peer::Peer;
 use crate::time::Instant;
+
+/// At which priority `record` goes.
+#[inline]
+fn priority_of(config: &Config, peers: &[Option<Peer>], peer: u32, out: &Outgoing, record: u32) -> u8 {
+    if matches!(config.priorities, Priorities::Off) {
+        return 0;
+    }
+    if config.priority_by_left
+        && out.is_first_unscheduled(record)
+        && let Some(peer) = &peers[peer as usize]
+    {
+        return peer.cutoffs.level(out.geometry().length() - out.geometry().offset_of(record));
+    }
+    out.priority_of(record)
+}
 
 impl Machine {
     /// The next thing that happened.
@@ -34,6 +51,7 @@ impl Machine {
     }
 
     /// The RPC whose records go next, unless the link is busy; and whether it is its turn for its age. [P-8.4] [P-8.10]
+    #[inline]
     fn next_to_send(&self, now: Instant) -> Option<(u32, bool)> {
         let (_, slot) = self.ready.peek()?;
         if !self.pacer.is_on() || !self.is_deferrable(slot) {
@@ -54,10 +72,13 @@ impl Machine {
         out.is_some_and(|out| out.bytes_left() >= self.config.defer_bytes_min)
     }
 
-    /// When work that is held back may go, if that is later than now. [P-8.10]
-    pub(crate) fn held_until(&self) -> Option<Instant> {
-        let held = self.pacer.is_on() && !self.ready.is_empty();
-        held.then(|| self.pacer.opens_at(&self.config)).filter(|at| *at > self.now)
+    /// When work that is held back may go, if that is later than now; else [`Instant::FAR`]. [P-8.10]
+    pub(crate) fn held_until(&self) -> Instant {
+        if !self.pacer.is_on() || self.ready.is_empty() {
+            return Instant::FAR;
+        }
+        let at = self.pacer.opens_at(&self.config);
+        if at > self.now { at } else { Instant::FAR }
     }
 
     /// The RPC whose records go next (fewest bytes left first), its peer, its next record, and at which priority that goes.
@@ -65,30 +86,19 @@ impl Machine {
     pub fn peek_work(&self, now: Instant) -> Option<(u32, u32, u32, u8)> {
         let (slot, _) = self.next_to_send(now)?;
         let rpc = self.rpcs.get(slot)?;
-        let record = rpc.out.as_ref()?.next_record()?;
-        Some((slot, rpc.peer, record, self.priority_of(slot, record)))
-    }
-
-    fn priority_of(&self, slot: u32, record: u32) -> u8 {
-        let rpc = self.rpcs.get(slot).expect("a slot in use");
-        let out = rpc.out.as_ref().expect("it has work");
-        if self.config.priorities == Priorities::Off {
-            return 0;
-        }
-        out.priority_of(record, |left| {
-            let peer = self.peers[rpc.peer as usize].as_ref()?;
-            self.config.priority_by_left.then(|| peer.cutoffs.level(left))
-        })
+        let out = rpc.out.as_ref()?;
+        let record = out.next_record()?;
+        Some((slot, rpc.peer, record, priority_of(&self.config, &self.peers, rpc.peer, out, record)))
     }
 
     /// Takes up to `most` records of that RPC; they count as sent at `now`.
     pub fn next_work(&mut self, now: Instant, most: u32) -> Option<Work> {
         self.note_time(now);
         let (slot, owed) = self.next_to_send(now)?;
-        let priority = self.priority_of(slot, self.rpcs.get(slot)?.out.as_ref()?.next_record()?);
         let rpc = self.rpcs.taken(slot);
         let out = rpc.out.as_mut()?;
         let geometry = out.geometry();
+        let priority = priority_of(&self.config, &self.peers, rpc.peer, out, out.next_record()?);
         let paced = self.pacer.is_on() && out.bytes_left() >= self.config.defer_bytes_min;
         let most = if paced { most.min(self.pacer.packets(&self.config, now, geometry.payload())) } else { most };
         let (records, again) = out.take(most.max(1))?;

@@ -39,14 +39,22 @@ impl Entry {
 }
 
 /// Messages that found no room.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Room {
     /// In the order in which they will be asked for.
     waiting: Vec<Entry>,
     /// Asked for, and not here yet.
     kept: Vec<Entry>,
     kept_bytes: u64,
+    /// When the first of them is kept no longer.
+    expires: Instant,
     entries: u64,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { waiting: Vec::new(), kept: Vec::new(), kept_bytes: 0, expires: Instant::FAR, entries: 0 }
+    }
 }
 
 /// What became of a message that found no room.
@@ -133,8 +141,8 @@ impl Room {
     /// Room is kept until `until` for the `at`th of those that wait.
     pub fn keep(&mut self, at: usize, until: Instant) {
         let entry = self.waiting.remove(at);
-        self.kept_bytes += u64::from(entry.length);
         self.kept.push(Entry { at: until, ..entry });
+        self.recount();
     }
 
     /// The `at`th of those that wait does so no longer.
@@ -168,11 +176,12 @@ impl Room {
 
     fn recount(&mut self) {
         self.kept_bytes = self.kept.iter().map(|entry| u64::from(entry.length)).sum();
+        self.expires = self.kept.iter().map(|entry| entry.at).min().unwrap_or(Instant::FAR);
     }
 
-    /// When the first room that is kept is kept no longer.
-    pub fn expires(&self) -> Option<Instant> {
-        self.kept.iter().map(|entry| entry.at).min()
+    /// When the first room that is kept is kept no longer; [`Instant::FAR`] when none is.
+    pub const fn expires(&self) -> Instant {
+        self.expires
     }
 
     /// Room that was kept long enough is kept no longer. Whether there was any.
@@ -231,7 +240,7 @@ mod tests {
         let later = Instant::from_nanos(1_000_000);
         assert!(room.note(&config, later, (0, rpc, 70), Duration::from_millis(1)).tell);
         room.keep(0, later);
-        assert_eq!((room.kept_bytes(), room.kept_for(0), room.kept_for(1), room.expires()), (70, 70, 0, Some(later)));
+        assert_eq!((room.kept_bytes(), room.kept_for(0), room.kept_for(1), room.expires()), (70, 70, 0, later));
         assert!(!room.expire(Instant::from_nanos(999_999)) && room.expire(later) && room.is_idle());
         assert_eq!(room.kept_bytes(), 0);
     }

@@ -145,3 +145,34 @@ fn a_response_that_waits() {
     let failed = |event: &Event| matches!(event, Event::Failed { .. });
     assert_eq!(half.events().iter().filter(|event| failed(event)).count(), 1);
 }
+
+/// [P-8.7] A request that was answered needs no memory: else two endpoints full of them would have no room for each other's
+/// responses, for ever. (Found by seed 2597 of the lossy network.)
+#[test]
+fn an_answered_request_needs_no_memory() {
+    let mut half = Half::new(config());
+    half.bytes(&request(0, 14_000), 0..14_000);
+    half.begin(ours(0), Kind::Request, 500);
+    half.sent();
+    let answer = message(ours(0), Kind::Response, 12_000, 12_000);
+    assert_eq!(half.record(&answer, 0), Arrival::NoRoom);
+    half.said();
+    half.respond(theirs(0), 3_000_000);
+    assert_eq!((half.machine.buffered_bytes(), half.said()), (0, vec![ask(ours(0))]));
+    assert!(matches!(half.record(&answer, 0), Arrival::New { .. }));
+}
+
+/// [P-8.7] A response that lost its place in the list is asked for by its own call's timer again; one that waits is not.
+#[test]
+fn a_place_that_is_lost() {
+    let mut half = Half::new(Config { waiting_per_peer_max: 1, ..config() });
+    half.record(&request(0, 15_000), 0);
+    for (sequence, length) in [(0, 12_000), (1, 11_000)] {
+        half.begin(ours(sequence), Kind::Request, 500);
+        half.sent();
+        let answer = message(ours(sequence), Kind::Response, length, length);
+        assert_eq!(half.record(&answer, 0), Arrival::NoRoom);
+    }
+    let said = half.pass(Duration::from_millis(5));
+    assert!(said.contains(&ask(ours(0))) && !said.contains(&ask(ours(1))), "{said:?}");
+}
