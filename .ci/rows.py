@@ -1,4 +1,4 @@
-"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt FILE. Exits 1 with the reason."""
+"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt|chaos FILE. Exits 1 with the reason."""
 
 import json
 import sys
@@ -39,11 +39,26 @@ def faults(check, report):
             yield f"handshake_ms {report.get('handshake_ms')}, cipher {report.get('cipher')}"
 
 
+def chaos_faults(report):
+    """Yields what is wrong with a chaos run: a rule was broken, or something that should go wrong hardly did."""
+    seeds = report.get("seeds", 0)
+    for failure in report.get("failures", [{"what": "no list of failures"}]):
+        yield f"seed {failure.get('seed')}: {failure.get('what')}"
+    if report.get("violations") != 0 or not seeds > 0:
+        yield f"{report.get('violations')} violations in {seeds} seeds"
+    if not report.get("packets", 0) >= 100_000 * seeds:
+        yield f"{report.get('packets')} packets; 100,000 a seed are promised"
+    rare = {kind: count for kind, count in report.get("faults", {}).items() if count < 4 * seeds}
+    if rare or len(report.get("faults", {})) < 30:
+        yield f"too few of these faults: {rare} of {len(report.get('faults', {}))} kinds"
+    print("chaos: {} seeds, {} packets, {} violations".format(seeds, report.get("packets"), report.get("violations")))
+
+
 def main():
     check, path = sys.argv[1:]
     with open(path, encoding="utf-8") as file:
         report = json.load(file)
-    found = list(faults(check, report))
+    found = list(chaos_faults(report) if check == "chaos" else faults(check, report))
     for row in report.get("rows") or []:
         print("{:<12} {:>8} B  p50 {:>10} us  p99 {:>10} us".format(*(str(row.get(k)) for k in ("peer", "size", "p50_us", "p99_us"))))
     for fault in found:

@@ -1,6 +1,7 @@
 //! `sealane sim`: the simulator from a shell. What is simulated, and how it is measured, is the crate `sim`'s; here are command
 //! lines, progress, tables and plots.
 
+mod chaos;
 mod fabric;
 mod incast;
 mod plot;
@@ -24,12 +25,15 @@ enum Experiment {
     Fabric(fabric::Args),
     /// Many responses, or many messages, for one host at once
     Incast(incast::Args),
+    /// Small networks in which everything goes wrong, under a checker of the protocol's invariants
+    Chaos(chaos::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match &args.experiment {
         Experiment::Fabric(args) => fabric::run(args),
         Experiment::Incast(args) => incast::run(args),
+        Experiment::Chaos(args) => chaos::run(args),
     }
 }
 

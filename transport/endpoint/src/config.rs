@@ -33,6 +33,9 @@ pub struct Config {
     pub segment_packets_max: usize,
     /// Bytes of our messages that are held until they are acknowledged. Default 256 MiB.
     pub send_bytes_max: u64,
+    /// Buffers of each size that are kept for later messages, however large they are; of small ones more are. Default 4: a
+    /// large message then finds memory that is mapped already. 0 where many endpoints share a machine's memory.
+    pub kept_buffers_min: usize,
     /// Sessions at once. Default 1,048,576, the most that a session id can tell apart.
     pub sessions_max: usize,
     /// Handshakes at once that others began. Default 4,096: each may hold 64 KiB.
@@ -65,6 +68,7 @@ impl Config {
             segment_bytes_max: 65_469,
             segment_packets_max: 64,
             send_bytes_max: 256 << 20,
+            kept_buffers_min: 4,
             sessions_max: wire::limits::SESSIONS_MAX,
             handshakes_max: 4096,
             session_idle: Duration::from_secs(3600),

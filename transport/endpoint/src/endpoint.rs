@@ -73,7 +73,7 @@ impl Endpoint {
         entropy(&mut secret);
         let cookies = Cookies::new(config.crypto, &Secret::new(secret));
         // Room for a whole train, however large the kernel makes it.
-        let pool = Pool::new(1 << 16);
+        let pool = Pool::new(1 << 16, config.kept_buffers_min.min(4096));
         Self {
             state: State {
                 config,

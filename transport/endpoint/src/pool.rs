@@ -119,7 +119,7 @@ impl Class {
 const SMALLEST: u32 = 8;
 /// Largest class: 2^27 bytes, twice the largest message.
 const LARGEST: u32 = 27;
-/// Bytes that a class may keep for later, at most; but always a few buffers.
+/// Bytes that a class may keep for later, at most; but always as many buffers as the configuration says.
 const KEPT_BYTES_MAX: usize = 4 << 20;
 
 /// What a buffer has beyond the message, so that the last record's sealed tail can be opened into it.
@@ -136,11 +136,12 @@ pub struct Pool {
 const DATAGRAMS_HELD_MAX: usize = 64;
 
 impl Pool {
-    /// An empty pool, whose receive buffers have `datagram_bytes` bytes.
-    pub fn new(datagram_bytes: usize) -> Self {
+    /// An empty pool, whose receive buffers have `datagram_bytes` bytes, and that keeps `kept_min` buffers of each size, however
+    /// large they are.
+    pub fn new(datagram_bytes: usize, kept_min: usize) -> Self {
         let class = |bits: u32| {
             let size = 1usize << bits;
-            Class { size, given: VecDeque::new(), given_max: (KEPT_BYTES_MAX / size).clamp(4, 4096), starved: false }
+            Class { size, given: VecDeque::new(), given_max: (KEPT_BYTES_MAX / size).clamp(kept_min, 4096), starved: false }
         };
         Self {
             classes: (SMALLEST..=LARGEST).map(class).collect(),
@@ -215,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_buffer_is_used_again_only_when_nobody_reads_it() {
-        let mut pool = Pool::new(1000);
+        let mut pool = Pool::new(1000, 4);
         let first = pool.copy(b"first");
         let second = pool.copy(b"second");
         assert_eq!((&*first, &*second), (&b"first"[..], &b"second"[..]));

@@ -219,6 +219,7 @@ pub fn config(plan: &Plan) -> Config {
     let mut config = Config::new(offload::software::crypto());
     config.segment_packets_max = 1;
     config.send_bytes_max = 1 << 40;
+    config.kept_buffers_min = 0;
     let proto = &mut config.proto;
     proto.serving = true;
     // RTTbytes: what the link carries while a grant comes back.

@@ -116,9 +116,7 @@ impl Faults {
             Fault::Reorder(most) => return Verdict::Delay(1 + self.rng.below(most)),
             Fault::Duplicate(most) => return Verdict::Duplicate(1 + self.rng.below(most)),
             Fault::Burst(by) => return Verdict::Delay(by),
-            Fault::Corrupt => {
-                Verdict::Corrupt { at: self.rng.below(len) as u32, xor: 1 + self.rng.below(255) as u8 }
-            }
+            Fault::Corrupt => Verdict::Corrupt { at: self.rng.below(len) as u32, xor: 1 + self.rng.below(255) as u8 },
             Fault::Truncate => Verdict::Truncate(self.rng.below(len) as u32),
             Fault::Extend => Verdict::Extend { by: 1 + self.rng.below(64) as u32, with: self.rng.next() as u8 },
         };
@@ -235,14 +233,18 @@ mod tests {
         assert_eq!(faults.judge(15, &Frame { from: 2, ..frame(0) }), Verdict::Pass);
         assert_eq!(faults.judge(15, &Frame { to: 1, ..frame(0) }), Verdict::Pass);
         let mut faults = Faults::new(vec![Rule { chance: 0.3, ..rule(Fault::Loss) }], Rng::new(1, 1));
-        (0..10_000).for_each(|id| drop(faults.judge(5, &frame(id))));
+        for id in 0..10_000 {
+            faults.judge(5, &frame(id));
+        }
         assert!((2800..3200).contains(&faults.counts[0]), "{:?}", faults.counts);
     }
 
     /// What no tag covers may be changed by anybody: such a packet is as good as before.
     #[test]
     fn only_what_is_sealed_counts_as_altered() {
-        for (at, altered) in [(0, true), (2, true), (3, false), (7, false), (8, true), (16, false), (20, true), (99, true)] {
+        for (at, altered) in
+            [(0, true), (2, true), (3, false), (7, false), (8, true), (16, false), (20, true), (99, true)]
+        {
             assert_eq!(alteration(&frame(1), Verdict::Corrupt { at, xor: 1 }).is_some(), altered, "{at}");
         }
         let short = Frame { bytes: frame(1).bytes[..80].to_vec(), ..frame(1) };

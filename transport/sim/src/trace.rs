@@ -39,7 +39,14 @@ impl fmt::Debug for Trace {
 
 impl Default for Trace {
     fn default() -> Self {
-        Self { hash: 0x5ea1_a4e5_ea1a_4e00, entries: 0, lines: None, line: String::new(), last: VecDeque::new(), last_max: 0 }
+        Self {
+            hash: 0x5ea1_a4e5_ea1a_4e00,
+            entries: 0,
+            lines: None,
+            line: String::new(),
+            last: VecDeque::new(),
+            last_max: 0,
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// 16 hosts and fewer messages: what CI runs
     #[arg(long)]
     reduced: bool,
-    /// Messages that count, over all replicas [default: what takes some 100 seconds on two cores]
+    /// Messages that count, over all replicas [default: what takes one or two minutes on two cores]
     #[arg(long)]
     messages: Option<u64>,
     /// Worlds that run side by side; their samples are put together
@@ -77,19 +77,20 @@ fn load(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Messages by default: for the whole experiment, and reduced.
-fn messages(workload: &str, reduced: bool) -> u64 {
+/// Messages that count by default, and the part of that number that is sent before: what it takes until the longest are as many as they
+/// will be, or what there is time for.
+fn messages(workload: &str, reduced: bool) -> (u64, f64) {
     match (workload, reduced) {
-        ("w1" | "w2", false) => 2_400_000,
-        ("w3", false) => 1_200_000,
-        ("w4", false) => 90_000,
-        ("w5", false) => 5_000,
-        (_, false) => 400_000,
-        ("w1" | "w2", true) => 400_000,
-        ("w3", true) => 200_000,
-        ("w4", true) => 16_000,
-        ("w5", true) => 1_200,
-        (_, true) => 40_000,
+        ("w1" | "w2", false) => (2_400_000, 0.1),
+        ("w3", false) => (1_200_000, 0.3),
+        ("w4", false) => (60_000, 0.5),
+        ("w5", false) => (4_000, 0.5),
+        (_, false) => (400_000, 0.2),
+        ("w1" | "w2", true) => (400_000, 0.1),
+        ("w3", true) => (200_000, 0.3),
+        ("w4", true) => (12_000, 0.5),
+        ("w5", true) => (1_000, 0.5),
+        (_, true) => (40_000, 0.2),
     }
 }
 
@@ -221,7 +222,8 @@ fn experiment(args: &Args, name: &str) -> Result<(Report, String)> {
     if hosts > 16 && !hosts.is_multiple_of(16) {
         bail!("hosts come in racks of 16: {hosts} is no multiple of that");
     }
-    let total = args.messages.unwrap_or_else(|| messages(name, args.reduced));
+    let (total, warmup) = messages(name, args.reduced);
+    let total = args.messages.unwrap_or(total);
     let replicas = u64::from(args.replicas);
     let mut seeds = Rng::new(args.seed, 0);
     let plans: Vec<Plan> = (0..replicas)
@@ -232,7 +234,7 @@ fn experiment(args: &Args, name: &str) -> Result<(Report, String)> {
             framing: if args.overhead == "on" { Framing::Sealane } else { Framing::Paper },
             seed: seeds.next(),
             messages: total.div_ceil(replicas).max(2),
-            warmup: 0.2,
+            warmup,
             measured: args.measured,
             pacer: args.pacer,
             without: without.clone(),

@@ -113,11 +113,8 @@ impl App {
     }
 
     fn answer(&mut self, now: Time, served: Served, refuse: bool, endpoint: &mut Endpoint, local: Instant) {
-        let outcome = if refuse {
-            endpoint.refuse(served.id)
-        } else {
-            endpoint.reply(local, served.id, self.response(&served))
-        };
+        let outcome =
+            if refuse { endpoint.refuse(served.id) } else { endpoint.reply(local, served.id, self.response(&served)) };
         self.answered(now, served, refuse, outcome);
     }
 

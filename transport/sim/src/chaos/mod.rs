@@ -7,6 +7,7 @@ pub mod sabotage;
 pub mod plan;
 pub mod app;
 pub mod run;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -95,8 +96,8 @@ impl Outcome {
         faults.insert("cut_off", app.counts.cut_off);
         faults.insert("queue_full", app.counts.queue_full);
         faults.insert("host_down", app.counts.for_the_dead);
-        faults.insert("late_answer", app.counts.late);
-        let calls = End::ALL.iter().zip(app.checker.calls.ends).map(|((_, name), count)| (*name, count)).collect();
+        let ends = End::ALL.iter().zip(app.checker.calls.ends).map(|((_, name), count)| (*name, count));
+        let calls = ends.chain([("answered_late", app.counts.late)]).collect();
         Self {
             seeds: 1,
             packets: world.counts.arrived - app.counts.forged,
@@ -126,7 +127,10 @@ pub struct Options {
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options").field("packets", &self.packets).field("sabotage", &self.sabotage).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("packets", &self.packets)
+            .field("sabotage", &self.sabotage)
+            .finish_non_exhaustive()
     }
 }
 

@@ -148,7 +148,8 @@ fn config(rng: &mut Rng, network: &Network) -> (Config, bool) {
     config.handshakes_max = one_of(rng, &[32, 64, 4096]);
     config.send_bytes_max = one_of(rng, &[4 << 20, 256 << 20]);
     // As long as a session is used it is not forgotten, so this shows only where nothing is said for long.
-    config.session_idle = one_of(rng, &[Duration::from_millis(1500), Duration::from_secs(3600), Duration::from_secs(3600)]);
+    config.session_idle =
+        one_of(rng, &[Duration::from_millis(1500), Duration::from_secs(3600), Duration::from_secs(3600)]);
     let silence = one_of(rng, &[100, 200, 400]);
     let proto = &mut config.proto;
     proto.serving = true;
@@ -185,14 +186,7 @@ fn config(rng: &mut Rng, network: &Network) -> (Config, bool) {
 fn rules(rng: &mut Rng, hosts: u32) -> Vec<Rule> {
     let kinds = |rng: &mut Rng| {
         let late = spread(rng, 5 * US, 2 * MS);
-        [
-            Fault::Loss,
-            Fault::Reorder(late),
-            Fault::Duplicate(late),
-            Fault::Corrupt,
-            Fault::Truncate,
-            Fault::Extend,
-        ]
+        [Fault::Loss, Fault::Reorder(late), Fault::Duplicate(late), Fault::Corrupt, Fault::Truncate, Fault::Extend]
     };
     let mut rules = Vec::new();
     for _ in 0..24 {
@@ -238,7 +232,7 @@ fn mishaps(rng: &mut Rng, hosts: u32, silence: Time) -> Vec<(Time, Mishap)> {
         let ahead_ns = if rng.chance(0.5) { spread(rng, 1000, 20_000_000) } else { 0 };
         mishaps.push((rng.below(TROUBLE), Mishap::Clock { host, drift_ppb: drift(rng), ahead_ns }));
     }
-    for _ in 0..2 {
+    for _ in 0..8 {
         mishaps.push((rng.below(TROUBLE), Mishap::Close { host: rng.below(hosts.into()) as u32 }));
     }
     mishaps

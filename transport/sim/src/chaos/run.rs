@@ -11,18 +11,17 @@ use wire::trailer::Kind;
 
 use super::agenda::{Served, Todo};
 use super::app::App;
+use super::plan::{LENGTH_MAX, Plan, TROUBLE};
 use super::sabotage::Sabotage;
-use super::plan::{LENGTH_MAX, Mishap, Plan, TROUBLE, clock};
 use crate::checker::Checker;
 use crate::checker::bodies::body;
 use crate::checker::calls::Wish;
 use crate::checker::limits::nothing_left;
 use crate::checker::paths::Paths;
-use crate::clock::{MS, SEC, Skew, Time, US};
+use crate::clock::{MS, SEC, Time, US};
 use crate::fault::Faults;
 use crate::hooks::Spec;
 use crate::host::address;
-use crate::malice::{Forgery, inside, outside};
 use crate::rng::Rng;
 use crate::wiretap::Wiretap;
 use crate::world::{Stop, World};
@@ -36,9 +35,6 @@ const ENDS_WITHIN: Time = 8 * SEC;
 const CALM_WITHIN: Time = 2 * SEC;
 /// How often it is looked whether all has ended.
 const LOOK: Time = 20 * MS;
-/// Acts of strangers, and of a malicious host, in all.
-const STRANGER_ACTS: f64 = 700.0;
-const INSIDER_ACTS: f64 = 500.0;
 /// Entries of the trace that are shown when a rule was broken.
 const LAST: usize = 40;
 
@@ -49,12 +45,13 @@ pub struct Run {
     pub plan: Plan,
     /// Its world.
     pub world: World<App>,
-    rng: Rng,
+    pub(super) rng: Rng,
     /// Mishaps that happened, by name.
     pub happened: BTreeMap<&'static str, u64>,
     /// Drops of endpoints that are gone.
     gone: BTreeMap<&'static str, u64>,
-    cuts: u32,
+    /// How often the network was cut, or joined for good.
+    pub(super) cuts: u32,
     /// How long a silent peer is asked.
     silence: Time,
 }
@@ -104,7 +101,7 @@ impl Run {
         self.world.hooks.checker.judge_by(judged_by);
     }
 
-    fn hosts(&self) -> u32 {
+    pub(super) fn hosts(&self) -> u32 {
         self.plan.network.hosts()
     }
 
@@ -112,7 +109,7 @@ impl Run {
         self.plan.malicious == Some(host)
     }
 
-    fn count(&mut self, what: &'static str) {
+    pub(super) fn count(&mut self, what: &'static str) {
         *self.happened.entry(what).or_default() += 1;
     }
 
@@ -189,7 +186,7 @@ impl Run {
         }
     }
 
-    fn after(&mut self, mean: f64, todo: Todo) {
+    pub(super) fn after(&mut self, mean: f64, todo: Todo) {
         let at = self.world.now() + 1 + self.rng.exponential(mean) as Time;
         if at < TROUBLE {
             self.world.hooks.agenda.put(at, todo);
@@ -202,7 +199,8 @@ impl Run {
         let to = if other >= from { other + 1 } else { other };
         let wish = self.wish(from, to);
         // Sessions that one end forgot are good for little but questions: few calls there.
-        let dead = self.world.hooks.checker.paths.restarted_since(from, to, self.world.now().saturating_sub(self.silence));
+        let dead =
+            self.world.hooks.checker.paths.restarted_since(from, to, self.world.now().saturating_sub(self.silence));
         let few = dead && self.rng.below(8) != 0;
         if !few && self.world.hooks.checker.calls.open() < OPEN_MAX * u64::from(self.hosts()) {
             self.call(wish);
@@ -256,7 +254,7 @@ impl Run {
             return;
         }
         let told = self.world.hosts()[wish.from as usize].way(wish.to);
-        let way = if wish.must_succeed { told } else { self.way(wish.from, wish.to) };
+        let way = if self.world.hooks.calm { told } else { self.way(wish.from, wish.to) };
         let Some(way) = way else { return };
         let now = self.world.now();
         let call = self.world.hooks.checker.calls.begin(now, wish);
@@ -288,110 +286,7 @@ impl Run {
             let now = self.world.now();
             self.world.trace.note(now, "cancel", &[("host", from.into()), ("cookie", call)]);
             self.world.with(from, |endpoint, _| endpoint.abort(name));
-            self.count("cancel");
         }
-    }
-
-    // ---- Mishaps ----
-
-    fn mishap(&mut self, mishap: Mishap) {
-        let now = self.world.now();
-        match mishap {
-            Mishap::Crash { host, away } if self.world.endpoint(host).is_some() => {
-                self.bury(host);
-                self.world.crash(host);
-                self.world.hooks.checker.calls.crash(host);
-                self.world.hooks.checker.paths.restart(now, host);
-                self.world.hooks.agenda.put(now + away, Todo::Start(host));
-                self.count("crash");
-            }
-            // It is down already: later.
-            Mishap::Crash { .. } => self.world.hooks.agenda.put(now + 5 * MS, Todo::Mishap(mishap)),
-            Mishap::Cut { groups, time } => {
-                self.cuts += 1;
-                self.world.hooks.agenda.put(now + time, Todo::Join(self.cuts));
-                self.cut(Some(groups));
-                self.count("partition");
-            }
-            Mishap::Clock { host, drift_ppb, ahead_ns } => {
-                let local = self.world.hosts()[host as usize].local(now).as_nanos() + ahead_ns;
-                let rate = Skew { offset_ns: 0, drift_ppb }.local(now).as_nanos();
-                self.world.set_clock(host, Skew { offset_ns: local.saturating_sub(rate) + 1, drift_ppb });
-                self.world.trace.note(now, "clock", &[("host", host.into()), ("ahead", ahead_ns)]);
-                self.count("clock_skew");
-            }
-            Mishap::Close { host } => self.close(host),
-        }
-    }
-
-    fn start(&mut self, host: u32) {
-        let now = self.world.now();
-        let skew = clock(&mut self.rng);
-        self.world.hooks.lives[host as usize] += 1;
-        self.world.set_clock(host, skew);
-        self.world.start(host);
-        self.world.hooks.checker.paths.restart(now, host);
-        self.count("restart");
-        self.count("clock_skew");
-    }
-
-    fn cut(&mut self, groups: Option<Vec<u8>>) {
-        self.world.hooks.checker.paths.cut(self.world.now(), groups.clone());
-        self.world.cut(groups);
-    }
-
-    fn close(&mut self, host: u32) {
-        let open = self.world.endpoint(host).map(|endpoint| endpoint.open_sessions()).unwrap_or_default();
-        if open.is_empty() {
-            return;
-        }
-        let id = open[self.rng.below(open.len() as u64) as usize];
-        let known = self.world.hooks.checker.wiretap.session(host, id.as_u64()).map(|(at, _)| at);
-        if let Some(at) = known {
-            self.world.hooks.checker.paths.close(at);
-            self.world.trace.note(self.world.now(), "close", &[("host", host.into()), ("session", id.as_u64())]);
-            self.world.with(host, |endpoint, _| endpoint.close_session(id));
-            self.count("session_close");
-        }
-    }
-
-    // ---- Malice ----
-
-    fn send_forged(&mut self, forgery: &Forgery) {
-        let at = self.world.now() + self.rng.below(20 * US);
-        let id = self.world.inject(forgery.from, forgery.to, &forgery.bytes, at);
-        self.world.hooks.forged.insert(id, forgery.unauthentic);
-    }
-
-    fn stranger(&mut self) {
-        let (act, name) = outside::Act::ALL[self.rng.below(outside::Act::ALL.len() as u64) as usize];
-        for _ in 0..=self.rng.below(3) {
-            let app = &mut self.world.hooks;
-            if let Some(forgery) = app.stranger.act(act, &app.lives) {
-                self.count(name);
-                self.send_forged(&forgery);
-            }
-        }
-        self.after(TROUBLE as f64 / STRANGER_ACTS, Todo::Stranger);
-    }
-
-    fn insider(&mut self) {
-        let (act, name) = inside::Act::ALL[self.rng.below(inside::Act::ALL.len() as u64) as usize];
-        // A session that is closed all the time is of no use to it.
-        if act == inside::Act::Close && self.rng.below(4) != 0 {
-            return self.after(TROUBLE as f64 / INSIDER_ACTS, Todo::Insider);
-        }
-        let app = &mut self.world.hooks;
-        let forgeries = app.insider.as_mut().map(|insider| insider.act(act, &app.checker.wiretap)).unwrap_or_default();
-        if !forgeries.is_empty() {
-            self.count(name);
-        }
-        forgeries.iter().for_each(|forgery| self.send_forged(forgery));
-        // Else its endpoint would say that it knows nothing of what was begun.
-        if act == inside::Act::Flood {
-            self.world.hooks.muted = self.world.now() + self.rng.below(20 * MS);
-        }
-        self.after(TROUBLE as f64 / INSIDER_ACTS, Todo::Insider);
     }
 
     // ---- Ends ----
@@ -493,7 +388,7 @@ impl Run {
 
     // ---- Counting ----
 
-    fn bury(&mut self, host: u32) {
+    pub(super) fn bury(&mut self, host: u32) {
         if let Some(endpoint) = self.world.endpoint(host) {
             let dropped: Vec<_> = endpoint.counters().iter().filter(|(name, _)| name.starts_with("dropped_")).collect();
             for (name, count) in dropped {

@@ -23,13 +23,13 @@ pub enum Sabotage {
     RepeatControl,
     /// 2: an application gets a message twice.
     DeliverTwice,
-    /// 3: a byte of a message is another when it is delivered.
+    /// 3: a byte of each longer message is another when it is delivered.
     AlterBody,
     /// 4: a packet that has an effect is called a forged one.
     Slander,
     /// 5: the budget of grants is said to be smaller than it is configured.
     SmallBudget,
-    /// 6: an answer never reaches its caller.
+    /// 6: answers never reach their callers.
     LoseAnswer,
     /// 7: the cap of what is buffered is said to be smaller than it is configured.
     SmallBuffers,
@@ -73,14 +73,10 @@ impl Sabotage {
         Some(Altered::Sealed)
     }
 
-    pub(super) fn event(&mut self, event: Event) -> Option<Event> {
-        match (*self, event) {
-            (Self::LoseAnswer, Event::Response { .. }) => {
-                *self = Self::None;
-                None
-            }
+    pub(super) fn event(self, event: Event) -> Option<Event> {
+        match (self, event) {
+            (Self::LoseAnswer, Event::Response { .. }) => None,
             (Self::AlterBody, Event::OneWay { id, from, payload }) if payload.len() > LONG => {
-                *self = Self::None;
                 let mut bytes = payload.to_vec();
                 bytes[LONG / 2] ^= 1;
                 Some(Event::OneWay { id, from, payload: Payload::from(bytes) })

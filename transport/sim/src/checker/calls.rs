@@ -312,7 +312,10 @@ impl Calls {
         self.close(cookie, End::Error);
         if !strange && !may_have_run {
             if call.ran {
-                return Err((2, format!("call {cookie} ran, and its caller was told that it did not: {why}: {call:?}")));
+                return Err((
+                    2,
+                    format!("call {cookie} ran, and its caller was told that it did not: {why}: {call:?}"),
+                ));
             }
             self.calls[cookie as usize].cannot_run = true;
         }

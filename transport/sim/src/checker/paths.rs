@@ -80,7 +80,7 @@ impl Paths {
             return false;
         }
         let restarted = |host: u32| self.restarted[host as usize].is_some_and(|at| at >= known);
-        let cut = self.is_cut(a, b) || self.cut_until[(a * self.hosts + b) as usize] >= since;
+        let cut = self.is_cut(a, b) || self.cut_until[(a * self.hosts + b) as usize] > since;
         self.strict && !restarted(a) && !restarted(b) && !cut
     }
 }

@@ -114,7 +114,9 @@ impl Insider {
         let ours = frame.from == self.host;
         if kind == 2 && ours {
             voice.control = voice.control.max(packet_number(&frame.bytes).unwrap_or(0));
-        } else if kind == 1 && let Ok(record) = record_at(&frame.bytes, DATA_HEADER_LEN) {
+        } else if kind == 1
+            && let Ok(record) = record_at(&frame.bytes, DATA_HEADER_LEN)
+        {
             let rpc = record.number.message().rpc();
             if ours && rpc.began() == side {
                 voice.sequence = voice.sequence.max(rpc.sequence());
