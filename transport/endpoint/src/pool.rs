@@ -141,7 +141,12 @@ impl Pool {
     pub fn new(datagram_bytes: usize, kept_min: usize) -> Self {
         let class = |bits: u32| {
             let size = 1usize << bits;
-            Class { size, given: VecDeque::new(), given_max: (KEPT_BYTES_MAX / size).clamp(kept_min, 4096), starved: false }
+            Class {
+                size,
+                given: VecDeque::new(),
+                given_max: (KEPT_BYTES_MAX / size).clamp(kept_min, 4096),
+                starved: false,
+            }
         };
         Self {
             classes: (SMALLEST..=LARGEST).map(class).collect(),

@@ -7,6 +7,7 @@ use endpoint::pool::Payload;
 use endpoint::session::CallId;
 use endpoint::state::Event;
 use proto::time::Instant;
+use wire::control::packet_number;
 
 use super::agenda::{Agenda, Served, Todo};
 use super::sabotage::Sabotage;
@@ -66,6 +67,10 @@ pub struct App {
     pub muted: Time,
     /// Forged datagrams under way, and what they must not be taken for.
     pub forged: FastMap<u64, Option<Altered>>,
+    /// Control packets that were opened, by host, life, session and number, and what they ended with.
+    controls: FastMap<(u32, u32, u64, u64), u64>,
+    /// How many the endpoint had opened that a frame is being handed to.
+    opened: u64,
     /// What was counted.
     pub counts: Counts,
     pub(super) sabotage: Sabotage,
@@ -90,6 +95,8 @@ impl App {
             calm: false,
             muted: 0,
             forged: FastMap::default(),
+            controls: FastMap::default(),
+            opened: 0,
             counts: Counts::default(),
             sabotage: Sabotage::default(),
         }
@@ -137,6 +144,19 @@ impl App {
         }
     }
 
+    /// A control packet counts once: what brings it a second time, a faulty network or a stranger, must change nothing. [P-5.3]
+    fn repeated(&self, frame: &Frame) -> Option<Altered> {
+        let opened = self.controls.get(&self.control_name(frame)?)?;
+        // A number proves nothing: the malicious host may seal something else under it.
+        (*opened == frame.tail()).then_some(Altered::Sealed)
+    }
+
+    fn control_name(&self, frame: &Frame) -> Option<(u32, u32, u64, u64)> {
+        let session = u64::from_be_bytes(*frame.bytes.get(8..)?.first_chunk()?);
+        let number = packet_number(&frame.bytes).ok().filter(|_| frame.kind() == 2)?;
+        Some((frame.to, self.lives[frame.to as usize], session, number))
+    }
+
     fn served(&self, host: u32, id: CallId, call: Option<u64>) -> Served {
         Served { host, life: self.lives[host as usize], id, call }
     }
@@ -172,12 +192,18 @@ impl Hooks for App {
             }
             None => self.faults.arrives(frame.id),
         };
-        let altered = altered.or_else(|| self.sabotage.slander(frame));
+        let altered = altered.or_else(|| self.repeated(frame)).or_else(|| self.sabotage.slander(frame));
         self.checker.arriving(altered, frame, endpoint);
+        self.opened = endpoint.counters().controls_opened;
     }
 
     fn arrived(&mut self, now: Time, frame: &Frame, endpoint: &Endpoint) {
         self.checker.arrived(now, frame, endpoint);
+        if endpoint.counters().controls_opened > self.opened
+            && let Some(name) = self.control_name(frame)
+        {
+            self.controls.insert(name, frame.tail());
+        }
     }
 
     fn settled(&mut self, now: Time, host: u32, endpoint: &Endpoint) {
