@@ -324,7 +324,7 @@ impl Knobs {
             config.proto.incoming_bytes_max.min((caps.receive_buffer_bytes as u64 / 4).max(128 << 10));
         config.proto.unscheduled_bytes =
             (config.proto.incoming_bytes_max / 2).min(config.proto.unscheduled_bytes.into()) as u32;
-        config.proto.link_bits_per_second = self.link_rate.bits_per_second();
+        self.link_rate.apply(&mut config.proto);
         config.send_bytes_max = self.send_bytes_max;
         config.handshake_timeout = self.handshake_timeout;
         config.stream_above = self.stream_above;
