@@ -35,6 +35,11 @@ pub(crate) fn unix_seconds() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// A priority as type of service: DSCP's class selector, the upper three bits. [P-8.3]
+const fn class_selector(priority: u8) -> u8 {
+    priority << 5
+}
+
 /// What came for the application.
 #[derive(Debug)]
 pub(crate) enum Item {
@@ -136,6 +141,8 @@ pub(crate) struct Core {
     pub(crate) unsent: u64,
     /// Segments handed to the kernel, and taken from it.
     pub(crate) segments: (u64, u64),
+    /// Datagrams carry their priority in the IP header.
+    pub(crate) marks: bool,
     clock: Clock,
     receiving: Option<Buffer>,
     sending: Box<[u8]>,
@@ -181,6 +188,7 @@ impl Core {
             oversized: 0,
             unsent: 0,
             segments: (0, 0),
+            marks: false,
             clock: Clock::now(),
             receiving: None,
             sending: vec![0; 1 << 16].into_boxed_slice(),
@@ -299,7 +307,9 @@ impl Core {
     /// Gives a train to the kernel. `false` when that has no room: the rest is kept.
     fn hand_over(&mut self, train: Transmit, from: usize) -> bool {
         let bytes = &self.sending[from..train.len];
-        let transmit = udp::batch::Transmit { to: train.to, bytes, segment: train.segment, tos: None };
+        // The lowest is what datagrams have unmarked, which is cheaper. [P-8.3]
+        let tos = (self.marks && train.priority > 0).then(|| class_selector(train.priority));
+        let transmit = udp::batch::Transmit { to: train.to, bytes, segment: train.segment, tos };
         self.segments.0 += 1;
         match self.udp.transmit(&transmit) {
             Ok(()) => true,

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use endpoint::counters::Counters;
 use endpoint::info::{CallInfo, SessionInfo};
 
+use crate::link::LinkRate;
+
 /// A snapshot of a socket: what it does now, and what it has counted.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -14,6 +16,8 @@ pub struct Info {
     pub local_addr: SocketAddr,
     /// What the kernel does for it.
     pub kernel: String,
+    /// What our link carries, by which datagrams are held back.
+    pub link_rate: LinkRate,
     /// The record engine.
     pub engine: &'static str,
     /// Bytes of messages held until their receivers acknowledged them.
@@ -38,6 +42,7 @@ impl fmt::Display for Info {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}, records by {}", self.local_addr, self.engine)?;
         writeln!(f, "{}", self.kernel.trim_end())?;
+        writeln!(f, "link rate {}", self.link_rate)?;
         writeln!(f, "{} bytes held for sending", self.held_bytes)?;
         for session in &self.sessions {
             let state = if session.open { "open" } else { "handshake" };

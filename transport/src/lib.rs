@@ -13,6 +13,7 @@ compile_error!("Sealane runs on Linux only: it needs UDP segmentation offload, e
 
 pub mod error;
 mod config;
+mod link;
 mod driver;
 mod waiting;
 mod message;
@@ -39,6 +40,7 @@ pub use error::{Error, Fault};
 pub use handshake::error::Error as HandshakeError;
 pub use handshake::identity::PeerIdentity;
 pub use info::Info;
+pub use link::LinkRate;
 pub use message::{Body, Failed, OneWay, Peer, PeerInfo, ReplyToken, Request, Response, RpcId};
 pub use record::aead::Cipher;
 pub use socket::{Batch, CallStream, Readiness, Role, Socket};

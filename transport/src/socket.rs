@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use endpoint::endpoint::{Sending, To};
@@ -20,6 +20,7 @@ use crate::config::{CallOptions, datagram_bytes};
 use crate::driver::{Core, Item, Outcome};
 use crate::error::Error;
 use crate::info::Info;
+use crate::link::Link;
 use crate::message::{Body, Peer, PeerInfo, RpcId};
 use crate::stream::MessageStream;
 use crate::waiting::Shared;
@@ -53,6 +54,7 @@ pub enum Role {
 pub struct Socket {
     pub(crate) shared: Arc<Shared>,
     mtu: Option<u32>,
+    link: Mutex<Link>,
     caps: Caps,
 }
 
@@ -66,8 +68,12 @@ impl fmt::Debug for Socket {
 const LINGER: Duration = Duration::from_secs(1);
 
 impl Socket {
-    pub(crate) const fn over(shared: Arc<Shared>, mtu: Option<u32>, caps: Caps) -> Self {
-        Self { shared, mtu, caps }
+    pub(crate) fn over(shared: Arc<Shared>, mtu: Option<u32>, link: Link, caps: Caps) -> Self {
+        let socket = Self { shared, mtu, link: Mutex::new(link), caps };
+        if !socket.shared.local.ip().is_unspecified() {
+            socket.leaves_from(socket.shared.local);
+        }
+        socket
     }
 
     /// Where it is bound, with the port that the system chose.
@@ -92,9 +98,27 @@ impl Socket {
     }
 
     fn datagram_max(&self, address: SocketAddr) -> usize {
+        let asks = self.mtu.is_none() || self.link().is_sought();
+        let route = if asks { udp::caps::route(address).ok() } else { None };
+        if let Some(route) = route.filter(|route| !route.to_self) {
+            self.leaves_from(route.local);
+        }
         // A route that cannot be asked for is assumed to carry what every IPv6 path must.
-        let mtu = self.mtu.or_else(|| udp::caps::path_mtu(address).ok()).unwrap_or(1280);
+        let mtu = self.mtu.or(route.map(|route| route.mtu)).unwrap_or(1280);
         datagram_bytes(mtu, address)
+    }
+
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Datagrams leave from this address of ours: its interface may state a rate.
+    fn leaves_from(&self, local: SocketAddr) {
+        let mut link = self.link();
+        if let Some(rate) = link.note(local) {
+            // With the link still locked: of two rates that are found at once, the higher one stays.
+            self.shared.lock().endpoint.set_link_rate(Some(rate));
+        }
     }
 
     /// Installs a secret that both ends agreed on elsewhere, as kTLS takes keys after a handshake elsewhere. Both ends mix
@@ -373,11 +397,13 @@ impl Socket {
 
     /// What the socket does now, and what it has counted.
     pub fn info(&self) -> Info {
+        let link_rate = self.link().rate.clone();
         let mut core = self.shared.lock();
         core.endpoint.tidy();
         core.file();
         Info {
             local_addr: self.shared.local,
+            link_rate,
             kernel: self.caps.to_string(),
             engine: core.endpoint.config().crypto.name(),
             held_bytes: core.endpoint.held_bytes(),
@@ -416,7 +442,7 @@ impl Socket {
         self.shared.shut();
     }
 
-    pub(crate) fn open_core(&self) -> Result<std::sync::MutexGuard<'_, Core>, Error> {
+    pub(crate) fn open_core(&self) -> Result<MutexGuard<'_, Core>, Error> {
         let core = self.shared.lock();
         if core.closed { Err(Error::Closed) } else { Ok(core) }
     }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
-use udp::{Datagrams, Gso};
+use udp::{Datagrams, Gso, Links, Speed};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -47,14 +47,21 @@ struct Facts {
     wanted_send_bytes: usize,
     rmem_max_bytes: Option<usize>,
     wmem_max_bytes: Option<usize>,
-    /// Name and MTU of each interface that is not down.
-    interfaces: Vec<(String, u32)>,
+    /// Those that are not down.
+    interfaces: Vec<Interface>,
     loopback_mtu: Result<u32, String>,
     /// Whether the processor has AES and carry-less multiplication, which AES-GCM is made of.
     has_aes: bool,
     cpu: Vec<(&'static str, bool)>,
     engine: String,
     cores: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Interface {
+    name: String,
+    mtu: u32,
+    speed: Speed,
 }
 
 /// What one bound socket got. Buffers as asked for, without the kernel's own half.
@@ -123,17 +130,19 @@ fn number(path: &str) -> Option<usize> {
     read(path).ok()?.parse().ok()
 }
 
-fn interfaces() -> Vec<(String, u32)> {
+fn interfaces() -> Vec<Interface> {
     let Ok(entries) = fs::read_dir("/sys/class/net") else { return Vec::new() };
-    let mut found: Vec<(String, u32)> = entries
+    let links = Links::default();
+    let mut found: Vec<Interface> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| read(&format!("/sys/class/net/{name}/operstate")).is_ok_and(|state| state != "down"))
         .filter_map(|name| {
             let mtu = read(&format!("/sys/class/net/{name}/mtu")).ok()?.parse().ok()?;
-            Some((name, mtu))
+            let speed = links.speed(&name);
+            Some(Interface { name, mtu, speed })
         })
         .collect();
-    found.sort();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
     found
 }
 
@@ -206,7 +215,7 @@ fn judge(facts: &Facts) -> Vec<Finding> {
             Some("sysctl -w net.ipv6.conf.all.disable_ipv6=0, if peers have IPv6 addresses"),
         ),
     });
-    findings.extend(facts.interfaces.iter().map(|(name, mtu)| interface(name, *mtu)));
+    findings.extend(facts.interfaces.iter().flat_map(|interface| [mtu(interface), link_rate(interface)]));
     findings.push(loopback(&facts.loopback_mtu));
     findings.push(processor(facts));
     findings.push(finding("record engine", Verdict::Ok, &facts.engine, None));
@@ -273,13 +282,35 @@ fn size(bytes: usize) -> String {
     }
 }
 
-fn interface(name: &str, mtu: u32) -> Finding {
+fn mtu(Interface { name, mtu, .. }: &Interface) -> Finding {
+    let mtu = *mtu;
     let found = format!("{name}: {mtu} B");
     if mtu < MTU_MIN {
         let change = format!("ip link set dev {name} mtu {MTU_MIN} (or more): shorter packets carry mostly headers");
         return finding("MTU", Verdict::Warn, &found, Some(&change));
     }
     finding("MTU", Verdict::Ok, &found, None)
+}
+
+/// A link whose rate is known is given data only as fast as it sends, so that the shortest message goes first and not the
+/// oldest.
+fn link_rate(Interface { name, speed, .. }: &Interface) -> Finding {
+    let what = "link rate";
+    let state =
+        "state it with `Builder::link_rate`: until then short messages wait behind long ones in the interface's queue";
+    match speed {
+        Speed::Known(rate) => {
+            finding(what, Verdict::Ok, &format!("{name}: {rate}: long messages to its peers are paced to it"), None)
+        }
+        Speed::MadeUp(rate) => {
+            let found = format!("{name}: {rate} by its driver, but no device is below it: not believed, so not paced");
+            finding(what, Verdict::Warn, &found, Some(state))
+        }
+        Speed::Unknown if name == "lo" => finding(what, Verdict::Ok, "lo: none, so not paced", None),
+        Speed::Unknown => {
+            finding(what, Verdict::Warn, &format!("{name}: its driver states none, so not paced"), Some(state))
+        }
+    }
 }
 
 fn loopback(mtu: &Result<u32, String>) -> Finding {
@@ -328,6 +359,7 @@ fn shown(findings: &[Finding]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use udp::links::Rate;
 
     /// A machine with nothing to change.
     fn good() -> Facts {
@@ -339,7 +371,10 @@ mod tests {
             wanted_send_bytes: 4 << 20,
             rmem_max_bytes: Some(4 << 20),
             wmem_max_bytes: Some(8 << 20),
-            interfaces: vec![("eth0".to_owned(), 1500), ("lo".to_owned(), 65_536)],
+            interfaces: vec![
+                Interface { name: "eth0".to_owned(), mtu: 1500, speed: Speed::Known(Rate(25_000_000_000)) },
+                Interface { name: "lo".to_owned(), mtu: 65_536, speed: Speed::Unknown },
+            ],
             loopback_mtu: Ok(65_536),
             has_aes: true,
             cpu: vec![("aes", true), ("vaes", false)],
@@ -385,11 +420,31 @@ mod tests {
         assert_eq!(one_trouble(|facts| facts.kernel = "unknown".to_owned()).0, "kernel");
         assert_eq!(one_trouble(|facts| facts.socket = Err("denied".to_owned())).1, Bad);
         assert_eq!(one_trouble(|facts| facts.v6 = Err("no".to_owned())).0, "IPv6");
-        assert!(one_trouble(|facts| facts.interfaces[0].1 = 576).2.contains("eth0"));
+        assert!(one_trouble(|facts| facts.interfaces[0].mtu = 576).2.contains("eth0"));
         assert_eq!(one_trouble(|facts| facts.loopback_mtu = Ok(1500)).0, "path over loopback");
         assert_eq!(one_trouble(|facts| facts.loopback_mtu = Err("none".to_owned())).1, Warn);
         assert_eq!(one_trouble(|facts| facts.has_aes = false).0, "processor");
         assert_eq!(one_trouble(|facts| facts.cores = 1).0, "cores");
+    }
+
+    /// A rate is shown where there is one; one that is unknown or made up is stated by whoever knows it.
+    #[test]
+    fn link_rates_are_shown_for_each_interface() {
+        let rates = |facts: &Facts| {
+            let rates = judge(facts).into_iter().filter(|finding| finding.what == "link rate");
+            rates.map(|finding| finding.found).collect::<Vec<_>>()
+        };
+        let found = rates(&good());
+        assert!(found.len() == 2 && found[0].starts_with("eth0: 25 Gbit/s:") && found[1].starts_with("lo: none"));
+        let trouble = |speed| one_trouble(|facts| facts.interfaces[0].speed = speed);
+        for speed in [Speed::Unknown, Speed::MadeUp(Rate(10_000_000))] {
+            let (what, verdict, change) = trouble(speed);
+            assert_eq!((what, verdict), ("link rate", Verdict::Warn));
+            assert!(change.contains("Builder::link_rate"), "{change}");
+        }
+        let mut facts = good();
+        facts.interfaces[0].speed = Speed::MadeUp(Rate(10_000_000));
+        assert!(rates(&facts)[0].contains("10 Mbit/s") && rates(&facts)[0].contains("not believed"));
     }
 
     #[test]

@@ -100,6 +100,7 @@ fn stats(info: &Info) -> String {
     let stats = json!({
         "event": "stats",
         "counters": counters,
+        "link_bits_per_second": info.link_rate.bits_per_second(),
         "oversized": info.oversized,
         "unsent": info.unsent,
         "held_bytes": info.held_bytes,

@@ -16,6 +16,10 @@ fn both_forms_name_the_same_findings() {
         assert!(findings.iter().any(|finding| finding["what"] == what), "{what} is missing: {report}");
         assert!(text.contains(what), "{what} is missing: {text}");
     }
+    // Each interface that has an MTU has a rate, or is said to have none.
+    let count = |what: &str| findings.iter().filter(|finding| finding["what"] == what).count();
+    assert_eq!(count("link rate"), count("MTU"), "{report}");
+    assert_eq!(text.matches("link rate  ").count(), count("link rate"), "{text}");
     for finding in findings {
         let fine = finding["verdict"] == "ok";
         assert_eq!(fine, finding["change"].is_null(), "what is not ok says what to change: {finding}");

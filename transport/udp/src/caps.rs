@@ -131,12 +131,32 @@ fn bound(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
 ///
 /// Nothing is sent: a temporary socket is connected and asked.
 pub fn path_mtu(to: SocketAddr) -> io::Result<u32> {
-    let to = SocketAddr::new(to.ip().to_canonical(), to.port());
-    mtu_of_route(to)
+    route(to).map(|route| route.mtu)
+}
+
+/// What the kernel says of the way to somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Route {
+    /// The largest IP packet in bytes, header included, as far as the kernel knows it now.
+    pub mtu: u32,
+    /// The address of ours that packets come from: of the interface that they leave by, as a rule.
+    pub local: SocketAddr,
+    /// Whether they go to that very address. Then they stay on this machine and never leave by its interface.
+    pub to_self: bool,
+}
+
+/// The route to `to` as the kernel would choose it now. Nothing is sent: a temporary socket is connected and asked.
+///
+/// # Errors
+/// When there is none.
+pub fn route(to: SocketAddr) -> io::Result<Route> {
+    let to = canonical(to);
+    ask_route(to)
         .map_err(|error| io::Error::new(error.kind(), format!("cannot learn the MTU of the route to {to}: {error}")))
 }
 
-fn mtu_of_route(mut to: SocketAddr) -> io::Result<u32> {
+fn ask_route(mut to: SocketAddr) -> io::Result<Route> {
     if to.port() == 0 {
         to.set_port(9); // Any port will do, but Linux does not count a socket connected to port 0 as connected.
     }
@@ -145,5 +165,16 @@ fn mtu_of_route(mut to: SocketAddr) -> io::Result<u32> {
     let (level, kind) =
         if to.is_ipv4() { (libc::IPPROTO_IP, libc::IP_MTU) } else { (libc::IPPROTO_IPV6, libc::IPV6_MTU) };
     let mtu = sys::option(socket.as_fd(), level, kind)?;
-    u32::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
+    let mtu = u32::try_from(mtu).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    // To reach an address of its own, a machine comes from that address.
+    Ok(Route { mtu, local, to_self: local.ip() == to.ip() })
+}
+
+/// One spelling for v4; the scope of a link-local address stays.
+fn canonical(to: SocketAddr) -> SocketAddr {
+    match to.ip().to_canonical() {
+        ip if ip == to.ip() => to,
+        ip => SocketAddr::new(ip, to.port()),
+    }
 }

@@ -15,6 +15,8 @@ compile_error!(
 #[cfg(target_os = "linux")]
 mod sys;
 #[cfg(target_os = "linux")]
+pub mod links;
+#[cfg(target_os = "linux")]
 pub mod caps;
 #[cfg(target_os = "linux")]
 pub mod batch;
@@ -32,5 +34,6 @@ pub use {
     batch::{Datagrams, Received, SendError, Transmit},
     caps::{Caps, Gso, path_mtu},
     fault::{Faults, Faulty},
+    links::{Links, Speed},
     mmsg::{Mmsg, Options, bind, connect},
 };

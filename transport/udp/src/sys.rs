@@ -8,6 +8,7 @@
 
 #![expect(unsafe_code, reason = "this module is the crate's edge to the kernel")]
 
+use std::ffi::CStr;
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -310,6 +311,60 @@ pub(crate) fn kernel_release() -> String {
     }
     let release = names.release.iter().take_while(|&&c| c != 0).map(|&c| c as u8).collect();
     String::from_utf8(release).unwrap_or_else(|_| "unknown".to_owned())
+}
+
+// Interfaces
+
+/// The name of the interface that has this address.
+pub(crate) fn interface_with(address: SocketAddr) -> Result<Option<String>, Errno> {
+    let address = SocketAddr::new(address.ip().to_canonical(), 0);
+    let mut first = null_mut();
+    // SAFETY: the pointer is to a live local, where the call puts the head of a list.
+    check(unsafe { libc::getifaddrs(&raw mut first) })?;
+    let (mut at, mut found) = (first, None);
+    // SAFETY: `at` is null or points into the list, which lives until it is given back below.
+    while let (None, Some(entry)) = (&found, unsafe { at.as_ref() }) {
+        // SAFETY: the entry's address is the kernel's own, as long as its family says; null is allowed for.
+        if unsafe { address_at(entry.ifa_addr) }.is_some_and(|own| is_same(own, address)) {
+            // SAFETY: an entry's name is a string that ends with zero and lives as long as the list.
+            found = unsafe { CStr::from_ptr(entry.ifa_name) }.to_str().ok().map(str::to_owned);
+        }
+        at = entry.ifa_next;
+    }
+    // SAFETY: the list came from `getifaddrs`, is given back once, and nothing points into it any more.
+    unsafe { libc::freeifaddrs(first) };
+    Ok(found)
+}
+
+/// Flow labels are no part of an address, and scopes only where both state one.
+fn is_same(own: SocketAddr, wanted: SocketAddr) -> bool {
+    let scope = |address: SocketAddr| match address {
+        SocketAddr::V6(v6) => v6.scope_id(),
+        SocketAddr::V4(_) => 0,
+    };
+    own.ip() == wanted.ip() && (scope(own) == scope(wanted) || scope(own) == 0 || scope(wanted) == 0)
+}
+
+/// The IP address there, if it is one.
+///
+/// # Safety
+/// `at` is null or points to an address that is as long as its family says.
+unsafe fn address_at(at: *const libc::sockaddr) -> Option<SocketAddr> {
+    // SAFETY: as promised by the caller; the family is the first field of each kind of address.
+    let family = c_int::from(unsafe { at.as_ref() }?.sa_family);
+    match family {
+        libc::AF_INET => {
+            // SAFETY: as promised by the caller. Read unaligned, because nobody promises more.
+            let raw = unsafe { at.cast::<libc::sockaddr_in>().read_unaligned() };
+            Some((Ipv4Addr::from(u32::from_be(raw.sin_addr.s_addr)), 0).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as promised by the caller. Read unaligned, because nobody promises more.
+            let raw = unsafe { at.cast::<libc::sockaddr_in6>().read_unaligned() };
+            Some(SocketAddrV6::new(raw.sin6_addr.s6_addr.into(), 0, 0, raw.sin6_scope_id).into())
+        }
+        _ => None,
+    }
 }
 
 // Descriptors to sleep on

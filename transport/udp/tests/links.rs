@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
-use udp::{Datagrams, Gso, Options, SendError, Transmit, bind, path_mtu, poll};
+use udp::{Datagrams, Gso, Options, SendError, Transmit, bind, caps::route, path_mtu, poll};
 
 const MARK: &str = "UDP_TEST_IN_NAMESPACE";
 const MTU: usize = 1500;
@@ -146,6 +146,16 @@ fn route_tells_its_mtu() {
     }
     let error = path_mtu(SocketAddr::from(([192, 0, 2, 1], 9))).unwrap_err();
     assert!(error.to_string().contains("192.0.2.1:9"), "{error}");
+}
+
+#[test]
+fn route_tells_where_packets_come_from() {
+    for (address, _) in localhosts() {
+        let route = route(address).unwrap();
+        assert_eq!((route.local.ip(), route.to_self), (address.ip(), true));
+    }
+    let other = route((Ipv4Addr::new(127, 0, 0, 2), 9).into()).unwrap();
+    assert_eq!((other.local.ip(), other.to_self), (Ipv4Addr::LOCALHOST.into(), false));
 }
 
 #[test]
