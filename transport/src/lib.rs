@@ -25,6 +25,8 @@ mod serving;
 pub mod builder;
 #[cfg(feature = "tokio")]
 mod asynchronous;
+#[cfg(test)]
+mod discovery;
 
 #[cfg(feature = "tokio")]
 pub use asynchronous::AsyncSocket;
