@@ -114,7 +114,7 @@ pub struct Spec {
     pub config: Box<dyn Fn(u32) -> Config + Send>,
     /// Largest datagram that the network carries.
     pub datagram_max: usize,
-    /// See [`Host::card_frames`].
+    /// Frames that a host's card takes while it is busy with others.
     pub card_frames: usize,
     /// What of a frame counts on the wire.
     pub charge: Charge,
