@@ -1,4 +1,4 @@
-"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt|chaos FILE. Exits 1 with the reason."""
+"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt|fabric|chaos FILE. Exits 1 with the reason."""
 
 import json
 import sys
@@ -54,11 +54,34 @@ def chaos_faults(report):
     print("chaos: {} seeds, {} packets, {} violations".format(seeds, report.get("packets"), report.get("violations")))
 
 
+def fabric_faults(report):
+    """The same for the reduced fabric experiment: 16 hosts are not 144, so small messages may be a quarter slower than published."""
+    runs = report.get("workloads") or []
+    if [run.get("workload") for run in runs] != ["w1", "w2", "w3", "w4", "w5"]:
+        yield "not all workloads"
+    for run in runs:
+        name, small = run.get("workload"), run["rows"][0]
+        print("{:<3} {:>8} messages  mean {:>6}  p99 of the smallest {:>6}, to Homa's {:>6}  {:>9} packets in {} s".format(
+            *(str(x) for x in (name, run["samples"], run["mean_slowdown"], small["p99"], small["ratio_to_homa"], run["packets"],
+                               run["seconds"]))))
+        if run["refused"] or run["failed"]:
+            yield f"{name}: refused {run['refused']}, failed {run['failed']}"
+        if not 0.5 < small["ratio_to_homa"] < 1.25:
+            yield f"{name}: small messages at {small['ratio_to_homa']} of what is published"
+        if run["unfinished"] * 50 > run["samples"]:
+            yield f"{name}: {run['unfinished']} of {run['samples']} messages did not arrive"
+
+
 def main():
     check, path = sys.argv[1:]
     with open(path, encoding="utf-8") as file:
         report = json.load(file)
-    found = list(chaos_faults(report) if check == "chaos" else faults(check, report))
+    if check in ("fabric", "chaos"):
+        found = list(fabric_faults(report) if check == "fabric" else chaos_faults(report))
+        for fault in found:
+            print("FAULT", fault, file=sys.stderr)
+        sys.exit(1 if found else 0)
+    found = list(faults(check, report))
     for row in report.get("rows") or []:
         print("{:<12} {:>8} B  p50 {:>10} us  p99 {:>10} us".format(*(str(row.get(k)) for k in ("peer", "size", "p50_us", "p99_us"))))
     for fault in found:

@@ -181,6 +181,7 @@ impl Hooks for Meter {
 
 /// Bytes of a message that nobody has to grant: the paper's, one packet and 7,886 bytes.
 const UNSCHEDULED: u32 = 9328;
+const FIFO: u32 = 10_000;
 
 /// The largest message for each priority, from the highest down: as many levels as the paper gave to unscheduled packets, each with the
 /// same part of the bytes that nobody grants and of the ends of those that are granted, by bytes left. The paper computes them
@@ -227,6 +228,8 @@ pub fn config(plan: &Plan) -> Config {
     proto.unscheduled_bytes_min = UNSCHEDULED;
     proto.grant_window = GrantWindow::Fixed(10_000);
     proto.grant_step_bytes = Some(1);
+    // As much, too: the default is that of a faster network.
+    proto.fifo_increment_bytes = FIFO;
     proto.overcommit = Some(plan.workload.scheduled_levels);
     if !plan.measured {
         proto.priorities = Priorities::Fixed(cutoffs(plan));

@@ -51,6 +51,9 @@ pub struct Row {
     pub own: Figure,
     /// What was published for these sizes.
     pub published: [Option<Figure>; 5],
+    /// The 99th percentile of each message's slowdown over the 99th percentile that was published for Homa and its own size: 1
+    /// when all bins that make up this row are as published, however different they are.
+    pub ratio: Option<f64>,
     /// Whether it meets what it is judged by; `None` where nothing is judged.
     pub verdict: Option<bool>,
 }
@@ -145,10 +148,9 @@ impl Slowdowns {
         }
         let published = published::merge(&self.bins[bins.clone()]);
         let measured = figure(&samples);
+        let ratio = self.ratio(bins.clone());
         let judged = JUDGED.iter().find(|(judged, _)| *judged == position).map(|(_, tolerance)| *tolerance);
-        let verdict = judged
-            .zip(published.figures[0])
-            .map(|(tolerance, homa)| samples.len() >= SAMPLES_MIN && measured.p99 <= homa.p99 * tolerance);
+        let verdict = judged.zip(ratio).map(|(tolerance, ratio)| samples.len() >= SAMPLES_MIN && ratio <= tolerance);
         Row {
             position,
             bytes_over: if bins.start == 0 { 0 } else { self.bins[bins.start - 1].bytes_upto },
@@ -158,8 +160,21 @@ impl Slowdowns {
             measured,
             own: figure(&own),
             published: published.figures,
+            ratio,
             verdict,
         }
+    }
+
+    fn ratio(&self, bins: core::ops::Range<usize>) -> Option<f64> {
+        let mut ratios = histogram();
+        for bin in bins {
+            let homa = self.bins[bin].figures[0]?;
+            for value in self.samples[bin].iter_recorded() {
+                let ratio = value.value_iterated_to() as f64 / homa.p99;
+                ratios.saturating_record_n(ratio as u64, value.count_at_value());
+            }
+        }
+        Some(figure(&ratios).p99)
     }
 
     /// The bins around a position, as many as it takes for `least` samples: the one that holds the position first, then whichever
@@ -235,11 +250,29 @@ mod tests {
         assert_eq!((middle.position, middle.samples, middle.bytes_upto), (0.5, 2000, 662));
         assert!((middle.measured.p50 - 2.0).abs() < 0.01 && (middle.measured.p99 - 2.98).abs() < 0.01);
         assert_eq!(middle.verdict, Some(false), "1.85 is published");
+        assert!((middle.ratio.expect("it is published") - 2.98 / 1.85).abs() < 0.02);
         assert!(table[0].samples >= SAMPLES_MIN && table[0].bytes_upto > 240);
         let mut twice = slowdowns.clone();
         twice.add(&slowdowns);
         assert_eq!(twice.samples(), 2 * slowdowns.samples());
         assert!((twice.mean() - slowdowns.mean()).abs() < 1e-9);
+    }
+
+    /// Bins that differ much, each as published: merged they are as published, too.
+    #[test]
+    fn merged_bins_are_judged_each_by_its_own() {
+        let mut slowdowns = Slowdowns::new(&workload("w5"), 0.8);
+        let bins = slowdowns.bins.clone();
+        for (at, bin) in bins.iter().enumerate() {
+            let homa = bin.figures[0].expect("it is published");
+            for n in 0..100 {
+                slowdowns.record(bin.bytes_upto, if n < 2 { homa.p99 } else { 1.0 }, 1.0);
+            }
+            assert_eq!(slowdowns.samples[at].len(), 100);
+        }
+        let last = &slowdowns.table()[7];
+        assert!(last.bytes_over < 16_000_000 && last.samples >= SAMPLES_MIN && last.verdict == Some(true), "{last:?}");
+        assert!((last.ratio.expect("it is published") - 1.0).abs() < 0.01 && last.measured.p99 > 7.0, "{last:?}");
     }
 
     #[test]
