@@ -40,7 +40,8 @@ pub struct Config {
     pub sessions_max: usize,
     /// Handshakes at once that others began. Default 4,096: each may hold 64 KiB.
     pub handshakes_max: usize,
-    /// A session of which nothing was heard for so long is forgotten. Default 1 hour; a new call makes a new one.
+    /// A session of which nothing was heard for so long is forgotten. Default 1 hour; a new call makes a new one, from three
+    /// quarters of this time on, because the peer may be ahead of us. Alike at both ends.
     pub session_idle: Duration,
     /// A handshake that takes longer fails. Default 10 s.
     pub handshake_timeout: Duration,

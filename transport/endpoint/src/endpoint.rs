@@ -159,8 +159,11 @@ impl Endpoint {
         let to = &state.targets[target as usize];
         if let Some(slot) = to.session {
             let session = state.at(slot);
-            // Near the end of what its keys may protect, a session takes no new calls. [P-6.7]
-            if !session.keys.as_ref().is_some_and(|keys| keys.sealing.budget.wants_next_epoch()) {
+            // Near the end of what its keys may protect, a session takes no new calls. [P-6.7] Nor when it was silent for so long
+            // that the peer may forget it before they arrive: that would only be known after some seconds.
+            let spent = session.keys.as_ref().is_some_and(|keys| keys.sealing.budget.wants_next_epoch());
+            let (open, heard) = (session.keys.is_some(), session.heard);
+            if !spent && !(open && now.since(heard) >= state.config.session_idle / 4 * 3) {
                 return Ok(slot);
             }
             state.retire(slot);

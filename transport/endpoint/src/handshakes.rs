@@ -1,6 +1,6 @@
 //! Owns how sessions come to be: handshakes that begin, move, succeed or fail. The handshakes themselves are a crate below.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use handshake::params::TransportParams;
 use handshake::secrets::Established;
 use handshake::server::{Offer, offer, refuse};
 use handshake::{client::Client, server::Server};
-use proto::io::Failure;
+use proto::io::{Failure, RpcInfo};
 use proto::time::Instant;
 use record::budget::OpenFailures;
 use record::keys::{Chain, Opening, Sealing};
@@ -417,14 +417,19 @@ impl State {
         }
     }
 
-    /// Forgets sessions of which nothing was heard for long. What is under way is heard of all the time.
+    /// Forgets sessions of which nothing was heard for long. What we began in one ends by itself, by an answer or by silence, and is
+    /// waited for; what a peer began may be with the application for ever.
     pub(crate) fn forget_idle(&mut self, now: Instant) {
         if now < self.idle_look {
             return;
         }
+        let ours = |rpc: &RpcInfo| {
+            self.sessions[rpc.peer as usize].as_ref().is_some_and(|session| session.side == rpc.rpc.began())
+        };
+        let busy: HashSet<u32> = self.machine.rpcs().filter(ours).map(|rpc| rpc.peer).collect();
         for slot in 0..self.sessions.len() as u32 {
             let idle = |s: &Session| s.keys.is_some() && now.since(s.heard) >= self.config.session_idle;
-            if self.sessions[slot as usize].as_ref().is_some_and(idle) {
+            if self.sessions[slot as usize].as_ref().is_some_and(idle) && !busy.contains(&slot) {
                 self.close(slot, &Ended::Failed(Failure::SessionClosed));
             }
         }

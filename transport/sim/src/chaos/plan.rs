@@ -15,7 +15,7 @@ use crate::rng::Rng;
 /// How long things go wrong.
 pub const TROUBLE: Time = 2 * SEC;
 /// Packets that are to be delivered in that time.
-pub const PACKETS: u64 = 90_000;
+pub const PACKETS: u64 = 97_000;
 
 /// Longest message.
 pub const LENGTH_MAX: u64 = 3 << 20;
