@@ -2,9 +2,10 @@
 //!
 //! Every host sends one-way messages to all others, chosen at random, at times of a Poisson process, whether or not earlier ones have
 //! arrived. Sessions are opened before, through the same network, and do not count. Messages count that begin after a
-//! warm-up; load goes on until the last of them has arrived, or for as long again.
+//! warm-up; load goes on until the last of them has arrived, or for as long as is stated.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;
 
 use endpoint::config::Config;
@@ -24,7 +25,7 @@ use crate::host::host_at;
 use crate::rng::Rng;
 use crate::slowdown::Slowdowns;
 use crate::workload::Workload;
-use crate::world::{Stop, World};
+use crate::world::World;
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct Plan {
     pub messages: u64,
     /// Part of that number that is sent before.
     pub warmup: f64,
+    /// Part of that number that is sent after, at most, while the last that count have not arrived.
+    pub drain: f64,
     /// Priorities as the endpoints measure them, instead of the paper's, which are computed before from the workload.
     pub measured: bool,
     /// The endpoint's own pacer keeps the card's queue short, instead of a card that asks when it is idle.
@@ -157,6 +160,26 @@ struct Meter {
     slowdowns: Slowdowns,
 }
 
+impl Meter {
+    fn record(&mut self, now: Time, from: u32, to: u32, sent: &Sent) {
+        let between = self.network.rack(from) != self.network.rack(to);
+        let took = (now - sent.at) as f64;
+        let paper = took / ideal_paper(&self.network, sent.bytes, between) as f64;
+        let own = took / ideal_own(&self.network, self.framing, sent.bytes, between) as f64;
+        self.slowdowns.record(sent.bytes, paper, own);
+    }
+
+    /// What has not arrived counts as if it did now: it would take longer, and to leave it out would be worse.
+    fn give_up(&mut self, now: Time) {
+        for ((from, to, _), sent) in std::mem::take(&mut self.open) {
+            if sent.counts {
+                self.record(now, from, to, &sent);
+                self.slowdowns.record_unfinished(sent.bytes);
+            }
+        }
+    }
+}
+
 impl Hooks for Meter {
     fn event(&mut self, now: Time, host: u32, _: &mut Endpoint, _: Instant, event: Event) {
         match event {
@@ -166,11 +189,7 @@ impl Hooks for Meter {
                 debug_assert_eq!(payload.len(), sent.bytes as usize);
                 if sent.counts {
                     self.awaited -= 1;
-                    let between = self.network.rack(from) != self.network.rack(host);
-                    let took = (now - sent.at) as f64;
-                    let paper = took / ideal_paper(&self.network, sent.bytes, between) as f64;
-                    let own = took / ideal_own(&self.network, self.framing, sent.bytes, between) as f64;
-                    self.slowdowns.record(sent.bytes, paper, own);
+                    self.record(now, from, host, &sent);
                 }
             }
             Event::Failed { .. } | Event::ConnectFailed { .. } => self.failed += 1,
@@ -263,76 +282,124 @@ pub fn rate(plan: &Plan) -> f64 {
     plan.load * plan.network.host_rate as f64 / 8.0 / wire_bytes
 }
 
-/// Opens a session for each pair of hosts, a few at a time.
-fn open_sessions(world: &mut World<Meter>) {
+/// Messages in the order in which they begin.
+#[derive(Clone, Debug)]
+struct Arrivals<'a> {
+    workload: &'a Workload,
+    hosts: u32,
+    mean_gap: f64,
+    rng: Rng,
+    /// When each host begins its next.
+    next: BinaryHeap<Reverse<(Time, u32)>>,
+}
+
+/// A message that is to be sent.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    at: Time,
+    from: u32,
+    to: u32,
+    bytes: u32,
+}
+
+impl<'a> Arrivals<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let hosts = plan.network.hosts();
+        let (mean_gap, mut rng) = (SEC as f64 / rate(plan), Rng::new(plan.seed, 2));
+        let next = (0..hosts).map(|host| Reverse((rng.exponential(mean_gap) as Time, host))).collect();
+        Self { workload: &plan.workload, hosts, mean_gap, rng, next }
+    }
+}
+
+impl Iterator for Arrivals<'_> {
+    type Item = Arrival;
+    fn next(&mut self) -> Option<Arrival> {
+        let Reverse((at, from)) = self.next.pop()?;
+        self.next.push(Reverse((at + self.rng.exponential(self.mean_gap) as Time, from)));
+        let to = (from + 1 + self.rng.below(u64::from(self.hosts) - 1) as u32) % self.hosts;
+        Some(Arrival { at, from, to, bytes: self.workload.sample(&mut self.rng) })
+    }
+}
+
+/// Hosts up to which every pair has a session; of more, those that will need one.
+const MESHED: u32 = 256;
+
+/// Opens sessions, a few at a time. One is enough for both directions.
+fn open_sessions(world: &mut World<Meter>, arrivals: impl Iterator<Item = Arrival>) {
     let hosts = world.spec().network.hosts();
-    for client in 0..hosts {
-        for server in client + 1..hosts {
-            world.acquaint(client, server);
+    let pairs: BTreeSet<(u32, u32)> = if hosts <= MESHED {
+        (0..hosts).flat_map(|client| (client + 1..hosts).map(move |server| (server - client, client))).collect()
+    } else {
+        arrivals.map(|message| (message.from.abs_diff(message.to), message.from.min(message.to))).collect()
+    };
+    let pairs: Vec<_> = pairs.into_iter().map(|(distance, client)| (client, client + distance)).collect();
+    for (client, server) in &pairs {
+        world.acquaint(*client, *server);
+    }
+    // Each host begins or answers about two at a time.
+    for some in pairs.chunks(hosts as usize) {
+        world.run(world.now() + 20 * US);
+        for (client, server) in some {
+            world.connect(*client, *server).expect("a handshake begins");
         }
     }
-    for distance in 1..hosts {
-        world.alarm(u64::from(distance) * 20 * US, distance.into());
-    }
-    while let Stop::Alarm(distance) = world.run(SEC) {
-        for client in 0..hosts - distance as u32 {
-            world.connect(client, client + distance as u32).expect("a handshake begins");
-        }
-    }
+    world.run(world.now() + 100 * MS);
     world.learn_sessions();
+}
+
+/// How far a run is.
+struct Phases {
+    warmup: u64,
+    messages: u64,
+    last: u64,
+    begun: u64,
+}
+
+impl Phases {
+    const fn counts(&self) -> bool {
+        self.begun > self.warmup && self.begun <= self.warmup + self.messages
+    }
+    const fn is_over(&self, awaited: u64) -> bool {
+        self.begun > self.warmup + self.messages && (awaited == 0 || self.begun > self.last)
+    }
 }
 
 /// Runs it. `progress` is told now and then which part of the messages has been sent.
 pub fn run(plan: &Plan, mut progress: impl FnMut(f64)) -> Outcome {
-    let hosts = plan.network.hosts();
-    let own = plan.clone();
-    let mut spec = Spec::new(plan.seed, plan.network);
-    spec.config = Box::new(move |_| config(&own));
-    spec.datagram_max = plan.framing.datagram_max();
-    spec.charge = plan.framing.charge();
-    spec.card_frames = if plan.pacer { usize::MAX } else { 0 };
-    let slowdowns = Slowdowns::new(&plan.workload, plan.load);
-    let (network, framing) = (plan.network, plan.framing);
-    let meter = Meter { network, framing, open: HashMap::new(), awaited: 0, failed: 0, slowdowns };
-    let mut world = World::new(spec, meter);
-    open_sessions(&mut world);
+    let part = |part: f64| (plan.messages as f64 * part) as u64;
+    let (warmup, messages) = (part(plan.warmup), plan.messages);
+    let mut phases = Phases { warmup, messages, last: warmup + messages + part(plan.drain), begun: 0 };
+    let mut arrivals = Arrivals::new(plan);
+    let mut world = world(plan);
+    open_sessions(&mut world, arrivals.clone().take(phases.last as usize + 1));
     let packets_before = world.counts.arrived;
-
-    let mut rng = Rng::new(plan.seed, 2);
-    let mean_gap = SEC as f64 / rate(plan);
     let start = world.now() + MS;
-    for host in 0..hosts {
-        world.alarm(start + rng.exponential(mean_gap) as Time, host.into());
-    }
     let longest = plan.workload.points().last().expect("a point").0;
     let zeros = Payload::from(vec![0; longest as usize]);
-    let warmup = (plan.messages as f64 * plan.warmup) as u64;
-    let (mut begun, mut refused, mut bytes_sent) = (0u64, 0u64, 0u64);
+    let (mut refused, mut bytes_sent) = (0u64, 0u64);
     let (mut from_time, mut to_time, mut used) = (start, start, 0u64);
     let mut state = HostState::default();
     loop {
-        let Stop::Alarm(host) = world.run(Time::MAX) else { unreachable!("there is always another message") };
-        let now = world.now();
-        begun += 1;
-        if begun == warmup + 1 {
-            (from_time, used) = (now, sent_bytes(&world));
-        }
-        if begun == warmup + plan.messages {
-            (to_time, used) = (now, sent_bytes(&world) - used);
-        }
-        if begun == warmup + plan.messages / 2 {
-            state = host_state(&world);
-        }
-        let counts = begun > warmup && begun <= warmup + plan.messages;
-        if !counts && begun > warmup && (world.hooks.awaited == 0 || begun > warmup + 2 * plan.messages) {
+        let Arrival { at, from, to, bytes } = arrivals.next().expect("there is always another message");
+        let now = start + at;
+        world.run(now);
+        phases.begun += 1;
+        if phases.is_over(world.hooks.awaited) {
             break;
         }
-        if begun.is_multiple_of(1024) {
-            progress((begun as f64 / (warmup + plan.messages) as f64).min(1.0));
+        if phases.begun == warmup + 1 {
+            (from_time, used) = (now, sent_bytes(&world));
         }
-        let from = host as u32;
-        let to = (from + 1 + rng.below(u64::from(hosts) - 1) as u32) % hosts;
-        let bytes = plan.workload.sample(&mut rng);
+        if phases.begun == warmup + messages {
+            (to_time, used) = (now, sent_bytes(&world) - used);
+        }
+        if phases.begun == warmup + messages / 2 {
+            state = host_state(&world);
+        }
+        if phases.begun.is_multiple_of(1024) {
+            progress((phases.begun as f64 / (warmup + messages) as f64).min(1.0));
+        }
+        let counts = phases.counts();
         match world.send(from, to, Kind::OneWay, zeros.slice(0..bytes as usize), 0) {
             Ok(id) => {
                 world.hooks.awaited += u64::from(counts);
@@ -341,8 +408,8 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(f64)) -> Outcome {
             }
             Err(_) => refused += 1,
         }
-        world.alarm(now + rng.exponential(mean_gap) as Time, host);
     }
+    let hosts = plan.network.hosts();
     let peak = |edge: bool| {
         let ports = world.ports().iter().skip(hosts as usize);
         let of_kind = ports.filter(|(_, node)| matches!(node, Node::Host(_)) == edge);
@@ -351,10 +418,9 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(f64)) -> Outcome {
     let (edge_queue_peak, core_queue_peak) = (peak(true), peak(false));
     let measured = to_time - from_time;
     let capacity = measured as f64 / SEC as f64 * f64::from(hosts) * plan.network.host_rate as f64 / 8.0;
-    let mut slowdowns = world.hooks.slowdowns.clone();
-    world.hooks.open.values().filter(|sent| sent.counts).for_each(|sent| slowdowns.record_unfinished(sent.bytes));
+    world.hooks.give_up(world.now());
     Outcome {
-        slowdowns,
+        slowdowns: world.hooks.slowdowns.clone(),
         packets: world.counts.arrived - packets_before,
         happenings: world.counts.happenings,
         refused,
@@ -367,6 +433,18 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(f64)) -> Outcome {
         hash: world.trace.hash(),
         hosts: state,
     }
+}
+
+fn world(plan: &Plan) -> World<Meter> {
+    let own = plan.clone();
+    let mut spec = Spec::new(plan.seed, plan.network);
+    spec.config = Box::new(move |_| config(&own));
+    spec.datagram_max = plan.framing.datagram_max();
+    spec.charge = plan.framing.charge();
+    spec.card_frames = if plan.pacer { usize::MAX } else { 0 };
+    let slowdowns = Slowdowns::new(&plan.workload, plan.load);
+    let (network, framing) = (plan.network, plan.framing);
+    World::new(spec, Meter { network, framing, open: HashMap::new(), awaited: 0, failed: 0, slowdowns })
 }
 
 /// Bytes that all hosts have sent.

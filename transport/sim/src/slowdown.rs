@@ -28,7 +28,8 @@ pub struct Slowdowns {
     samples: Vec<Histogram<u64>>,
     /// The same, over the ideal of the frames that were really sent.
     own: Vec<Histogram<u64>>,
-    /// Messages that began while it was measured and did not arrive until the run ended.
+    /// Messages that began while it was measured and did not arrive until the run ended. They are among the samples, with the time
+    /// that had passed.
     pub unfinished: Vec<u64>,
 }
 
@@ -43,7 +44,7 @@ pub struct Row {
     pub bytes_upto: u32,
     /// How many there were.
     pub samples: u64,
-    /// How many more began and did not arrive.
+    /// How many of these did not arrive until the run ended: with one in a hundred, `p99` is only a lower bound.
     pub unfinished: u64,
     /// Over the paper's ideal.
     pub measured: Figure,
@@ -54,7 +55,7 @@ pub struct Row {
     /// The 99th percentile of each message's slowdown over the 99th percentile that was published for Homa and its own size: 1
     /// when all bins that make up this row are as published, however different they are.
     pub ratio: Option<f64>,
-    /// Whether it meets what it is judged by; `None` where nothing is judged.
+    /// Whether it meets what it is judged by; `None` where nothing is judged, or the run was too short to tell.
     pub verdict: Option<bool>,
 }
 
@@ -94,7 +95,7 @@ impl Slowdowns {
         self.own[bin].saturating_record((own * ONE) as u64);
     }
 
-    /// A message of `bytes` did not arrive.
+    /// A message of `bytes` did not arrive; its slowdown so far was recorded.
     pub fn record_unfinished(&mut self, bytes: u32) {
         let bin = self.bin(bytes);
         self.unfinished[bin] += 1;
@@ -150,13 +151,18 @@ impl Slowdowns {
         let measured = figure(&samples);
         let ratio = self.ratio(bins.clone());
         let judged = JUDGED.iter().find(|(judged, _)| *judged == position).map(|(_, tolerance)| *tolerance);
-        let verdict = judged.zip(ratio).map(|(tolerance, ratio)| samples.len() >= SAMPLES_MIN && ratio <= tolerance);
+        let unfinished: u64 = self.unfinished[bins.clone()].iter().sum();
+        let verdict = judged.zip(ratio).and_then(|(tolerance, ratio)| {
+            let enough = samples.len() >= SAMPLES_MIN && unfinished * 100 < samples.len();
+            // Too slow is too slow, even if it is a lower bound.
+            (enough || ratio > tolerance).then_some(ratio <= tolerance)
+        });
         Row {
             position,
             bytes_over: if bins.start == 0 { 0 } else { self.bins[bins.start - 1].bytes_upto },
             bytes_upto: published.bytes_upto,
             samples: samples.len(),
-            unfinished: self.unfinished[bins].iter().sum(),
+            unfinished,
             measured,
             own: figure(&own),
             published: published.figures,
@@ -278,8 +284,12 @@ mod tests {
     #[test]
     fn too_few_samples_are_no_success() {
         let mut slowdowns = Slowdowns::new(&workload("w5"), 0.8);
+        (1..SAMPLES_MIN).for_each(|_| slowdowns.record(1442, 1.0, 1.0));
+        assert_eq!(slowdowns.table()[0].verdict, None);
         slowdowns.record(1442, 1.0, 1.0);
-        assert_eq!(slowdowns.table()[0].verdict, Some(false));
+        assert_eq!(slowdowns.table()[0].verdict, Some(true));
+        (0..SAMPLES_MIN / 100).for_each(|_| slowdowns.record_unfinished(1442));
+        assert_eq!(slowdowns.table()[0].verdict, None, "one in a hundred may be slower than any");
         assert_eq!(Slowdowns::new(&workload("w5"), 0.3).table()[0].verdict, None, "nothing is published");
     }
 }

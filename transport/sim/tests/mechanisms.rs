@@ -31,6 +31,7 @@ fn with_and_without(mechanism: Mechanism) -> [Outcome; 2] {
                 seed: 7,
                 messages: 12_000,
                 warmup: 0.1,
+                drain: 1.0,
                 measured: false,
                 pacer: false,
                 without,
@@ -38,7 +39,7 @@ fn with_and_without(mechanism: Mechanism) -> [Outcome; 2] {
             |_| (),
         );
         assert_eq!((outcome.refused, outcome.failed), (0, 0));
-        assert_eq!(outcome.slowdowns.samples() + outcome.slowdowns.unfinished.iter().sum::<u64>(), 12_000);
+        assert_eq!(outcome.slowdowns.samples(), 12_000);
         outcome
     })
 }
@@ -62,7 +63,7 @@ fn with_all_of_them_small_messages_hardly_wait() {
 fn without_grants_queues_grow() {
     let [with, without] = with_and_without(Mechanism::Grants);
     assert!(without.edge_queue_peak > 5 * with.edge_queue_peak, "{} {}", without.edge_queue_peak, with.edge_queue_peak);
-    assert!(large(&without).p99 > 1.5 * large(&with).p99, "{:?} {:?}", large(&without), large(&with));
+    assert!(large(&without).p99 > 1.25 * large(&with).p99, "{:?} {:?}", large(&without), large(&with));
 }
 
 /// Without SRPT a short message waits for the long ones that came before it.
@@ -83,8 +84,8 @@ fn without_priorities_short_messages_wait_in_the_switch() {
 #[test]
 fn without_overcommitment_links_lie_idle() {
     let [with, without] = with_and_without(Mechanism::Overcommitment);
-    assert!(without.used < 0.93 * with.used, "{} {}", without.used, with.used);
-    assert!(large(&without).mean > 1.4 * large(&with).mean, "{:?} {:?}", large(&without), large(&with));
+    assert!(without.used < 0.96 * with.used, "{} {}", without.used, with.used);
+    assert!(large(&without).mean > 1.25 * large(&with).mean, "{:?} {:?}", large(&without), large(&with));
 }
 
 /// Without incast control all responses come at once, most are lost, and asking again takes time.

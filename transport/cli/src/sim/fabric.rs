@@ -8,7 +8,7 @@ use sim::fabric::Network;
 use sim::framing::Framing;
 use sim::published::{Figure, TRANSPORTS};
 use sim::rng::Rng;
-use sim::slowdown::Row;
+use sim::slowdown::{JUDGED, Row};
 use sim::workload::{NAMES, Workload};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// Messages that count, over all replicas [default: what takes one or two minutes on two cores]
     #[arg(long)]
     messages: Option<u64>,
+    /// Part of that number that is sent after, at most, while the last that count have not arrived
+    #[arg(long, default_value_t = 1.0)]
+    drain: f64,
     /// Worlds that run side by side; their samples are put together
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     replicas: u32,
@@ -75,7 +78,9 @@ Slowdown is the time from the send call to complete delivery, divided by the tim
 a message of that size alone in the network; own_p99 divides by the time that our own frames need instead. Each
 row takes as many of the published bins around its position as hold 1,000 samples; published values are means over
 these. ratio is the 99th percentile of each message's slowdown over Homa's 99th percentile in its own bin: 1 is as
-published. ok: at most 1.1 for the smallest messages, 1.2 at 50, 90 and 99 % of messages.";
+published. ok: at most 1.1 for the smallest messages, 1.2 at 50, 90 and 99 % of messages. Messages that did not
+arrive until the run ended count with the time that had passed; a row in which they are one in a hundred is not
+judged, because its 99th percentile is only a lower bound: more messages and a longer drain settle it.";
 
 fn load(text: &str) -> Result<f64, String> {
     match text.parse() {
@@ -88,8 +93,8 @@ fn load(text: &str) -> Result<f64, String> {
 /// will be, or what there is time for.
 fn messages(workload: &str, reduced: bool) -> (u64, f64) {
     match (workload, reduced) {
-        ("w1" | "w2", false) => (2_400_000, 0.1),
-        ("w3", false) => (1_200_000, 0.3),
+        ("w1" | "w2", false) => (1_200_000, 0.1),
+        ("w3", false) => (800_000, 0.3),
         ("w4", false) => (60_000, 0.5),
         ("w5", false) => (4_000, 0.5),
         (_, false) => (400_000, 0.2),
@@ -114,7 +119,7 @@ struct Report {
     rows: Vec<TableRow>,
     /// All sizes, in as many rows as there are samples for.
     curve: Vec<TableRow>,
-    /// Whether all that is judged is as published or better; none when nothing is.
+    /// Whether all that is judged is as published or better; none when nothing was missed and not everything can be told.
     ok: Option<bool>,
     mean_slowdown: f64,
     samples: u64,
@@ -254,6 +259,7 @@ fn experiment(args: &Args, name: &str) -> Result<(Report, String)> {
             seed: seeds.next(),
             messages: total.div_ceil(replicas).max(2),
             warmup,
+            drain: args.drain,
             measured: args.measured,
             pacer: args.pacer,
             without: without.clone(),
@@ -270,7 +276,12 @@ fn experiment(args: &Args, name: &str) -> Result<(Report, String)> {
 
 fn report(args: &Args, plan: &Plan, outcome: &Outcome, seconds: f64) -> Report {
     let rows: Vec<TableRow> = outcome.slowdowns.table().iter().map(TableRow::new).collect();
-    let judged: Vec<bool> = rows.iter().filter_map(|row| row.ok).collect();
+    let judged: Vec<Option<bool>> = JUDGED
+        .iter()
+        .filter_map(|(position, _)| rows.iter().find(|row| row.position == *position))
+        .map(|row| row.ok)
+        .collect();
+    let ok = if judged.contains(&Some(false)) { Some(false) } else { (!judged.contains(&None)).then_some(true) };
     Report {
         workload: plan.workload.name,
         load: plan.load,
@@ -279,7 +290,7 @@ fn report(args: &Args, plan: &Plan, outcome: &Outcome, seconds: f64) -> Report {
         without: args.without.clone(),
         seed: args.seed,
         replicas: args.replicas,
-        ok: (!judged.is_empty()).then(|| judged.iter().all(|ok| *ok)),
+        ok,
         rows,
         curve: outcome.slowdowns.curve(args.curve_samples).iter().map(TableRow::new).collect(),
         mean_slowdown: round(outcome.slowdowns.mean()),
@@ -351,9 +362,10 @@ fn shown(report: &Report) -> String {
             cell(row.pias_p99),
             cell(row.ndp_p99),
             match row.ok {
-                Some(true) => "ok",
-                Some(false) => "MISSED",
-                None => "",
+                Some(true) => "ok".to_owned(),
+                Some(false) => "MISSED".to_owned(),
+                None if row.unfinished * 100 >= row.samples => format!("{} unfinished", row.unfinished),
+                None => String::new(),
             },
         );
     }
