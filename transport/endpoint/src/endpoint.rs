@@ -163,7 +163,8 @@ impl Endpoint {
             // that the peer may forget it before they arrive: that would only be known after some seconds.
             let spent = session.keys.as_ref().is_some_and(|keys| keys.sealing.budget.wants_next_epoch());
             let (open, heard) = (session.keys.is_some(), session.heard);
-            if !spent && !(open && now.since(heard) >= state.config.session_idle / 4 * 3) {
+            let silent = open && now.since(heard) >= state.config.session_idle / 4 * 3;
+            if !spent && !silent {
                 return Ok(slot);
             }
             state.retire(slot);
