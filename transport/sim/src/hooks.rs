@@ -114,7 +114,7 @@ pub struct Spec {
     pub config: Box<dyn Fn(u32) -> Config + Send>,
     /// Largest datagram that the network carries.
     pub datagram_max: usize,
-    /// See [`Host::card_frames`].
+    /// See [`crate::host::Host::card_frames`].
     pub card_frames: usize,
     /// What of a frame counts on the wire.
     pub charge: Charge,

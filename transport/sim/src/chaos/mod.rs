@@ -163,7 +163,7 @@ pub fn run(seed: u64, options: Options) -> Result<Outcome, Box<Failure>> {
 /// Runs a seed twice: the same seed must give the same run.
 ///
 /// # Errors
-/// As [`run`] does, or that the two differ.
+/// As [`run()`] does, or that the two differ.
 pub fn run_twice(seed: u64, packets: Option<u64>, sabotage: Sabotage) -> Result<Outcome, Box<Failure>> {
     let once = || run(seed, Options { packets, trace: None, sabotage });
     let (first, second) = (once()?, once()?);
