@@ -136,7 +136,8 @@ fn some_seeds() {
     }
 }
 
-/// Seeds that broke a rule, and what it was.
+/// Seeds that broke a rule when they were first run, and what it was. Plans change, so each also has a reduced test, in
+/// `endpoint/tests/chaos_found.rs`.
 #[test]
 fn seeds_that_failed() {
     // 18: a client that finished its handshake and said nothing kept its place among the handshakes.
