@@ -141,7 +141,12 @@ impl Pool {
     pub fn new(datagram_bytes: usize, kept_min: usize) -> Self {
         let class = |bits: u32| {
             let size = 1usize << bits;
-            Class { size, given: VecDeque::new(), given_max: (KEPT_BYTES_MAX / size).clamp(kept_min, 4096), starved: false }
+            Class {
+                size,
+                given: VecDeque::new(),
+                given_max: (KEPT_BYTES_MAX / size).clamp(kept_min, 4096),
+                starved: false,
+            }
         };
         Self {
             classes: (SMALLEST..=LARGEST).map(class).collect(),
@@ -161,7 +166,9 @@ impl Pool {
 
     /// A buffer for a message of `len` bytes and the [`SLACK`].
     pub fn message(&mut self, len: usize) -> Buffer {
-        self.class(len + SLACK).take()
+        let class = self.class(len + SLACK);
+        // What is not kept need not fit others.
+        if class.given_max == 0 { Buffer(Arc::new(vec![0; len + SLACK])) } else { class.take() }
     }
 
     /// A buffer to receive into.
