@@ -166,7 +166,9 @@ impl Pool {
 
     /// A buffer for a message of `len` bytes and the [`SLACK`].
     pub fn message(&mut self, len: usize) -> Buffer {
-        self.class(len + SLACK).take()
+        let class = self.class(len + SLACK);
+        // What is not kept need not fit others.
+        if class.given_max == 0 { Buffer(Arc::new(vec![0; len + SLACK])) } else { class.take() }
     }
 
     /// A buffer to receive into.
