@@ -153,7 +153,8 @@ impl State {
         });
         let index = view.number.index();
         if let Some((slot, incoming)) = growing {
-            if u32::from(index) >= incoming.geometry().records() {
+            let geometry = incoming.geometry();
+            if u32::from(index) >= geometry.records() {
                 self.counters.dropped_nonsense += 1;
                 return;
             }
@@ -161,14 +162,17 @@ impl State {
                 self.counters.dropped_duplicate += 1;
                 return;
             }
-            let place = incoming.geometry().bytes(index);
+            let place = geometry.bytes(index);
+            let next = u32::from(index) + 1;
+            // Of short records, the tail may cover several.
+            let keep = place.len() < TAIL_MAX || (next < geometry.records() && incoming.has(next as u16));
             if view.plaintext_len() > place.len() + TAIL_MAX {
                 return self.padded_record(now, peer, packet, view, slot);
             }
             let keys = self.sessions[peer as usize].as_ref().and_then(|s| s.keys.as_ref()).expect("addressed");
             let buffer = self.calls[slot as usize].as_mut().and_then(|call| call.buffer.as_mut());
             let out = &mut buffer.expect("a message of several records has a buffer").bytes()[place.start..];
-            match open_into(&keys.opening.data, packet, view, place.len(), out) {
+            match open_into(&keys.opening.data, packet, view, place.len(), out, keep) {
                 Err(why) => self.refused(peer, why),
                 Ok((trailer, acks)) => {
                     self.alive(peer, now);

@@ -77,7 +77,9 @@ pub fn open_in_place(key: &DataKey, packet: &mut [u8], record: &RecordView) -> R
 }
 
 /// Opens `record` of `packet` straight into `out`, which begins where the record's bytes belong and is at least as long as
-/// the record's plaintext. What stands in `out` behind the record's own bytes is as before when this returns.
+/// the record's plaintext. What stands in `out` behind the record's own bytes is as before when this returns if `keep` says so,
+/// as it must when the next record is there already; else it is undefined. Memory that was never touched is then not read, which
+/// would cost a page of zeros and a second fault.
 ///
 /// # Errors
 /// Why it did not open; the record's own place in `out` is then undefined, and holds no plaintext.
@@ -87,17 +89,22 @@ pub fn open_into(
     record: &RecordView,
     payload_len: usize,
     out: &mut [u8],
+    keep: bool,
 ) -> Result<(Trailer, Acks), OpenError> {
     let plaintext_len = record.plaintext_len();
     let tail_len = plaintext_len.checked_sub(payload_len).filter(|n| *n <= TAIL_MAX).ok_or(OpenError::Trailer)?;
     let aad = record_aad(record.number, plaintext_len);
-    // The sealed tail is opened onto the first bytes of the next record's place; these are put back at once.
+    // The sealed tail is opened onto the first bytes of the next record's place; if need be, these are put back at once.
     let mut kept = [0; TAIL_MAX];
-    kept[..tail_len].copy_from_slice(&out[payload_len..plaintext_len]);
+    if keep {
+        kept[..tail_len].copy_from_slice(&out[payload_len..plaintext_len]);
+    }
     let plaintext = &mut out[..plaintext_len];
     let opened = key.aead().open(&key.nonce(record.number), &aad, &packet[record.sealed.clone()], plaintext);
     let meaning = opened.map_err(OpenError::from).and_then(|()| split(plaintext, record.number.index()));
-    out[payload_len..plaintext_len].copy_from_slice(&kept[..tail_len]);
+    if keep {
+        out[payload_len..plaintext_len].copy_from_slice(&kept[..tail_len]);
+    }
     let (stated_len, trailer, acks) = meaning?;
     if stated_len == payload_len { Ok((trailer, acks)) } else { Err(OpenError::Trailer) }
 }

@@ -65,7 +65,7 @@ proptest! {
         prop_assert_eq!(packet.len(), 13 + length + 6 * acks.len() + 16 + 16);
         let (key, view) = (data_key(cipher, Side::Client), record_at(&packet, 0).unwrap());
         let mut out = vec![0; length + TAIL_MAX];
-        let (stated, riding) = open_into(&key, &packet, &view, length, &mut out).unwrap();
+        let (stated, riding) = open_into(&key, &packet, &view, length, &mut out, false).unwrap();
         prop_assert_eq!((&out[..length], riding.iter().collect::<Vec<_>>()), (&body(length)[..], acks.clone()));
         prop_assert_eq!(usize::from(stated.aux_len), 6 * acks.len());
         let opened = open_in_place(&key, &mut packet, &view).unwrap();
@@ -90,13 +90,13 @@ proptest! {
             expected[place.clone()].copy_from_slice(&body(length)[place.clone()]);
             let view = record_at(&record, 0).unwrap();
             let out = &mut buffer[place.start..];
-            open_into(&data_key(cipher, Side::Client), &record, &view, place.len(), out).unwrap();
+            open_into(&data_key(cipher, Side::Client), &record, &view, place.len(), out, true).unwrap();
             prop_assert_eq!(&buffer, &expected);
             // One bit is enough: refused, and only the record's own place may have changed.
             let mut forged = record.clone();
             *forged.last_mut().unwrap() ^= 1;
             let out = &mut buffer[place.start..];
-            let refused = open_into(&data_key(cipher, Side::Client), &forged, &view, place.len(), out).unwrap_err();
+            let refused = open_into(&data_key(cipher, Side::Client), &forged, &view, place.len(), out, true).unwrap_err();
             prop_assert_eq!(refused, OpenError::Tag);
             prop_assert!(!shows(&buffer[place.clone()], &body(length)[place.clone()]), "no plaintext of what did not verify");
             prop_assert_eq!(&buffer[..place.start], &expected[..place.start]);
@@ -118,7 +118,7 @@ proptest! {
         let mut packet = forge(cipher, Side::Client, number, &plaintext);
         let (key, view) = (data_key(cipher, Side::Client), record_at(&packet, 0).unwrap());
         let mut out = vec![0x5a; length + 500];
-        let straight = open_into(&key, &packet, &view, length, &mut out);
+        let straight = open_into(&key, &packet, &view, length, &mut out, true);
         prop_assert_eq!(straight.is_ok(), padding + 6 * acks.len() + 16 <= TAIL_MAX);
         if straight.is_ok() {
             prop_assert_eq!(&out[..length], &body(length)[..]);
@@ -142,7 +142,7 @@ proptest! {
             // What no longer has the shape of a record never comes to its key.
             let Ok(view) = record_at(&forged, 0) else { continue };
             let mut out = vec![0; 500];
-            let into = open_into(&key, &forged, &view, place.len(), &mut out).map(drop);
+            let into = open_into(&key, &forged, &view, place.len(), &mut out, index % 2 == 0).map(drop);
             prop_assert!(into.is_err(), "bit {}", bit);
             let view = record_at(&forged, 0).unwrap();
             prop_assert_eq!(open_in_place(&key, &mut forged, &view).map(drop), Err(OpenError::Tag), "bit {}", bit);
@@ -176,7 +176,7 @@ fn trailers_that_contradict_their_record() {
         let mut packet = forge(Cipher::Aes128Gcm, Side::Client, number, &plaintext);
         let (key, view) = (data_key(Cipher::Aes128Gcm, Side::Client), record_at(&packet, 0).unwrap());
         let mut out = vec![0; 2000];
-        let into = open_into(&key, &packet, &view, body_len.min(100), &mut out).map(drop);
+        let into = open_into(&key, &packet, &view, body_len.min(100), &mut out, true).map(drop);
         let in_place = open_in_place(&key, &mut packet, &view).map(drop);
         if into.is_ok() {
             assert_eq!(in_place, Ok(()));
@@ -212,14 +212,14 @@ fn a_place_of_another_size() {
     let (key, view) = (data_key(Cipher::Aes128Gcm, Side::Client), record_at(&record, 0).unwrap());
     for stated in (0..200).filter(|stated| *stated != 100) {
         let mut out = vec![0x5a; 300];
-        let refused = open_into(&key, &record, &view, stated, &mut out).map(drop);
+        let refused = open_into(&key, &record, &view, stated, &mut out, true).map(drop);
         assert_eq!(refused, Err(OpenError::Trailer), "{stated}");
         assert!(out[stated..].iter().all(|byte| *byte == 0x5a), "{stated}");
     }
     // A buffer without room for the tail is a bug of the caller, not a short write.
     let mut short = vec![0; 100];
     let stopped =
-        std::panic::catch_unwind(AssertUnwindSafe(|| open_into(&key, &record, &view, 100, &mut short).is_ok()));
+        std::panic::catch_unwind(AssertUnwindSafe(|| open_into(&key, &record, &view, 100, &mut short, true).is_ok()));
     assert!(stopped.is_err());
 }
 
