@@ -184,7 +184,8 @@ impl Slowdowns {
     }
 
     /// The bins around a position, as many as it takes for `least` samples: the one that holds the position first, then whichever
-    /// neighbour is closer to it by messages.
+    /// neighbour is closer to it by messages; but not larger messages of which too many did not arrive, as the row could not be judged
+    /// for what it does not stand for.
     fn around(&self, position: f64, least: u64) -> core::ops::Range<usize> {
         let mut ends = Vec::with_capacity(self.bins.len());
         let mut sum = 0.0;
@@ -198,8 +199,10 @@ impl Slowdowns {
         while count(first..end) < least && (first > 0 || end < self.bins.len()) {
             let below =
                 if first > 0 { position - ends[first - 1] + self.bins[first - 1].share / 2.0 } else { f64::MAX };
-            let above =
-                if end < self.bins.len() { ends[end] - self.bins[end].share / 2.0 - position } else { f64::MAX };
+            let above = match self.unfinished.get(end) {
+                Some(unfinished) if *unfinished == 0 || first == 0 => ends[end] - self.bins[end].share / 2.0 - position,
+                _ => f64::MAX,
+            };
             if below < above {
                 first -= 1;
             } else {
@@ -279,6 +282,21 @@ mod tests {
         let last = &slowdowns.table()[7];
         assert!(last.bytes_over < 16_000_000 && last.samples >= SAMPLES_MIN && last.verdict == Some(true), "{last:?}");
         assert!((last.ratio.expect("it is published") - 1.0).abs() < 0.01 && last.measured.p99 > 7.0, "{last:?}");
+    }
+
+    /// A row that needs more samples takes them from shorter messages, if the longer have not all come.
+    #[test]
+    fn what_did_not_arrive_is_no_neighbour() {
+        let mut slowdowns = Slowdowns::new(&workload("w4"), 0.8);
+        let bins = slowdowns.bins.clone();
+        let [.., before, at, after] = &bins[..] else { panic!("many bins") };
+        (0..600).for_each(|_| slowdowns.record(at.bytes_upto, 1.0, 1.0));
+        (0..600).for_each(|_| slowdowns.record(after.bytes_upto, 1.0, 1.0));
+        let row = |slowdowns: &Slowdowns| slowdowns.table()[7].clone();
+        assert_eq!((row(&slowdowns).bytes_upto, row(&slowdowns).verdict), (after.bytes_upto, Some(true)));
+        (0..60).for_each(|_| slowdowns.record_unfinished(after.bytes_upto));
+        (0..600).for_each(|_| slowdowns.record(before.bytes_upto, 1.0, 1.0));
+        assert_eq!((row(&slowdowns).bytes_upto, row(&slowdowns).verdict), (at.bytes_upto, Some(true)));
     }
 
     #[test]
