@@ -69,7 +69,9 @@ fn seal_and_open(c: &mut Criterion) {
             let mut group = c.benchmark_group("open");
             group.throughput(Throughput::Bytes(size as u64));
             group.bench_function(BenchmarkId::new(cipher.name(), size), |b| {
-                b.iter(|| open_into(&opening.data, black_box(&record), &view, size, &mut out, false).expect("it is ours"));
+                b.iter(|| {
+                    open_into(&opening.data, black_box(&record), &view, size, &mut out, false).expect("it is ours")
+                });
             });
             group.finish();
         }
@@ -84,7 +86,7 @@ fn grant(c: &mut Criterion) {
         config.buffered_bytes_max = 1 << 50;
         let geometry = Geometry::cut(64 << 20, PACKET_MAX);
         let mut machine = Machine::new(config, (1, 2));
-        machine.open_peer(0, Side::Server, Duration::from_micros(50), u32::MAX);
+        machine.open_peer(0, Side::Server, Duration::from_micros(50), u32::MAX, 0);
         let now = Instant::from_nanos(1_000_000);
         let arrive = |machine: &mut Machine, sequence: u64, index: u32| {
             let rpc = RpcId::new(Side::Client, sequence);

@@ -1,7 +1,7 @@
 //! Owns how sessions come to be: handshakes that begin, move, succeed or fail. The handshakes themselves are a crate below.
 
 use std::collections::{HashSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +52,11 @@ impl State {
         session.message_max = peer.message_max as usize;
         session.datagram_max = session.datagram_max.min(usize::from(peer.datagram_max)).max(wire::limits::DATAGRAM_MIN);
         session.heard = now;
-        self.machine.open_peer(slot, session.side, rtt, peer.unscheduled);
+        let host = match session.address.ip() {
+            IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        self.machine.open_peer(slot, session.side, rtt, peer.unscheduled, host);
         self.counters.handshakes_completed += 1;
         if self.idle_look == Instant::FAR {
             self.idle_look = now + self.config.session_idle / 4;

@@ -45,14 +45,22 @@ impl Machine {
         }
     }
 
-    /// Whether a message of that length may be buffered. Whatever a peer holds already, it leaves as much to the others:
-    /// so messages that were begun and never finished cost their own peer first. Room that is kept is not free.
+    /// Whether a message of that length may be buffered. Whatever a host holds already, it leaves as much to the others:
+    /// so messages that were begun and never finished cost their own host first, however many sessions it has. Room that is kept
+    /// is not free.
     #[inline]
     fn has_room(&self, peer: u32, length: u32) -> bool {
         let left = self.config.buffered_bytes_max.saturating_sub(self.buffered + self.room.kept_bytes());
-        let held = self.peers[peer as usize].as_ref().map_or(0, |p| p.buffered);
-        let wanted = held + if self.room.is_idle() { 0 } else { self.room.kept_for(peer) } + u64::from(length);
-        wanted <= left.min(self.config.buffered_bytes_per_peer_max)
+        let Some(p) = self.peers[peer as usize].as_ref() else { return false };
+        let (mut by_peer, mut by_host) =
+            (p.buffered + u64::from(length), self.hosts.buffered(p.host) + u64::from(length));
+        if !self.room.is_idle() {
+            by_peer += self.room.kept_for(|other| other == peer);
+            by_host +=
+                self.room.kept_for(|other| self.peers[other as usize].as_ref().is_some_and(|o| o.host == p.host));
+        }
+        by_peer <= self.config.buffered_bytes_per_peer_max
+            && by_host <= left.min(self.config.buffered_bytes_per_host_max)
     }
 
     /// A message begins to come: whether it is taken now. If not it waits, and its sender is told so. Nobody who waits would
@@ -261,7 +269,9 @@ impl Machine {
             self.tell_cutoffs(now, peer);
         }
         self.buffered += u64::from(length);
-        self.peer(peer).buffered += u64::from(length);
+        let p = self.peers[peer as usize].as_mut().expect("an open peer");
+        p.buffered += u64::from(length);
+        self.hosts.add(p.host, length.into());
         if complete {
             return self.completed(slot, true);
         }

@@ -113,10 +113,12 @@ pub struct Config {
     pub ack_delay: Duration,
     /// Longest message that is accepted. Default 64 MiB.
     pub message_bytes_max: u32,
-    /// Bytes of incoming messages that are buffered at once, over all peers. Default 1 GiB. A peer that holds some of it gets
+    /// Bytes of incoming messages that are buffered at once, over all peers. Default 1 GiB. A host that holds some of it gets
     /// no more than it leaves to the others: about half, when it is alone.
     pub buffered_bytes_max: u64,
-    /// Of these, bytes of one peer's messages, which is one session. Default 512 MiB: what the above leaves a single one.
+    /// Of these, bytes of all sessions with one host. Default 512 MiB: what the above leaves a single one.
+    pub buffered_bytes_per_host_max: u64,
+    /// Of these, bytes of one peer's messages, which is one session. Default 256 MiB: four of the longest.
     pub buffered_bytes_per_peer_max: u64,
     /// Messages that found no room and are remembered, to be asked for in the order of their length. Default 256: each frees
     /// room for the next, so a few are enough. 0 remembers none, and senders try again.
@@ -163,7 +165,8 @@ impl Default for Config {
             ack_delay: Duration::from_millis(1),
             message_bytes_max: 64 << 20,
             buffered_bytes_max: 1 << 30,
-            buffered_bytes_per_peer_max: 512 << 20,
+            buffered_bytes_per_host_max: 512 << 20,
+            buffered_bytes_per_peer_max: 256 << 20,
             waiting_max: 256,
             waiting_per_peer_max: 32,
             stall_timeout: Duration::from_secs(60),

@@ -169,6 +169,8 @@ pub struct PeerHoldings {
     pub rpcs: u32,
     /// Bytes of its messages that are buffered.
     pub buffered_bytes: u64,
+    /// The same of all sessions of one host.
+    pub host_buffered_bytes: u64,
     /// Frames to be said to it.
     pub frames: usize,
     /// Acknowledgements that wait for a ride.

@@ -24,6 +24,7 @@ pub mod incoming;
 pub mod rpc;
 pub mod table;
 pub mod peer;
+pub mod hosts;
 pub mod grant;
 pub mod room;
 pub mod resend;

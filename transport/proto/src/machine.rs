@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::cutoffs::Traffic;
 use crate::grant::Granter;
 use crate::heap::IndexHeap;
+use crate::hosts::Hosts;
 use crate::incoming::Incoming;
 use crate::io::{Event, Failure, Holdings, PeerHoldings, RpcInfo, State};
 use crate::outgoing::Outgoing;
@@ -55,6 +56,7 @@ pub struct Machine {
     pub(crate) events: VecDeque<Event>,
     /// Bytes of incoming messages that the endpoint buffers.
     pub(crate) buffered: u64,
+    pub(crate) hosts: Hosts,
     /// Who waits for some of it.
     pub(crate) room: Room,
     births: u64,
@@ -81,6 +83,7 @@ impl Machine {
             talkative: Vec::new(),
             events: VecDeque::new(),
             buffered: 0,
+            hosts: Hosts::default(),
             room: Room::default(),
             births: 0,
             now: Instant::ZERO,
@@ -99,13 +102,14 @@ impl Machine {
     // ---- Peers ----
 
     /// A session was established in `slot`; `side` is ours, `rtt` what its handshake took, `unscheduled` what the peer
-    /// takes of each message without having granted it.
-    pub fn open_peer(&mut self, slot: u32, side: Side, rtt: Duration, unscheduled: u32) {
+    /// takes of each message without having granted it, `host` the number by which its host is known, however many sessions come
+    /// from there.
+    pub fn open_peer(&mut self, slot: u32, side: Side, rtt: Duration, unscheduled: u32, host: u128) {
         let index = slot as usize;
         if self.peers.len() <= index {
             self.peers.resize_with(index + 1, || None);
         }
-        self.peers[index] = Some(Peer::new(side, rtt, unscheduled, &self.config));
+        self.peers[index] = Some(Peer::new(side, rtt, unscheduled, self.hosts.join(host), &self.config));
     }
 
     /// What our link carries, in bits per second; `None` when that is not known any more. [P-8.10]
@@ -128,8 +132,10 @@ impl Machine {
         }
         self.ack_timers.remove(slot);
         self.room.forget_peer(slot);
-        if let Some(peer) = self.peers.get_mut(slot as usize) {
-            *peer = None;
+        if let Some(peer) = self.peers.get_mut(slot as usize).and_then(Option::take) {
+            // What is complete and was not freed yet is still buffered, but no host's any more.
+            self.hosts.remove(peer.host, peer.buffered);
+            self.hosts.leave(peer.host);
         }
         self.offer_room();
         self.talkative.retain(|p| *p != slot);
@@ -249,6 +255,7 @@ impl Machine {
         let length = rpc.inc.take().map_or(0, |inc| inc.geometry().length());
         self.buffered -= u64::from(length);
         peer.buffered -= u64::from(length);
+        self.hosts.remove(peer.host, length.into());
         let (of, sequence) = (rpc.peer, rpc.id.sequence());
         let rpcs = &self.rpcs;
         let live = |sequence: u64, slot: u32| rpcs.get(slot).is_some_and(|r| r.is_response(of, sequence));
@@ -269,6 +276,7 @@ impl Machine {
         self.buffered -= length;
         if let Some(peer) = self.peers[peer as usize].as_mut() {
             peer.buffered -= length;
+            self.hosts.remove(peer.host, length);
         }
     }
 
@@ -427,7 +435,7 @@ impl Machine {
 
     /// The most that it holds for any one peer.
     pub fn peer_holdings(&self) -> PeerHoldings {
-        let mut most = PeerHoldings::default();
+        let mut most = PeerHoldings { host_buffered_bytes: self.hosts.most(), ..PeerHoldings::default() };
         for peer in self.peers.iter().flatten() {
             most.rpcs = most.rpcs.max(peer.begun_by_peer);
             most.buffered_bytes = most.buffered_bytes.max(peer.buffered);

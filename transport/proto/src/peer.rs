@@ -33,6 +33,8 @@ const RESPONSES_MIN: usize = 64;
 pub struct Peer {
     /// Which end of the session we are.
     pub side: Side,
+    /// The number of its host among those with open sessions.
+    pub host: u32,
     /// How long it takes to answer.
     pub rtt: Rtt,
     /// Bytes of each message that we send it unscheduled.
@@ -66,10 +68,11 @@ pub struct Peer {
 impl Peer {
     /// A peer of which nothing is known but what the handshake told.
     /// `unscheduled` is what it takes of each message without having granted it.
-    pub fn new(side: Side, rtt: Duration, unscheduled: u32, config: &Config) -> Self {
+    pub fn new(side: Side, rtt: Duration, unscheduled: u32, host: u32, config: &Config) -> Self {
         let unscheduled_max = unscheduled.min(config.unscheduled_bytes);
         let mut peer = Self {
             side,
+            host,
             rtt: Rtt::new(rtt),
             unscheduled: unscheduled_max,
             unscheduled_max,
@@ -160,7 +163,7 @@ mod tests {
     use super::*;
 
     fn peer() -> Peer {
-        Peer::new(Side::Server, Duration::ZERO, 0, &Config::default())
+        Peer::new(Side::Server, Duration::ZERO, 0, 0, &Config::default())
     }
 
     /// [P-8.1] What goes unscheduled is what the link carries in the shortest answer time, within its bounds.
@@ -169,7 +172,7 @@ mod tests {
         let gigabits = |n: u64| Config { link_bits_per_second: Some(n * 1_000_000_000), ..Config::default() };
         let (us, now) = (Duration::from_micros, Instant::ZERO);
         let limit = |config: &Config, samples: &[u64]| {
-            let mut peer = Peer::new(Side::Client, us(900), 100_000, config);
+            let mut peer = Peer::new(Side::Client, us(900), 100_000, 0, config);
             samples.iter().for_each(|n| peer.answered(config, us(*n), now));
             peer.unscheduled
         };

@@ -79,9 +79,9 @@ impl Room {
         self.kept_bytes
     }
 
-    /// Bytes that are kept free for `peer`.
-    pub fn kept_for(&self, peer: u32) -> u64 {
-        self.kept.iter().filter(|entry| entry.peer == peer).map(|entry| u64::from(entry.length)).sum()
+    /// Bytes that are kept free for those peers.
+    pub fn kept_for(&self, whom: impl Fn(u32) -> bool) -> u64 {
+        self.kept.iter().filter(|entry| whom(entry.peer)).map(|entry| u64::from(entry.length)).sum()
     }
 
     /// How many wait.
@@ -240,7 +240,10 @@ mod tests {
         let later = Instant::from_nanos(1_000_000);
         assert!(room.note(&config, later, (0, rpc, 70), Duration::from_millis(1)).tell);
         room.keep(0, later);
-        assert_eq!((room.kept_bytes(), room.kept_for(0), room.kept_for(1), room.expires()), (70, 70, 0, later));
+        assert_eq!(
+            (room.kept_bytes(), room.kept_for(|p| p == 0), room.kept_for(|p| p == 1), room.expires()),
+            (70, 70, 0, later)
+        );
         assert!(!room.expire(Instant::from_nanos(999_999)) && room.expire(later) && room.is_idle());
         assert_eq!(room.kept_bytes(), 0);
     }

@@ -6,13 +6,18 @@ use std::time::Duration;
 
 use half::{Half, Message, message, ours, serving, theirs};
 use proto::config::{Config, GrantWindow};
-use proto::io::{Arrival, Event};
+use proto::io::{Arrival, Event, Failure};
 use wire::control::Frame;
 use wire::ids::RpcId;
 use wire::trailer::Kind;
 
 fn config() -> Config {
-    Config { buffered_bytes_max: 30_000, buffered_bytes_per_peer_max: 30_000, ..serving() }
+    Config {
+        buffered_bytes_max: 30_000,
+        buffered_bytes_per_peer_max: 30_000,
+        buffered_bytes_per_host_max: 30_000,
+        ..serving()
+    }
 }
 
 fn request(sequence: u64, length: u32) -> Message {
@@ -99,6 +104,43 @@ fn a_limit_for_each_peer() {
     half.record(&request(0, 8_000), 0);
     assert_eq!(half.record(&request(1, 3_000), 0), Arrival::NoRoom);
     assert!(matches!(half.record_of(1, &request(1, 3_000), 0), Arrival::New { .. }));
+}
+
+/// [P-8.7] Sessions of one host hold no more together than its limit, and leave as much to other hosts as they hold. What is kept for one
+/// of them counts, too.
+#[test]
+fn a_limit_for_each_host() {
+    let limits = |host: u64| Config {
+        buffered_bytes_max: 40_000,
+        buffered_bytes_per_peer_max: 10_000,
+        buffered_bytes_per_host_max: host,
+        ..serving()
+    };
+    for (host, third) in [(1 << 30, true), (19_000, false)] {
+        let mut half = Half::new(limits(host));
+        half.open_at(1, 0);
+        half.open_at(2, 0);
+        half.open_at(3, 1);
+        half.record(&request(0, 9_000), 0);
+        assert_eq!(half.record(&request(1, 2_000), 0), Arrival::NoRoom, "more than a session may have");
+        assert!(matches!(half.record_of(1, &request(0, 9_000), 0), Arrival::New { .. }));
+        let taken = matches!(half.record_of(2, &request(0, 2_000), 0), Arrival::New { .. });
+        assert_eq!(taken, third, "more than a host may have");
+        if third {
+            assert_eq!(
+                half.record_of(2, &request(1, 3_000), 0),
+                Arrival::NoRoom,
+                "23,000 of 40,000 leave less to the others"
+            );
+        }
+        assert!(matches!(half.record_of(3, &request(0, 9_000), 0), Arrival::New { .. }), "another host");
+        // With its sessions, what they held is free.
+        half.machine.close_peer(0, Failure::SessionClosed);
+        half.machine.close_peer(1, Failure::SessionClosed);
+        half.events();
+        let arrival = half.record_of(2, &request(7, 4_000), 0);
+        assert!(matches!(arrival, Arrival::New { .. }), "{arrival:?}");
+    }
 }
 
 /// [P-8.7] A peer that begins, says that it lives and never sends holds its memory for a limited time; another peer that

@@ -25,7 +25,7 @@ impl World {
         let config = Config { serving: true, unscheduled_bytes: 16_000, ..Config::default() };
         let machine = |side| {
             let mut machine = Machine::new(config, (3, 4));
-            machine.open_peer(0, side, Duration::from_micros(50), 16_000);
+            machine.open_peer(0, side, Duration::from_micros(50), 16_000, 0);
             machine
         };
         Self {

@@ -53,7 +53,12 @@ impl Half {
     }
 
     pub fn open(&mut self, peer: u32) {
-        self.machine.open_peer(peer, Side::Server, RTT, u32::MAX);
+        self.open_at(peer, peer.into());
+    }
+
+    /// A session with the host of that number.
+    pub fn open_at(&mut self, peer: u32, host: u128) {
+        self.machine.open_peer(peer, Side::Server, RTT, u32::MAX, host);
     }
 
     /// Record `index` of `message` comes from `peer`.

@@ -114,7 +114,7 @@ impl Net {
     pub fn new(seed: u64, config: Config, faults: Faults) -> Self {
         let node = |side: Side| {
             let mut machine = Machine::new(config, (seed, 1));
-            machine.open_peer(PEER, side, us(100), config.unscheduled_bytes);
+            machine.open_peer(PEER, side, us(100), config.unscheduled_bytes, 0);
             Node {
                 machine,
                 side,

@@ -160,7 +160,8 @@ fn config(rng: &mut Rng, network: &Network) -> (Config, bool) {
     proto.unscheduled_bytes = one_of(rng, &[1500, 5000, 20_000, 128 << 10]);
     proto.incoming_bytes_max = one_of(rng, &[10_000, 60_000, 300_000, 2 << 20]);
     proto.buffered_bytes_max = one_of(rng, &[8 << 20, 32 << 20, 1 << 30]);
-    proto.buffered_bytes_per_peer_max = proto.buffered_bytes_max / 2;
+    proto.buffered_bytes_per_host_max = proto.buffered_bytes_max / 2;
+    proto.buffered_bytes_per_peer_max = one_of(rng, &[6 << 20, proto.buffered_bytes_max]);
     proto.message_bytes_max = 4 << 20;
     proto.rpcs_per_peer_max = one_of(rng, &[700, 1 << 16]);
     proto.intervals_max = one_of(rng, &[512, 4096]);

@@ -90,6 +90,7 @@ pub fn everything(endpoint: &Endpoint, config: &Config, peaks: &mut Peaks) -> Re
     judge(&[
         (7, "RPCs that a peer began", most.rpcs.into(), proto.rpcs_per_peer_max.into()),
         (7, "bytes buffered of a peer", most.buffered_bytes, proto.buffered_bytes_per_peer_max),
+        (7, "bytes buffered of a host", most.host_buffered_bytes, proto.buffered_bytes_per_host_max),
         (7, "frames to a peer", most.frames as u64, FRAMES_MAX as u64),
         (7, "acknowledgements to a peer", most.acks as u64, ACKS_MAX as u64),
         (7, "gaps in what a peer finished", most.gaps as u64, proto.intervals_max as u64),
