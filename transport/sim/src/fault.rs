@@ -3,6 +3,8 @@
 //! It knows which frames it altered in a way that no endpoint may take for genuine. It neither cuts networks nor stops hosts: that is
 //! for whoever drives the world.
 
+use std::collections::VecDeque;
+
 use wire::packet::Packet;
 
 use crate::clock::Time;
@@ -86,6 +88,8 @@ pub struct Faults {
     rules: Vec<Rule>,
     rng: Rng,
     altered: FastMap<u64, Altered>,
+    /// What the next frames suffer, whatever the rules say.
+    next: VecDeque<Fault>,
     /// How many frames suffered what, in the order of [`Fault::NAMES`].
     pub counts: [u64; Fault::NAMES.len()],
 }
@@ -94,11 +98,20 @@ impl Faults {
     /// These rules; of several that strike one frame the first does.
     #[must_use]
     pub fn new(rules: Vec<Rule>, rng: Rng) -> Self {
-        Self { rules, rng, altered: FastMap::default(), counts: [0; Fault::NAMES.len()] }
+        Self { rules, rng, altered: FastMap::default(), next: VecDeque::new(), counts: [0; Fault::NAMES.len()] }
+    }
+
+    /// The next frame that nothing else is meant for suffers this.
+    pub fn strike_next(&mut self, fault: Fault) {
+        self.next.push_back(fault);
     }
 
     /// What becomes of a frame.
     pub fn judge(&mut self, now: Time, frame: &Frame) -> Verdict {
+        if let Some(fault) = self.next.pop_front() {
+            self.counts[fault.kind()] += 1;
+            return self.strike(fault, frame);
+        }
         for at in 0..self.rules.len() {
             let Rule { chance, fault, .. } = self.rules[at];
             if self.rules[at].concerns(now, frame) && self.rng.chance(chance) {

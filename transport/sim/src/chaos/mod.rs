@@ -8,6 +8,7 @@ pub mod plan;
 pub mod app;
 pub mod run;
 mod trouble;
+pub mod script;
 
 use std::collections::BTreeMap;
 use std::io::Write;

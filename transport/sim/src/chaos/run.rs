@@ -116,13 +116,18 @@ impl Run {
     /// Runs it to its end, or to the first rule that is broken.
     pub fn run(&mut self) {
         self.trouble();
+        self.finish();
+    }
+
+    /// Lets all end, and looks whether it did.
+    pub(super) fn finish(&mut self) {
         if self.ends() && self.probe() && self.calm() {
             self.quiet();
         }
     }
 
     /// Lets time pass and does what is to do. `false` when a rule was broken.
-    fn pass(&mut self, until: Time) -> bool {
+    pub(super) fn pass(&mut self, until: Time) -> bool {
         loop {
             let next = self.world.hooks.agenda.next_at().unwrap_or(until).min(until);
             self.world.alarm(next, 0);
@@ -249,7 +254,7 @@ impl Run {
         self.world.hosts()[from as usize].way(to)
     }
 
-    fn call(&mut self, wish: Wish) {
+    pub(super) fn call(&mut self, wish: Wish) {
         if self.world.endpoint(wish.from).is_none() {
             return;
         }
@@ -278,7 +283,7 @@ impl Run {
         }
     }
 
-    fn cancel(&mut self, call: u64) {
+    pub(super) fn cancel(&mut self, call: u64) {
         let known = self.world.hooks.checker.calls.get(call);
         if let (None, Some(name)) = (known.end, known.name) {
             let from = known.wish.from;

@@ -84,7 +84,14 @@ impl Run {
     }
 
     pub(super) fn stranger(&mut self) {
-        let (act, name) = outside::Act::ALL[self.rng.below(outside::Act::ALL.len() as u64) as usize];
+        let which = self.rng.below(outside::Act::ALL.len() as u64) as usize;
+        self.stranger_does(which);
+        self.after(TROUBLE as f64 / STRANGER_ACTS, Todo::Stranger);
+    }
+
+    /// A stranger does that, as often as it likes.
+    pub(super) fn stranger_does(&mut self, which: usize) {
+        let (act, name) = outside::Act::ALL[which % outside::Act::ALL.len()];
         for _ in 0..=self.rng.below(3) {
             let app = &mut self.world.hooks;
             if let Some(forgery) = app.stranger.act(act, &app.lives) {
@@ -92,15 +99,20 @@ impl Run {
                 self.send_forged(&forgery);
             }
         }
-        self.after(TROUBLE as f64 / STRANGER_ACTS, Todo::Stranger);
     }
 
     pub(super) fn insider(&mut self) {
-        let (act, name) = inside::Act::ALL[self.rng.below(inside::Act::ALL.len() as u64) as usize];
+        let which = self.rng.below(inside::Act::ALL.len() as u64) as usize;
         // A session that is closed all the time is of no use to it.
-        if act == inside::Act::Close && self.rng.below(4) != 0 {
-            return self.after(TROUBLE as f64 / INSIDER_ACTS, Todo::Insider);
+        if inside::Act::ALL[which].0 != inside::Act::Close || self.rng.below(4) == 0 {
+            self.insider_does(which);
         }
+        self.after(TROUBLE as f64 / INSIDER_ACTS, Todo::Insider);
+    }
+
+    /// The malicious host does that.
+    pub(super) fn insider_does(&mut self, which: usize) {
+        let (act, name) = inside::Act::ALL[which % inside::Act::ALL.len()];
         let app = &mut self.world.hooks;
         let forgeries = app.insider.as_mut().map(|insider| insider.act(act, &app.checker.wiretap)).unwrap_or_default();
         if !forgeries.is_empty() {
@@ -111,6 +123,5 @@ impl Run {
         if act == inside::Act::Flood {
             self.world.hooks.muted = self.world.now() + self.rng.below(20 * MS);
         }
-        self.after(TROUBLE as f64 / INSIDER_ACTS, Todo::Insider);
     }
 }

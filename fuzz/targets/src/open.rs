@@ -1,0 +1,64 @@
+//! Target `open`: records under a key. What one end sealed the other opens; what was changed in any bit it does not; and what nobody
+//! sealed neither. Each provider opens what the other sealed.
+
+use offload::software::{aws_lc, rustcrypto};
+use record::aead::{Cipher, Crypto};
+use record::keys::{Chain, DataKey, Secret};
+use record::open::{TAIL_MAX, open_in_place, open_into};
+use record::seal::{Id, Message};
+use wire::data::record_at;
+use wire::geometry::Geometry;
+use wire::ids::{RpcId, Side};
+use wire::trailer::{Kind, Trailer};
+
+use crate::input::Input;
+
+fn key(crypto: &'static dyn Crypto, cipher: Cipher) -> DataKey {
+    Chain::new(crypto, &Secret::new([7; 32]), cipher, Side::Client).data_key(crypto)
+}
+
+/// The target.
+///
+/// # Panics
+/// When a rule was broken.
+pub fn open(data: &[u8]) {
+    let mut input = Input::new(data);
+    let how = input.u8();
+    let cipher = Cipher::ALL[usize::from(how) % Cipher::ALL.len()];
+    let (ours, theirs) = (key(&aws_lc::PROVIDER, cipher), key(&rustcrypto::PROVIDER, cipher));
+    let (sealer, opener) = if how & 0x80 == 0 { (&ours, &theirs) } else { (&theirs, &ours) };
+    let index = input.u8();
+    let payload = 1 + input.u16() % 2000;
+    let (changed, with) = (input.u16(), input.u8());
+    let body = input.take(usize::MAX);
+    foreign(opener, body);
+    let geometry = Geometry::stated(body.len() as u32, payload).expect("so few bytes can be cut");
+    let index = u16::from(index) % geometry.records() as u16;
+    let message = Message::freeze(
+        Id::response(RpcId::new(Side::Server, u64::from(how))),
+        body,
+        Trailer::new(geometry, Kind::Response),
+        &[],
+    );
+    let mut record = vec![0; message.record_len(index)];
+    message.seal(sealer, index, &mut record);
+    let place = geometry.bytes(index);
+    let view = record_at(&record, 0).expect("it is a record");
+    let mut out = vec![0; place.len() + TAIL_MAX];
+    let straight = open_into(opener, &record, &view, place.len(), &mut out, how & 0x40 != 0);
+    assert!(straight.is_ok() && out[..place.len()] == body[place.clone()]);
+    let mut changed_record = record.clone();
+    let at = usize::from(changed) % record.len();
+    changed_record[at] ^= with;
+    if let Ok(view) = record_at(&changed_record, 0) {
+        let opened = open_in_place(opener, &mut changed_record, &view).is_ok();
+        assert_eq!(opened, with == 0, "{at}");
+    }
+}
+
+/// Bytes that nobody sealed.
+fn foreign(opener: &DataKey, bytes: &[u8]) {
+    if let Ok(view) = record_at(bytes, 0) {
+        assert!(open_in_place(opener, &mut bytes.to_vec(), &view).is_err(), "a forgery");
+    }
+}
