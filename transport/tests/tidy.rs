@@ -19,6 +19,7 @@ const CRATES: &[(&str, &str, u32)] = &[
     ("transport/proto", "proto", 1),
     ("transport/udp", "udp", 1),
     ("offload", "offload", 2),
+    ("transport/attest", "attest", 1),
     ("transport/handshake", "handshake", 2),
     ("transport/endpoint", "endpoint", 3),
     ("transport", "sealane", 4),
