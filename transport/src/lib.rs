@@ -38,6 +38,7 @@ pub use delivery::Delivery;
 pub use endpoint::counters::Counters;
 pub use endpoint::info::{CallInfo, SessionInfo};
 pub use endpoint::pool::Payload;
+pub use endpoint::rates::{Limits, Rate};
 pub use error::{Error, Fault};
 pub use handshake::error::Error as HandshakeError;
 pub use handshake::identity::PeerIdentity;

@@ -25,8 +25,10 @@ use crate::counters::Counters;
 use crate::egress::Transmit;
 use crate::error::Misuse;
 use crate::pool::{Buffer, Payload, Pool};
+use crate::rates::Strangers;
 use crate::session::{CallId, Queued};
 use crate::state::{Entropy, Event, State, Target, reserve_budget};
+use crate::tokens::Tokens;
 
 /// RPCs that have ended, from which on a send does not put tidying off any longer.
 const TIDY_AT: usize = 4;
@@ -72,6 +74,10 @@ impl Endpoint {
         let mut secret = [0; 32];
         entropy(&mut secret);
         let cookies = Cookies::new(config.crypto, &Secret::new(secret));
+        entropy(&mut secret);
+        let tokens = Tokens::new(config.reset_key.clone(), Secret::new(secret));
+        entropy(&mut key[..8]);
+        let rates = Strangers::new(config.limits, half(&key[..8]));
         // Room for a whole train, however large the kernel makes it.
         let pool = Pool::new(1 << 16, config.kept_buffers_min.min(4096));
         Self {
@@ -85,6 +91,9 @@ impl Endpoint {
                 accepting: HashMap::new(),
                 installed: HashMap::new(),
                 cookies,
+                rates,
+                tokens,
+                from: SocketAddr::from(([0; 4], 0)),
                 strangers: VecDeque::new(),
                 machine,
                 calls: Vec::new(),
@@ -139,6 +148,7 @@ impl Endpoint {
         let key = InstalledKey::new(state.config.crypto, secret, state.config.cipher, label);
         let id = key.id();
         state.installed.insert(id, (key, side));
+        state.tokens.install(address, id);
         // Two secrets for one address are two targets.
         (side == Side::Client).then(|| {
             self.add_target(Target { address, name: label.to_owned(), key: Some(id), datagram_max, session: None })

@@ -8,6 +8,7 @@ use std::time::Duration;
 use handshake::contract::{Progress, Setup};
 use handshake::error::{Alert, Error};
 use handshake::identity::PeerIdentity;
+use handshake::installed::KeyId;
 use handshake::params::TransportParams;
 use handshake::secrets::Established;
 use handshake::server::{Offer, offer, refuse};
@@ -28,8 +29,6 @@ use crate::state::{Event, State};
 
 /// DONE is said again at most this often, however often a lost copy makes the peer ask.
 const DONE_PAUSE: Duration = Duration::from_millis(1);
-/// Answers to strangers that may wait to be sent.
-const STRANGERS_MAX: usize = 64;
 
 impl State {
     /// The handshake of `slot` has its secrets: the session opens. [P-6.3]
@@ -52,6 +51,7 @@ impl State {
         session.message_max = peer.message_max as usize;
         session.datagram_max = session.datagram_max.min(usize::from(peer.datagram_max)).max(wire::limits::DATAGRAM_MIN);
         session.heard = now;
+        self.tokens.promise(peer.session, slot, peer.reset_token);
         self.machine.open_peer(slot, session.side, rtt, peer.unscheduled);
         self.counters.handshakes_completed += 1;
         if self.idle_look == Instant::FAR {
@@ -107,9 +107,7 @@ impl State {
         }
     }
 
-    fn setup(&mut self, session: SessionId, datagram_max: usize, now: Instant) -> Setup {
-        let mut reset_token = [0; 16];
-        (self.entropy)(&mut reset_token);
+    fn setup(&mut self, session: SessionId, datagram_max: usize, key: Option<KeyId>, now: Instant) -> Setup {
         let local = TransportParams {
             session,
             // Nobody states less than every path carries, or more than any does: the peer would refuse it. [P-5.6]
@@ -117,7 +115,7 @@ impl State {
                 .clamp(wire::limits::DATAGRAM_MIN, wire::limits::DATAGRAM_MAX) as u16,
             message_max: self.config.proto.message_bytes_max,
             unscheduled: self.config.proto.unscheduled_bytes.min(self.config.proto.message_bytes_max),
-            reset_token,
+            reset_token: self.promise(session, key),
             layouts: handshake::params::LAYOUT_ALIGNED,
             shards: 1,
             idle: Duration::ZERO,
@@ -147,7 +145,7 @@ impl State {
         let (address, key, name) = (to.address, to.key, to.name.clone());
         let datagram_max = to.datagram_max.min(self.config.datagram_bytes_max);
         // Its flights go in datagrams that every path carries: what this one carries is only believed so far.
-        let setup = self.setup(id, datagram_max, now);
+        let setup = self.setup(id, datagram_max, key, now);
         let client = match key.and_then(|key| self.installed.get(&key).cloned()) {
             Some((key, Side::Client)) => Ok(Client::installed(&key, self.nonce(), &setup)),
             Some((_, Side::Server)) => Err(Misuse::NoTrust),
@@ -292,7 +290,8 @@ impl State {
             return None;
         }
         let (slot, id) = self.reserve().ok()?;
-        let setup = self.setup(id, self.config.datagram_bytes_max, now);
+        let key = if let Offer::Installed(key) = offer { Some(key) } else { None };
+        let setup = self.setup(id, self.config.datagram_bytes_max, key, now);
         match self.server(offer, from, packet, validated, &setup) {
             Some(server) => {
                 let datagram_max = self.config.datagram_bytes_max;
@@ -342,12 +341,6 @@ impl State {
             self.answer_stranger(from, &out[..len]);
         }
         None
-    }
-
-    fn answer_stranger(&mut self, to: SocketAddr, bytes: &[u8]) {
-        if self.strangers.len() < STRANGERS_MAX {
-            self.strangers.push_back((to, bytes.to_vec()));
-        }
     }
 
     // ---- Ends ----

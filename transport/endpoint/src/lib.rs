@@ -6,11 +6,14 @@
 #![deny(missing_docs)]
 
 pub mod error;
+pub mod rates;
+pub mod tokens;
 pub mod config;
 pub mod counters;
 pub mod pool;
 pub mod session;
 pub mod state;
+pub mod resets;
 pub mod handshakes;
 pub mod egress;
 pub mod ingress;
