@@ -46,6 +46,9 @@ pub struct Limits {
     /// Handshakes that one source may begin. Default 1,000/s, 1,000 at once: each costs up to 1 ms. Who proved no address gets
     /// half of it, so that who invents ours leaves us the other half.
     pub handshakes_per_source: Rate,
+    /// Handshakes that all of those may begin who proved no address. Default 2,000/s, 2,000 at once. Who comes above it is asked
+    /// for a cookie first, which costs it a round trip.
+    pub handshakes_unproven: Rate,
 }
 
 impl Default for Limits {
@@ -56,6 +59,7 @@ impl Default for Limits {
             answers: Rate::new(16_000, 1_000),
             answers_per_source: Rate::new(4_000, 1_000),
             handshakes_per_source: Rate::new(1_000, 1_000),
+            handshakes_unproven: Rate::new(2_000, 2_000),
         }
     }
 }
@@ -106,6 +110,7 @@ pub struct Strangers {
     answers: Used,
     answers_of: Sources,
     handshakes_of: Sources,
+    unproven: Used,
 }
 
 impl Strangers {
@@ -120,6 +125,7 @@ impl Strangers {
             answers: Used::default(),
             answers_of: Sources::default(),
             handshakes_of: Sources::default(),
+            unproven: Used::default(),
         }
     }
 
@@ -157,8 +163,13 @@ impl Strangers {
     /// Whether `source` may begin a handshake; `proven` when that is its address for certain.
     pub fn may_begin(&mut self, source: SocketAddr, proven: bool, now: Instant) -> bool {
         let (place, rate) = (self.place(source), self.limits.handshakes_per_source);
-        let reserve = if proven { 0 } else { rate.burst / 2 };
-        self.handshakes_of.take(place, rate, reserve, now)
+        if proven {
+            return self.handshakes_of.take(place, rate, 0, now);
+        }
+        let Some(all) = self.unproven.next(self.limits.handshakes_unproven, 0, now) else { return false };
+        let may = self.handshakes_of.take(place, rate, rate.burst / 2, now);
+        self.unproven = if may { all } else { self.unproven };
+        may
     }
 }
 
@@ -218,6 +229,7 @@ mod tests {
         let all = [&strangers.resets_of, &strangers.answers_of, &strangers.handshakes_of];
         assert_eq!(all.map(places), [PLACES; 3]);
         let mut strangers = self::strangers();
+        strangers.limits.handshakes_unproven = Rate::new(5_000, 5_000);
         while strangers.may_begin(source(1), true, now) {}
         let others = (2..1002).filter(|n| strangers.may_begin(source(*n), false, now)).count();
         assert!(others > 980, "{others}");

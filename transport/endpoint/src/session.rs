@@ -111,6 +111,8 @@ pub struct Session {
     pub renewing: bool,
     /// When DONE was said last.
     pub done_said: Instant,
+    /// How often it may still be said to packets that prove nothing.
+    pub dones_left: u8,
     /// The target that it was opened for.
     pub target: Option<u32>,
 }
