@@ -11,7 +11,7 @@ use handshake::identity::PeerIdentity;
 use handshake::installed::KeyId;
 use handshake::params::TransportParams;
 use handshake::secrets::Established;
-use handshake::server::{Offer, offer, refuse};
+use handshake::server::{Offer, is_sound, offer, refuse};
 use handshake::{client::Client, server::Server};
 use proto::io::{Failure, RpcInfo};
 use proto::time::Instant;
@@ -307,7 +307,7 @@ impl State {
             }
             return Err(Unmade::Refused);
         }
-        if self.accepting.len() >= self.config.handshakes_max {
+        if self.accepting.len() >= self.config.handshakes_max || !is_sound(self.config.crypto, packet) {
             return Err(Unmade::Refused);
         }
         let (slot, id) = self.reserve().map_err(|_| Unmade::Refused)?;
