@@ -45,6 +45,8 @@ counters! {
     resets_sent,
     /// Sessions that ended because the peer proved that it does not know them any more.
     resets_taken,
+    /// Sessions that went on at another address of the peer.
+    sessions_moved,
     /// Dropped: shorter than its own layout says.
     dropped_truncated,
     /// Dropped: longer than its layout allows.

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::egress::Transmit;
 use crate::error::Misuse;
+use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::rates::Strangers;
 use crate::session::{CallId, Queued};
@@ -93,6 +94,7 @@ impl Endpoint {
                 cookies,
                 rates,
                 tokens,
+                paths: Paths::default(),
                 from: SocketAddr::from(([0; 4], 0)),
                 strangers: VecDeque::new(),
                 machine,
@@ -474,6 +476,11 @@ impl Endpoint {
         for target in self.state.targets.iter_mut().filter(|t| t.address == address) {
             target.datagram_max = target.datagram_max.min(datagram_max);
         }
+    }
+
+    /// What the way to the peer of a session carries that moved.
+    pub fn path_carries(&mut self, session: SessionId, datagram_max: usize) {
+        self.state.path_carries(session, datagram_max);
     }
 
     /// Whether a message of `bytes` may be held for sending now.

@@ -59,6 +59,7 @@ impl State {
         session.identity = Arc::new(identity);
         session.mutual = mutual;
         session.message_max = peer.message_max as usize;
+        session.peer_datagram_max = usize::from(peer.datagram_max);
         session.datagram_max = session.datagram_max.min(usize::from(peer.datagram_max)).max(wire::limits::DATAGRAM_MIN);
         session.heard = now;
         self.tokens.promise(peer.session, slot, peer.reset_token);
@@ -216,6 +217,7 @@ impl State {
             identity: Arc::new(PeerIdentity::Anonymous),
             mutual: false,
             datagram_max,
+            peer_datagram_max: datagram_max,
             message_max: self.config.proto.message_bytes_max as usize,
             ids: Ids::new(side),
             may_send: false,

@@ -112,12 +112,17 @@ impl State {
 
     /// A valid packet of the peer came.
     fn alive(&mut self, slot: u32, now: Instant) {
+        let from = self.from;
         let session = self.at(slot);
         session.heard = now;
+        let moved = session.address != from;
         match &session.phase {
             Phase::Open => {}
             // What opened was sealed with keys that only a finished handshake gives.
             Phase::Connecting(_) | Phase::Accepting(_) => self.confirm(slot, now),
+        }
+        if moved {
+            self.elsewhere(slot, now);
         }
     }
 
@@ -394,6 +399,7 @@ impl State {
                 Frame::PathChallenge { token } if self.notices.len() < NOTICES_MAX => {
                     self.notices.push_back((slot, Frame::PathResponse { token }));
                 }
+                Frame::PathResponse { token } => self.path_response(slot, now, token),
                 frame if !self.machine.frame(now, slot, frame) => match frame {
                     Frame::Grant { .. } => self.counters.dropped_grant += 1,
                     _ => self.counters.dropped_nonsense += 1,

@@ -8,6 +8,7 @@
 pub mod error;
 pub mod rates;
 pub mod tokens;
+pub mod paths;
 pub mod config;
 pub mod counters;
 pub mod pool;
@@ -16,6 +17,7 @@ pub mod state;
 pub mod resets;
 pub mod handshakes;
 pub mod egress;
+pub mod moves;
 pub mod ingress;
 pub mod endpoint;
 pub mod info;

@@ -23,6 +23,7 @@ use wire::trailer::Kind;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::error::{Ended, Misuse};
+use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::rates::Strangers;
 use crate::session::{CallId, Queued, Session};
@@ -145,6 +146,14 @@ pub enum Event {
         /// Its name.
         session: SessionId,
     },
+    /// The peer of a session proved that it is at another address now. What the way there carries is to be told by
+    /// [`crate::endpoint::Endpoint::path_carries`]; till then the session uses what every path does.
+    Moved {
+        /// The session's name.
+        session: SessionId,
+        /// Where it is.
+        address: SocketAddr,
+    },
     /// A handshake that we began failed.
     ConnectFailed {
         /// The session's name.
@@ -184,6 +193,7 @@ pub struct State {
     pub(crate) cookies: Cookies,
     pub(crate) rates: Strangers,
     pub(crate) tokens: Tokens,
+    pub(crate) paths: Paths,
     /// Where the datagrams come from that are being handled.
     pub(crate) from: SocketAddr,
     /// Secrets for sessions that are not negotiated by TLS, by their public id, and which end we are with each.
@@ -449,6 +459,7 @@ impl State {
         }
         let Some(session) = self.sessions[slot as usize].take() else { return };
         self.tokens.forget(session.peer_id, slot);
+        self.paths.forget(slot);
         for message in session.queued.into_iter().filter(|message| !message.aborted) {
             self.held_bytes -= message.body.len() as u64;
             let id = CallId { session: session.id, rpc: message.id.message().rpc() };

@@ -193,7 +193,7 @@ fn unknown_sessions_create_nothing() {
 }
 
 /// [P-2.2] A session is found by its id alone: what comes from elsewhere is taken, and the answer goes where the peer was all
-/// the time. [P-10.1]
+/// the time. [P-2.3]
 #[test]
 fn the_address_does_not_matter() {
     let mut world = small_windows();
