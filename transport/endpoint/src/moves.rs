@@ -51,7 +51,7 @@ impl State {
     /// The next question to an address where a peer may be.
     pub(crate) fn question(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         loop {
-            let question = self.paths.next()?;
+            let question = self.paths.next_question()?;
             let frame = Frame::PathChallenge { token: question.token };
             let mut bytes = [0; Frame::LEN_MAX];
             let mut w = Writer::new(&mut bytes);

@@ -144,7 +144,7 @@ impl Paths {
     }
 
     /// What is to be asked next.
-    pub fn next(&mut self) -> Option<Question> {
+    pub fn next_question(&mut self) -> Option<Question> {
         self.questions.pop_front()
     }
 
@@ -185,7 +185,7 @@ mod tests {
         }
 
         fn asked(&mut self) -> Vec<(SocketAddr, u64)> {
-            core::iter::from_fn(|| self.paths.next()).map(|question| (question.to, question.token)).collect()
+            core::iter::from_fn(|| self.paths.next_question()).map(|question| (question.to, question.token)).collect()
         }
 
         fn answer(&mut self, from: u8, token: u64) -> Answer {
