@@ -146,6 +146,10 @@ pub enum Error {
     /// The socket was closed.
     #[error("the socket is closed")]
     Closed,
+    /// The socket belongs to the process that this one was forked from, which goes on with its keys: sealing here as well would break
+    /// them. A forked child binds sockets of its own.
+    #[error("the socket belongs to the process that this one was forked from")]
+    Forked,
     /// The system refused something that should always work.
     #[error("{what}: {source}")]
     System {
@@ -180,6 +184,7 @@ impl Error {
             | Self::UnknownRequest(_)
             | Self::UnknownCall(_)
             | Self::Closed
+            | Self::Forked
             | Self::Deadline { .. } => Fault::Caller,
             Self::TooLongForPeer
             | Self::NotServing { .. }

@@ -33,7 +33,7 @@ pub use asynchronous::AsyncSocket;
 pub use builder::Builder;
 #[cfg(feature = "aws-lc")]
 pub use builder::{Clients, Identity, Trust};
-pub use config::{CallOptions, Wait};
+pub use config::{CallOptions, Role, Wait};
 pub use delivery::Delivery;
 pub use endpoint::counters::Counters;
 pub use endpoint::info::{CallInfo, SessionInfo};
@@ -46,7 +46,7 @@ pub use info::Info;
 pub use link::LinkRate;
 pub use message::{Body, Failed, OneWay, Peer, PeerInfo, ReplyToken, Request, Response, RpcId};
 pub use record::aead::Cipher;
-pub use socket::{Batch, CallStream, Readiness, Role, Socket};
+pub use socket::{Batch, CallStream, Readiness, Socket};
 pub use stream::{MessageStream, StreamKind};
 pub use udp::batch::{Datagrams, Received, SendError, Transmit};
 pub use udp::caps::Caps;
