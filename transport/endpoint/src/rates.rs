@@ -43,10 +43,11 @@ pub struct Limits {
     pub answers: Rate,
     /// RETRYs and refusals to one source. Default 4,000/s, 1,000 at once: more than hosts ask for that mean it.
     pub answers_per_source: Rate,
-    /// Handshakes that one source may begin. Default 1,000/s, 1,000 at once: each costs up to 1 ms. Who proved no address gets
-    /// half of it, so that who invents ours leaves us the other half.
+    /// Handshakes that one source may begin. Default 2,000/s, 4,000 at once: each costs 0.1 to 1 ms, and a host may come back with
+    /// thousands of sessions after a pause. Who proved no address gets half of it, so that who invents a source leaves it the other
+    /// half.
     pub handshakes_per_source: Rate,
-    /// Handshakes that all of those may begin who proved no address. Default 2,000/s, 2,000 at once. Who comes above it is asked
+    /// Handshakes that all of those may begin who proved no address. Default 4,000/s, 4,000 at once. Who comes above it is asked
     /// for a cookie first, which costs it a round trip.
     pub handshakes_unproven: Rate,
 }
@@ -58,8 +59,8 @@ impl Default for Limits {
             resets_per_source: Rate::new(64, 16),
             answers: Rate::new(16_000, 1_000),
             answers_per_source: Rate::new(4_000, 1_000),
-            handshakes_per_source: Rate::new(1_000, 1_000),
-            handshakes_unproven: Rate::new(2_000, 2_000),
+            handshakes_per_source: Rate::new(2_000, 4_000),
+            handshakes_unproven: Rate::new(4_000, 4_000),
         }
     }
 }
@@ -211,8 +212,8 @@ mod tests {
         let take = |strangers: &mut Strangers, proven| {
             (0..5000).filter(|_| strangers.may_begin(source(1), proven, now)).count()
         };
-        assert_eq!(take(&mut strangers, false), 500);
-        assert_eq!(take(&mut strangers, true), 500);
+        assert_eq!(take(&mut strangers, false), 2_000);
+        assert_eq!(take(&mut strangers, true), 2_000);
         assert_eq!(take(&mut strangers, true), 0);
     }
 
