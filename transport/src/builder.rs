@@ -23,6 +23,8 @@ use crate::waiting::Shared;
 #[cfg(feature = "aws-lc")]
 pub use tls::{Clients, Identity, Trust};
 
+mod rare;
+
 /// A step of the builder: nothing was said yet of whom to trust.
 #[derive(Debug)]
 pub struct NeedsTrust(());
@@ -60,6 +62,7 @@ struct Knobs {
     peer_timeout: Duration,
     handshake_timeout: Duration,
     stream_above: Option<usize>,
+    rare: rare::Choices,
     wrap: Option<Wrap>,
 }
 
@@ -101,6 +104,7 @@ impl Builder<NeedsTrust> {
                 peer_timeout: proto.peer_timeout,
                 handshake_timeout: Duration::from_secs(10),
                 stream_above: None,
+                rare: rare::Choices::default(),
                 wrap: None,
             },
             step: NeedsTrust(()),
@@ -244,21 +248,6 @@ impl Builder<Ready> {
         self
     }
 
-    /// Danger: without the helper thread nothing is granted, acknowledged or repeated while no thread is in a call of this
-    /// socket. For programs that poll all the time, or have thousands of sockets. Default true.
-    #[must_use]
-    pub fn danger_helper_thread(mut self, on: bool) -> Self {
-        self.knobs.helper = on;
-        self
-    }
-
-    /// Puts something between the socket and the network that loses, delays or repeats datagrams. For tests.
-    #[must_use]
-    pub fn danger_wrap(mut self, wrap: impl FnOnce(Box<dyn Datagrams>) -> Box<dyn Datagrams> + Send + 'static) -> Self {
-        self.knobs.wrap = Some(Box::new(wrap));
-        self
-    }
-
     /// Binds the socket; port 0 lets the system choose. A client binds to `0.0.0.0:0` or `[::]:0`.
     ///
     /// # Errors
@@ -328,6 +317,7 @@ impl Knobs {
         config.send_bytes_max = self.send_bytes_max;
         config.handshake_timeout = self.handshake_timeout;
         config.stream_above = self.stream_above;
+        self.rare.apply(&mut config);
         config.tidies_when_idle = true;
         config.unix_seconds_at_zero = unix_seconds().saturating_sub(CLOCK_START_NANOS / 1_000_000_000);
         config.cipher = self.ciphers.first().copied().unwrap_or(Cipher::Aes128Gcm);

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use wire::ids::Side;
+
 /// How a blocking call waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -14,6 +16,24 @@ pub enum Wait {
     /// Polls for 20 us, then sleeps. The default.
     #[default]
     Adaptive,
+}
+
+/// Which end of an installed session a socket is; the other end is the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Opens the session when it first sends.
+    Client,
+    /// Answers.
+    Server,
+}
+
+impl Role {
+    pub(crate) const fn side(self) -> Side {
+        match self {
+            Self::Client => Side::Client,
+            Self::Server => Side::Server,
+        }
+    }
 }
 
 /// How to make one call.

@@ -369,6 +369,10 @@ impl Core {
                     }
                 }
                 Event::Connected { session } => self.connected(session, Ok(())),
+                Event::Moved { session, address } => {
+                    let mtu = udp::caps::path_mtu(address).unwrap_or(1280);
+                    self.endpoint.path_carries(session, crate::config::datagram_bytes(mtu, address));
+                }
                 Event::ConnectFailed { session, why, address } => {
                     self.connected(session, Err(Error::Handshake { address, source: why }));
                 }

@@ -120,6 +120,15 @@ pub enum Error {
         /// Whether the peer may have executed the request.
         may_have_run: bool,
     },
+    /// The peer restarted, or forgot the session: it proved that it does not know it any more. Outcome unknown, unless
+    /// [`Error::may_have_run`] says that it has not run. The next call begins a new session.
+    #[error("{address} restarted: the outcome of the call is unknown")]
+    PeerRestarted {
+        /// Who.
+        address: SocketAddr,
+        /// Whether the peer may have executed the request.
+        may_have_run: bool,
+    },
     /// The path to the peer turned out to carry less than the message was cut for. A new call is cut smaller.
     #[error("the path to {address} carries less than was thought: try again")]
     PathShrank {
@@ -137,6 +146,10 @@ pub enum Error {
     /// The socket was closed.
     #[error("the socket is closed")]
     Closed,
+    /// The socket belongs to the process that this one was forked from, which goes on with its keys: sealing here as well would break
+    /// them. A forked child binds sockets of its own.
+    #[error("the socket belongs to the process that this one was forked from")]
+    Forked,
     /// The system refused something that should always work.
     #[error("{what}: {source}")]
     System {
@@ -154,6 +167,7 @@ impl Error {
             Self::PeerSilent { may_have_run, .. }
             | Self::Deadline { may_have_run, .. }
             | Self::PathShrank { may_have_run, .. }
+            | Self::PeerRestarted { may_have_run, .. }
             | Self::SessionEnded { may_have_run, .. } => *may_have_run,
             Self::Refused { .. } => true,
             _ => false,
@@ -170,10 +184,13 @@ impl Error {
             | Self::UnknownRequest(_)
             | Self::UnknownCall(_)
             | Self::Closed
+            | Self::Forked
             | Self::Deadline { .. } => Fault::Caller,
-            Self::TooLongForPeer | Self::NotServing { .. } | Self::Refused { .. } | Self::SessionEnded { .. } => {
-                Fault::Peer
-            }
+            Self::TooLongForPeer
+            | Self::NotServing { .. }
+            | Self::Refused { .. }
+            | Self::PeerRestarted { .. }
+            | Self::SessionEnded { .. } => Fault::Peer,
             Self::PeerSilent { .. } | Self::PathShrank { .. } => Fault::Path,
             Self::Handshake { source, .. } => match source.fault() {
                 handshake::error::Fault::Caller => Fault::Caller,
@@ -197,6 +214,7 @@ impl Error {
             Ended::Handshake(source) => Self::Handshake { address, source },
             Ended::Failed(Failure::PeerSilent) => Self::PeerSilent { address, may_have_run },
             Ended::Failed(Failure::Deadline) => Self::Deadline { address, may_have_run },
+            Ended::Failed(Failure::PeerRestarted) => Self::PeerRestarted { address, may_have_run },
             Ended::Failed(Failure::PathShrank) => Self::PathShrank { address, may_have_run },
             Ended::Failed(Failure::Refused(RefusalCode::NotServing)) => Self::NotServing { address },
             Ended::Failed(Failure::Refused(RefusalCode::TooLong)) => Self::TooLongForPeer,

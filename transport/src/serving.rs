@@ -20,7 +20,7 @@ impl Socket {
     /// # Errors
     /// [`Error::Closed`] when the socket was closed.
     pub fn recv(&self) -> Result<Delivery, Error> {
-        let item = self.shared.wait_for(None, |core| core.inbox.pop()).map_err(|_| Error::Closed)?;
+        let item = self.shared.wait_for(None, |core| core.inbox.pop()).map_err(|_| self.shared.ended())?;
         Ok(self.delivery(item))
     }
 
@@ -32,7 +32,7 @@ impl Socket {
         match self.shared.wait_for(Some(span), |core| core.inbox.pop()) {
             Ok(item) => Ok(Some(self.delivery(item))),
             Err(WaitEnd::TimedOut) => Ok(None),
-            Err(WaitEnd::Closed) => Err(Error::Closed),
+            Err(WaitEnd::Closed) => Err(self.shared.ended()),
         }
     }
 

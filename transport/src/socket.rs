@@ -13,10 +13,9 @@ use proto::time::Instant;
 use record::keys::Secret;
 use udp::caps::Caps;
 use udp::poll::Set;
-use wire::ids::Side;
 use wire::trailer::Kind;
 
-use crate::config::{CallOptions, datagram_bytes};
+use crate::config::{CallOptions, Role, datagram_bytes};
 use crate::driver::{Core, Item, Outcome};
 use crate::error::Error;
 use crate::info::Info;
@@ -24,15 +23,6 @@ use crate::link::Link;
 use crate::message::{Body, Peer, PeerInfo, RpcId};
 use crate::stream::MessageStream;
 use crate::waiting::Shared;
-
-/// Which end of an installed session a socket is; the other end is the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Opens the session when it first sends.
-    Client,
-    /// Answers.
-    Server,
-}
 
 /// One socket talks to any number of peers, as client and server at once. All of its methods take `&self`: share it
 /// between threads by reference or in an `Arc`.
@@ -127,10 +117,7 @@ impl Socket {
     ///
     /// The client's end gets a peer to send to; the server's answers whoever proves to have the secret.
     pub fn install_session(&self, address: SocketAddr, role: Role, secret: [u8; 32], label: &str) -> Option<Peer> {
-        let side = match role {
-            Role::Client => Side::Client,
-            Role::Server => Side::Server,
-        };
+        let side = role.side();
         let datagram = self.datagram_max(address);
         let target = self.shared.lock().endpoint.install(address, side, &Secret::new(secret), label, datagram)?;
         Some(Peer { to: To::Target(target), address })
@@ -150,7 +137,7 @@ impl Socket {
         };
         let taken = self.shared.wait_for(None, |core| core.connect_result(session));
         self.shared.lock().leave_connect(session);
-        taken.map_err(|_| Error::Closed)?
+        taken.map_err(|_| self.shared.ended())?
     }
 
     // ---- Calls ----
@@ -283,7 +270,7 @@ impl Socket {
             let again = std::mem::replace(&mut looked, true);
             (again && core.endpoint.has_space_for(bytes)).then_some(())
         };
-        self.shared.wait_for(None, fits).map_err(|_| Error::Closed)
+        self.shared.wait_for(None, fits).map_err(|_| self.shared.ended())
     }
 
     pub(crate) fn submit_now(
@@ -347,7 +334,7 @@ impl Socket {
             }
         }
         let mut guard = Unfinished(self, id, true);
-        let outcome = self.shared.wait_for(None, |core| core.take_outcome(id)).map_err(|_| Error::Closed);
+        let outcome = self.shared.wait_for(None, |core| core.take_outcome(id)).map_err(|_| self.shared.ended());
         guard.2 = false;
         outcome
     }
@@ -371,7 +358,7 @@ impl Socket {
                 None => Some(Err(Error::UnknownCall(id.to_string()))),
             }
         });
-        self.whole(id.0, found.map_err(|_| Error::Closed)??)
+        self.whole(id.0, found.map_err(|_| self.shared.ended())??)
     }
 
     /// The caller no longer wants the call: the peer is told, and nothing more comes of it. `false` when it had ended.
@@ -422,9 +409,7 @@ impl Socket {
     /// # Errors
     /// [`Error::Closed`] when it was closed before.
     pub fn close(&self) -> Result<(), Error> {
-        if self.shared.lock().closed {
-            return Err(Error::Closed);
-        }
+        drop(self.open_core()?);
         // Whatever is still under way then is ended by the peers being told.
         let _ = self.shared.wait_for(Some(LINGER), |core| (!core.endpoint.is_busy()).then_some(()));
         self.hang_up();
@@ -443,6 +428,10 @@ impl Socket {
     }
 
     pub(crate) fn open_core(&self) -> Result<MutexGuard<'_, Core>, Error> {
+        // Before the lock: whoever holds it may be a thread that a forked child does not have.
+        if self.shared.is_forked() {
+            return Err(Error::Forked);
+        }
         let core = self.shared.lock();
         if core.closed { Err(Error::Closed) } else { Ok(core) }
     }
@@ -450,6 +439,10 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        // The parent's peers are to hear nothing of its child, which has no helper either.
+        if self.shared.is_forked() {
+            return;
+        }
         if !self.shared.lock().closed {
             self.hang_up();
         }
@@ -469,6 +462,9 @@ pub struct Batch<'a>(&'a Socket);
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
+        if self.0.shared.is_forked() {
+            return;
+        }
         let mut core = self.0.shared.lock();
         core.corks -= 1;
         core.flush_waiting();

@@ -89,7 +89,7 @@ impl MessageStream {
             Some((n, _)) => Some(Some(n)),
             None => Some(None),
         };
-        let n = self.shared.wait_for(None, read).map_err(|_| Error::Closed)?;
+        let n = self.shared.wait_for(None, read).map_err(|_| self.shared.ended())?;
         let broken = Error::SessionEnded { address: self.peer.addr, may_have_run: true };
         self.offset += n.ok_or(broken)?;
         Ok(self.offset - offset)
@@ -113,6 +113,9 @@ impl Read for MessageStream {
 
 impl Drop for MessageStream {
     fn drop(&mut self) {
+        if self.shared.is_forked() {
+            return;
+        }
         let mut core = self.shared.lock();
         core.endpoint.end_stream(self.id);
         core.flush();

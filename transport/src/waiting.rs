@@ -18,6 +18,7 @@ use std::time::{Duration, Instant as Clock};
 use endpoint::endpoint::Endpoint;
 use proto::time::Instant;
 use udp::batch::Datagrams;
+use udp::fork::Mark;
 use udp::poll::{Set, Timer, Wake, wait_readable};
 
 use crate::config::Wait;
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     helper: Mutex<Option<JoinHandle<()>>>,
     pub(crate) wait: Wait,
     pub(crate) local: SocketAddr,
+    /// Of the process that has the keys.
+    mark: Mark,
 }
 
 /// Why a wait ended without what it waited for.
@@ -87,6 +90,7 @@ impl Shared {
             helper: Mutex::new(None),
             wait,
             local,
+            mark: Mark::new(),
         });
         if helper {
             let theirs = Arc::clone(&shared);
@@ -105,12 +109,25 @@ impl Shared {
             Ok(core) => core,
             Err(TryLockError::Poisoned(core)) => core.into_inner(),
             Err(TryLockError::WouldBlock) => {
+                // Who holds it is a thread of the parent, which there is not here: it would be waited for without end.
+                assert!(!self.is_forked(), "{}", Error::Forked);
                 self.wanting.fetch_add(1, Ordering::Relaxed);
                 let core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
                 self.wanting.fetch_sub(1, Ordering::Relaxed);
                 core
             }
         }
+    }
+
+    /// Whether this is a forked child of the process that bound the socket.
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.mark.is_forked()
+    }
+
+    /// Why nothing can be done with the socket any more.
+    pub(crate) fn ended(&self) -> Error {
+        if self.is_forked() { Error::Forked } else { Error::Closed }
     }
 
     /// Lets somebody else have the lock, if anybody wants it: the mutex is not fair, and one who spins would take it again at
@@ -169,6 +186,9 @@ impl Shared {
         most: Option<Duration>,
         mut take: impl FnMut(&mut Core) -> Option<T>,
     ) -> Result<T, WaitEnd> {
+        if self.is_forked() {
+            return Err(WaitEnd::Closed);
+        }
         let deadline = most.map(|most| Clock::now() + most);
         let mut core = self.lock();
         let mut polls = 0u32;

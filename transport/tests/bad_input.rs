@@ -157,7 +157,7 @@ fn every_reason_is_counted() {
             ("type 0", with_byte(&data, 0, |b| b & 0xf0), |c| c.dropped_unknown_type),
             ("type 15", with_byte(&data, 0, |b| b | 0xf), |c| c.dropped_unknown_type),
             ("type 6", with_byte(&data, 0, |b| b & 0xf0 | 6), |c| c.dropped_unknown_type),
-            ("a reset", reset, |c| c.dropped_unknown_session),
+            ("a reset", reset, |c| c.dropped_reset),
             ("another attempt", with_byte(&data, 30, |b| b ^ 1), |c| c.dropped_nonsense),
             ("a spanning record", with_byte(&data, 20, |_| 0x18), |c| c.dropped_malformed),
             ("a flag", with_byte(&data, 1, |b| b | 1), |c| c.dropped_malformed),

@@ -8,6 +8,7 @@ mod serve;
 mod call;
 mod demo;
 mod sim;
+mod attack;
 
 use anyhow::{Error, Result};
 use clap::{Parser, Subcommand};
@@ -46,11 +47,17 @@ enum Command {
     Call(call::Args),
     /// Run many hosts in virtual time: their figures beside published ones, what fan-in does
     Sim(sim::Args),
+    /// Attack a server and clients on this machine: what comes of it must be nothing
+    Attack(attack::Args),
 }
 
 fn main() -> ExitCode {
     // The demo's servers are this program, started again.
     if let Some(served) = load::server::main_from_args(std::env::args().skip(1)) {
+        return served.map_or_else(|error| explain(&error), |()| ExitCode::SUCCESS);
+    }
+    // So are those of attacks.
+    if let Some(served) = attack::main_from_args(std::env::args().skip(1)) {
         return served.map_or_else(|error| explain(&error), |()| ExitCode::SUCCESS);
     }
     let cli = Cli::parse();
@@ -67,6 +74,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Call(args) => call::run(args).map(|()| ExitCode::SUCCESS),
         Command::Sim(args) => sim::run(args),
+        Command::Attack(args) => attack::run(args),
     };
     ended.unwrap_or_else(|error| explain(&error))
 }

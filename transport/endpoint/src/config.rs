@@ -8,6 +8,9 @@ use std::time::Duration;
 #[cfg(feature = "tls")]
 use handshake::config::{ClientConfig, ServerConfig};
 use record::aead::{Cipher, Crypto};
+use record::keys::Secret;
+
+use crate::rates::Limits;
 
 /// How an endpoint works.
 #[derive(Clone)]
@@ -45,6 +48,12 @@ pub struct Config {
     pub session_idle: Duration,
     /// A handshake that takes longer fails. Default 10 s.
     pub handshake_timeout: Duration,
+    /// What strangers may cause: answers, handshakes.
+    pub limits: Limits,
+    /// What RESETs of this endpoint are proven with. Kept by the application, a restarted endpoint can tell the peers of its former
+    /// life that it forgot them. Default: a random one, and one of each installed secret for its sessions. Never the same at two
+    /// endpoints: each could be made to end the sessions of the other. [P-5.5]
+    pub reset_key: Option<Secret>,
     /// The driver calls [`crate::endpoint::Endpoint::tidy`] whenever nothing is left to receive, so that what can wait is
     /// done while nobody waits. Default false: it is done with every input.
     pub tidies_when_idle: bool,
@@ -74,6 +83,8 @@ impl Config {
             handshakes_max: 4096,
             session_idle: Duration::from_secs(3600),
             handshake_timeout: Duration::from_secs(10),
+            limits: Limits::default(),
+            reset_key: None,
             tidies_when_idle: false,
             unix_seconds_at_zero: 0,
             stream_above: None,

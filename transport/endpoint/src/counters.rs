@@ -41,6 +41,12 @@ counters! {
     handshakes_failed,
     /// Requests, responses and one-way messages delivered.
     messages_delivered,
+    /// RESETs sent: packets of sessions that are not known here.
+    resets_sent,
+    /// Sessions that ended because the peer proved that it does not know them any more.
+    resets_taken,
+    /// Sessions that went on at another address of the peer.
+    sessions_moved,
     /// Dropped: shorter than its own layout says.
     dropped_truncated,
     /// Dropped: longer than its layout allows.
@@ -77,6 +83,10 @@ counters! {
     dropped_refused,
     /// Dropped: a handshake packet that fits no handshake, or too many handshakes at once.
     dropped_handshake,
+    /// Dropped: a RESET of no session, or one that proves nothing.
+    dropped_reset,
+    /// Dropped: strangers, or one source, asked for more than they get.
+    dropped_rate_limited,
 }
 
 impl Counters {

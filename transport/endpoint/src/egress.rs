@@ -40,7 +40,8 @@ const CONTROL_PRIORITY: u8 = 7;
 impl State {
     /// Writes what goes next into `out` and says where to; `None` when there is nothing.
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
-        self.flight(now, out).or_else(|| self.control(now, out)).or_else(|| self.segment(now, out))
+        let first = self.flight(now, out).or_else(|| self.question(now, out));
+        first.or_else(|| self.control(now, out)).or_else(|| self.segment(now, out))
     }
 
     /// The next datagram of a handshake.
@@ -106,6 +107,20 @@ impl State {
             });
         }
         let len = w.len();
+        let to = self.sessions[slot as usize].as_ref()?.address;
+        self.seal_frames(now, slot, to, steer, &frames[..len], out)
+    }
+
+    /// A control packet of these frames.
+    pub(crate) fn seal_frames(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        to: SocketAddr,
+        steer: u16,
+        frames: &[u8],
+        out: &mut [u8],
+    ) -> Option<Transmit> {
         let session = self.sessions[slot as usize].as_mut()?;
         let keys = session.keys.as_mut()?;
         let header = Header {
@@ -114,12 +129,11 @@ impl State {
             epoch: keys.sealing.epoch,
             priority: CONTROL_PRIORITY,
             steer,
-            segment: (CONTROL_HEADER_LEN + len + TAG_LEN) as u16,
+            segment: (CONTROL_HEADER_LEN + frames.len() + TAG_LEN) as u16,
             session: session.peer_id,
         };
-        let to = session.address;
         let (key, number) = keys.sealing.next_control();
-        let len = seal_control(key, number, &header, &frames[..len], out);
+        let len = seal_control(key, number, &header, frames, out);
         self.machine.count_sent(now, len);
         self.counters.controls_sealed += 1;
         self.counters.packets_sent += 1;

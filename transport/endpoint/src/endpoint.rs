@@ -24,9 +24,12 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::egress::Transmit;
 use crate::error::Misuse;
+use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
+use crate::rates::Strangers;
 use crate::session::{CallId, Queued};
 use crate::state::{Entropy, Event, State, Target, reserve_budget};
+use crate::tokens::Tokens;
 
 /// RPCs that have ended, from which on a send does not put tidying off any longer.
 const TIDY_AT: usize = 4;
@@ -72,6 +75,10 @@ impl Endpoint {
         let mut secret = [0; 32];
         entropy(&mut secret);
         let cookies = Cookies::new(config.crypto, &Secret::new(secret));
+        entropy(&mut secret);
+        let tokens = Tokens::new(config.reset_key.clone(), Secret::new(secret));
+        entropy(&mut key[..8]);
+        let rates = Strangers::new(config.limits, half(&key[..8]));
         // Room for a whole train, however large the kernel makes it.
         let pool = Pool::new(1 << 16, config.kept_buffers_min.min(4096));
         Self {
@@ -85,6 +92,10 @@ impl Endpoint {
                 accepting: HashMap::new(),
                 installed: HashMap::new(),
                 cookies,
+                rates,
+                tokens,
+                paths: Paths::default(),
+                from: SocketAddr::from(([0; 4], 0)),
                 strangers: VecDeque::new(),
                 machine,
                 calls: Vec::new(),
@@ -139,6 +150,7 @@ impl Endpoint {
         let key = InstalledKey::new(state.config.crypto, secret, state.config.cipher, label);
         let id = key.id();
         state.installed.insert(id, (key, side));
+        state.tokens.install(address, id);
         // Two secrets for one address are two targets.
         (side == Side::Client).then(|| {
             self.add_target(Target { address, name: label.to_owned(), key: Some(id), datagram_max, session: None })
@@ -464,6 +476,11 @@ impl Endpoint {
         for target in self.state.targets.iter_mut().filter(|t| t.address == address) {
             target.datagram_max = target.datagram_max.min(datagram_max);
         }
+    }
+
+    /// What the way to the peer of a session carries that moved.
+    pub fn path_carries(&mut self, session: SessionId, datagram_max: usize) {
+        self.state.path_carries(session, datagram_max);
     }
 
     /// Whether a message of `bytes` may be held for sending now.

@@ -8,9 +8,10 @@ use std::time::Duration;
 use handshake::contract::{Progress, Setup};
 use handshake::error::{Alert, Error};
 use handshake::identity::PeerIdentity;
+use handshake::installed::KeyId;
 use handshake::params::TransportParams;
 use handshake::secrets::Established;
-use handshake::server::{Offer, offer, refuse};
+use handshake::server::{Offer, is_sound, offer, refuse};
 use handshake::{client::Client, server::Server};
 use proto::io::{Failure, RpcInfo};
 use proto::time::Instant;
@@ -28,8 +29,16 @@ use crate::state::{Event, State};
 
 /// DONE is said again at most this often, however often a lost copy makes the peer ask.
 const DONE_PAUSE: Duration = Duration::from_millis(1);
-/// Answers to strangers that may wait to be sent.
-const STRANGERS_MAX: usize = 64;
+/// How often it is said to what only looks like a repeat, which anyone could send. A client repeats itself some fifty times.
+const DONES_UNPROVEN: u8 = 64;
+
+/// Why a stranger's packet begins no handshake.
+enum Unmade {
+    /// It is not one that can, or something else must come first.
+    Refused,
+    /// More begin than may.
+    RateLimited,
+}
 
 impl State {
     /// The handshake of `slot` has its secrets: the session opens. [P-6.3]
@@ -50,12 +59,14 @@ impl State {
         session.identity = Arc::new(identity);
         session.mutual = mutual;
         session.message_max = peer.message_max as usize;
+        session.peer_datagram_max = usize::from(peer.datagram_max);
         session.datagram_max = session.datagram_max.min(usize::from(peer.datagram_max)).max(wire::limits::DATAGRAM_MIN);
         session.heard = now;
         let host = match session.address.ip() {
             IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
             IpAddr::V6(address) => address.to_bits(),
         };
+        self.tokens.promise(peer.session, slot, peer.reset_token);
         self.machine.open_peer(slot, session.side, rtt, peer.unscheduled, host);
         self.counters.handshakes_completed += 1;
         if self.idle_look == Instant::FAR {
@@ -111,9 +122,7 @@ impl State {
         }
     }
 
-    fn setup(&mut self, session: SessionId, datagram_max: usize, now: Instant) -> Setup {
-        let mut reset_token = [0; 16];
-        (self.entropy)(&mut reset_token);
+    fn setup(&mut self, session: SessionId, datagram_max: usize, key: Option<KeyId>, now: Instant) -> Setup {
         let local = TransportParams {
             session,
             // Nobody states less than every path carries, or more than any does: the peer would refuse it. [P-5.6]
@@ -121,7 +130,7 @@ impl State {
                 .clamp(wire::limits::DATAGRAM_MIN, wire::limits::DATAGRAM_MAX) as u16,
             message_max: self.config.proto.message_bytes_max,
             unscheduled: self.config.proto.unscheduled_bytes.min(self.config.proto.message_bytes_max),
-            reset_token,
+            reset_token: self.promise(session, key),
             layouts: handshake::params::LAYOUT_ALIGNED,
             shards: 1,
             idle: Duration::ZERO,
@@ -151,7 +160,7 @@ impl State {
         let (address, key, name) = (to.address, to.key, to.name.clone());
         let datagram_max = to.datagram_max.min(self.config.datagram_bytes_max);
         // Its flights go in datagrams that every path carries: what this one carries is only believed so far.
-        let setup = self.setup(id, datagram_max, now);
+        let setup = self.setup(id, datagram_max, key, now);
         let client = match key.and_then(|key| self.installed.get(&key).cloned()) {
             Some((key, Side::Client)) => Ok(Client::installed(&key, self.nonce(), &setup)),
             Some((_, Side::Server)) => Err(Misuse::NoTrust),
@@ -212,6 +221,7 @@ impl State {
             identity: Arc::new(PeerIdentity::Anonymous),
             mutual: false,
             datagram_max,
+            peer_datagram_max: datagram_max,
             message_max: self.config.proto.message_bytes_max as usize,
             ids: Ids::new(side),
             may_send: false,
@@ -221,6 +231,7 @@ impl State {
             closing: false,
             renewing: false,
             done_said: Instant::ZERO,
+            dones_left: DONES_UNPROVEN,
             target: None,
         });
         self.flights.push_back(slot);
@@ -247,9 +258,10 @@ impl State {
             None if packet.header.session != SessionId::NONE => return self.counters.dropped_unknown_session += 1,
             None => self.accepting.get(&(from, packet.fields.sender)).copied(),
         };
-        match known.or_else(|| self.accept(now, from, packet)) {
-            Some(slot) => self.handshake_of(now, slot, packet, len),
-            None => self.counters.dropped_handshake += 1,
+        match known.map_or_else(|| self.accept(now, from, packet), Ok) {
+            Ok(slot) => self.handshake_of(now, slot, packet, len),
+            Err(Unmade::Refused) => self.counters.dropped_handshake += 1,
+            Err(Unmade::RateLimited) => self.counters.dropped_rate_limited += 1,
         }
     }
 
@@ -258,8 +270,11 @@ impl State {
         let progress = match &mut session.phase {
             Phase::Connecting(client) => client.handle(now, packet, len),
             Phase::Accepting(server) => server.handle(now, packet, len),
-            // The client repeats its last flight: our DONE got lost.
-            Phase::Open if session.side == Side::Server => Ok(Progress::Unconfirmed),
+            // The client repeats its last flight: our DONE got lost. What would prove that is forgotten, so it counts.
+            Phase::Open if session.side == Side::Server && session.dones_left > 0 => {
+                session.dones_left -= 1;
+                Ok(Progress::Unconfirmed)
+            }
             Phase::Open => return self.counters.dropped_handshake += 1,
         };
         self.flights.push_back(slot);
@@ -282,31 +297,38 @@ impl State {
     }
 
     /// A stranger's first packet: a new handshake, if it can be one.
-    fn accept(&mut self, now: Instant, from: SocketAddr, packet: &HandshakePacket<'_>) -> Option<u32> {
-        let offer = offer(packet)?;
+    fn accept(&mut self, now: Instant, from: SocketAddr, packet: &HandshakePacket<'_>) -> Result<u32, Unmade> {
+        let offer = offer(packet).ok_or(Unmade::Refused)?;
         // Under load a stranger proves its address before anything is kept. [P-6.4]
         let validated = self.cookies.check(self.config.crypto, packet, from, now);
-        if !validated && self.accepting.len() >= self.config.handshakes_max / 4 {
+        let loaded = self.accepting.len() >= self.config.handshakes_max / 4;
+        let may_begin = (validated || !loaded) && self.rates.may_begin(from, validated, now);
+        if !may_begin {
+            if validated || !self.rates.may_answer(from, now) {
+                return Err(Unmade::RateLimited);
+            }
             let mut out = [0; handshake::cookie::RETRY_LEN];
-            let len = self.cookies.retry(self.config.crypto, packet, from, now, &mut out)?;
-            self.answer_stranger(from, &out[..len]);
-            return None;
+            if let Some(len) = self.cookies.retry(self.config.crypto, packet, from, now, &mut out) {
+                self.answer_stranger(from, &out[..len]);
+            }
+            return Err(Unmade::Refused);
         }
-        if self.accepting.len() >= self.config.handshakes_max {
-            return None;
+        if self.accepting.len() >= self.config.handshakes_max || !is_sound(self.config.crypto, packet) {
+            return Err(Unmade::Refused);
         }
-        let (slot, id) = self.reserve().ok()?;
-        let setup = self.setup(id, self.config.datagram_bytes_max, now);
-        match self.server(offer, from, packet, validated, &setup) {
+        let (slot, id) = self.reserve().map_err(|_| Unmade::Refused)?;
+        let key = if let Offer::Installed(key) = offer { Some(key) } else { None };
+        let setup = self.setup(id, self.config.datagram_bytes_max, key, now);
+        match self.server(offer, now, packet, validated, &setup) {
             Some(server) => {
                 let datagram_max = self.config.datagram_bytes_max;
                 self.new_session(slot, id, Side::Server, from, datagram_max, Phase::Accepting(Box::new(server)), now);
                 self.accepting.insert((from, packet.fields.sender), slot);
-                Some(slot)
+                Ok(slot)
             }
             None => {
                 self.unreserve(slot);
-                None
+                Err(Unmade::Refused)
             }
         }
     }
@@ -314,7 +336,7 @@ impl State {
     fn server(
         &mut self,
         offer: Offer,
-        from: SocketAddr,
+        now: Instant,
         packet: &HandshakePacket<'_>,
         validated: bool,
         setup: &Setup,
@@ -327,7 +349,7 @@ impl State {
                     // Our own hello, sent back to us. Who answered it would have a session with itself, and take what it says
                     // for what its peer says. [P-6.6]
                     Some((_, Side::Client)) => None,
-                    None => self.turn_away(from, packet, Alert::UNKNOWN_PSK_IDENTITY),
+                    None => self.turn_away(now, packet, Alert::UNKNOWN_PSK_IDENTITY),
                 }
             }
             #[cfg(feature = "tls")]
@@ -335,23 +357,19 @@ impl State {
                 let config = self.config.server.clone()?;
                 Server::tls(&config, packet, validated, setup).ok()
             }
-            Offer::Tls => self.turn_away(from, packet, Alert::ACCESS_DENIED),
+            Offer::Tls => self.turn_away(now, packet, Alert::ACCESS_DENIED),
         }
     }
 
     /// Tells a stranger that there will be no handshake. It cannot be sure of it, as anyone could say so.
-    fn turn_away(&mut self, from: SocketAddr, packet: &HandshakePacket<'_>, alert: Alert) -> Option<Server> {
-        let mut out = [0; 256];
-        if let Some(len) = refuse(self.config.crypto, packet, alert, &mut out) {
+    fn turn_away(&mut self, now: Instant, packet: &HandshakePacket<'_>, alert: Alert) -> Option<Server> {
+        let (from, mut out) = (self.from, [0; 256]);
+        if self.rates.may_answer(from, now)
+            && let Some(len) = refuse(self.config.crypto, packet, alert, &mut out)
+        {
             self.answer_stranger(from, &out[..len]);
         }
         None
-    }
-
-    fn answer_stranger(&mut self, to: SocketAddr, bytes: &[u8]) {
-        if self.strangers.len() < STRANGERS_MAX {
-            self.strangers.push_back((to, bytes.to_vec()));
-        }
     }
 
     // ---- Ends ----

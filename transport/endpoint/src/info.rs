@@ -56,6 +56,10 @@ pub struct Holdings {
     pub notices: usize,
     /// Answers to strangers that wait to be sent.
     pub strangers: usize,
+    /// Peers that may have moved, and questions about that which wait to be sent.
+    pub moving: (usize, usize),
+    /// Sessions that moved, since the endpoint was made.
+    pub moved: u64,
     /// What the state machine holds.
     pub machine: proto::io::Holdings,
 }
@@ -69,6 +73,8 @@ impl Endpoint {
             held_bytes: self.state.held_bytes,
             notices: self.state.notices.len(),
             strangers: self.state.strangers.len(),
+            moving: self.state.paths.holdings(),
+            moved: self.state.counters.sessions_moved,
             machine: self.state.machine.holdings(),
         }
     }

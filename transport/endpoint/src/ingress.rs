@@ -45,6 +45,7 @@ impl State {
             self.counters.datagrams_received += 1;
             self.counters.dropped_truncated += 1;
         }
+        self.from = from;
         let bytes = &mut buffer.bytes()[..len];
         let mut at = 0;
         while at < len {
@@ -72,15 +73,14 @@ impl State {
                 self.handshake(now, from, &packet, place.len());
             }
             Ok(Packet::Retry(packet)) => self.retry(&packet),
-            // No token is given out yet, so none can be right.
-            Ok(Packet::Reset(_)) => self.counters.dropped_unknown_session += 1,
+            Ok(Packet::Reset(packet)) => self.reset(&packet),
         }
     }
 
     /// The slot of the session that a packet is for, if that has keys for it.
-    fn addressed(&mut self, header: &Header) -> Option<u32> {
+    fn addressed(&mut self, now: Instant, header: &Header, len: usize) -> Option<u32> {
         let Some((slot, session)) = self.session(header.session) else {
-            self.counters.dropped_unknown_session += 1;
+            self.unknown(now, self.from, header.session, len);
             return None;
         };
         let keys = session.keys.as_ref().filter(|_| !session.closing);
@@ -112,18 +112,23 @@ impl State {
 
     /// A valid packet of the peer came.
     fn alive(&mut self, slot: u32, now: Instant) {
+        let from = self.from;
         let session = self.at(slot);
         session.heard = now;
+        let moved = session.address != from;
         match &session.phase {
             Phase::Open => {}
             // What opened was sealed with keys that only a finished handshake gives.
             Phase::Connecting(_) | Phase::Accepting(_) => self.confirm(slot, now),
         }
+        if moved {
+            self.elsewhere(slot, now);
+        }
     }
 
     /// A DATA packet: whole records, one after the other.
     fn data(&mut self, now: Instant, header: &Header, packet: &mut [u8], base: usize) {
-        let Some(slot) = self.addressed(header) else { return };
+        let Some(slot) = self.addressed(now, header, packet.len()) else { return };
         let mut at = DATA_HEADER_LEN;
         while at < packet.len() {
             let view = match record_at(packet, at) {
@@ -366,7 +371,7 @@ impl State {
 
     /// A CONTROL packet: frames, sealed as one piece.
     fn control_packet(&mut self, now: Instant, header: &Header, packet: &mut [u8]) {
-        let Some(slot) = self.addressed(header) else { return };
+        let Some(slot) = self.addressed(now, header, packet.len()) else { return };
         let Ok(number) = packet_number(packet) else { return self.counters.dropped_truncated += 1 };
         let keys = self.at(slot).keys.as_mut().expect("addressed");
         if !keys.control_window.check(number) {
@@ -394,6 +399,7 @@ impl State {
                 Frame::PathChallenge { token } if self.notices.len() < NOTICES_MAX => {
                     self.notices.push_back((slot, Frame::PathResponse { token }));
                 }
+                Frame::PathResponse { token } => self.path_response(slot, now, token),
                 frame if !self.machine.frame(now, slot, frame) => match frame {
                     Frame::Grant { .. } => self.counters.dropped_grant += 1,
                     _ => self.counters.dropped_nonsense += 1,

@@ -6,13 +6,18 @@
 #![deny(missing_docs)]
 
 pub mod error;
+pub mod rates;
+pub mod tokens;
+pub mod paths;
 pub mod config;
 pub mod counters;
 pub mod pool;
 pub mod session;
 pub mod state;
+pub mod resets;
 pub mod handshakes;
 pub mod egress;
+pub mod moves;
 pub mod ingress;
 pub mod endpoint;
 pub mod info;

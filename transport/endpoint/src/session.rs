@@ -93,6 +93,8 @@ pub struct Session {
     pub mutual: bool,
     /// Largest datagram towards the peer.
     pub datagram_max: usize,
+    /// Largest datagram that the peer takes, whatever the path carries.
+    pub peer_datagram_max: usize,
     /// Longest message that the peer accepts.
     pub message_max: usize,
     /// Gives out the ids of what we begin.
@@ -111,6 +113,8 @@ pub struct Session {
     pub renewing: bool,
     /// When DONE was said last.
     pub done_said: Instant,
+    /// How often it may still be said to packets that prove nothing.
+    pub dones_left: u8,
     /// The target that it was opened for.
     pub target: Option<u32>,
 }

@@ -23,8 +23,11 @@ use wire::trailer::Kind;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::error::{Ended, Misuse};
+use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
+use crate::rates::Strangers;
 use crate::session::{CallId, Queued, Session};
+use crate::tokens::Tokens;
 
 /// Fills its argument with random bytes. The only randomness an endpoint has.
 pub type Entropy = Box<dyn FnMut(&mut [u8]) + Send>;
@@ -143,6 +146,14 @@ pub enum Event {
         /// Its name.
         session: SessionId,
     },
+    /// The peer of a session proved that it is at another address now. What the way there carries is to be told by
+    /// [`crate::endpoint::Endpoint::path_carries`]; till then the session uses what every path does.
+    Moved {
+        /// The session's name.
+        session: SessionId,
+        /// Where it is.
+        address: SocketAddr,
+    },
     /// A handshake that we began failed.
     ConnectFailed {
         /// The session's name.
@@ -180,6 +191,11 @@ pub struct State {
     /// Handshakes that others began, by where they come from and the name they gave.
     pub(crate) accepting: HashMap<(SocketAddr, SessionId), u32>,
     pub(crate) cookies: Cookies,
+    pub(crate) rates: Strangers,
+    pub(crate) tokens: Tokens,
+    pub(crate) paths: Paths,
+    /// Where the datagrams come from that are being handled.
+    pub(crate) from: SocketAddr,
     /// Secrets for sessions that are not negotiated by TLS, by their public id, and which end we are with each.
     pub(crate) installed: HashMap<KeyId, (InstalledKey, Side)>,
     pub(crate) machine: Machine,
@@ -437,10 +453,13 @@ impl State {
         self.forget_acceptance(slot);
         self.tidy();
         if self.sessions[slot as usize].as_ref().is_some_and(|s| s.keys.is_some()) {
-            self.machine.close_peer(slot, Failure::SessionClosed);
+            let failure = if let Ended::Failed(failure) = why { *failure } else { Failure::SessionClosed };
+            self.machine.close_peer(slot, failure);
             self.drain_machine();
         }
         let Some(session) = self.sessions[slot as usize].take() else { return };
+        self.tokens.forget(session.peer_id, slot);
+        self.paths.forget(slot);
         for message in session.queued.into_iter().filter(|message| !message.aborted) {
             self.held_bytes -= message.body.len() as u64;
             let id = CallId { session: session.id, rpc: message.id.message().rpc() };

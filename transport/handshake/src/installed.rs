@@ -88,6 +88,13 @@ impl InstalledKey {
         key
     }
 
+    /// What proves RESETs of sessions with this secret, by who says so: a session's name is the same in both directions of what is
+    /// said of it, so with one key for both sides each could be made to give away the other's tokens. [P-5.5]
+    #[must_use]
+    pub fn reset_key(&self, crypto: &dyn Crypto, side: Side) -> Secret {
+        Secret::new(*self.key(crypto, if side == Side::Client { b"inst c reset" } else { b"inst s reset" }))
+    }
+
     /// What protects the packets of a handshake with this secret.
     pub(crate) fn guard(&self, crypto: &dyn Crypto, side: Side) -> Guard {
         Guard::Mac { local: self.packet_key(crypto, side), remote: self.packet_key(crypto, side.peer()) }

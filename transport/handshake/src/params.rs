@@ -48,7 +48,7 @@ pub struct TransportParams {
     pub layouts: u8,
     /// How many shards it has.
     pub shards: u16,
-    /// What proves a stateless reset of this session. [P-5.5]
+    /// The hash of what proves a RESET of this session: the parameters of some handshakes can be read by everyone. [P-5.5]
     pub reset_token: [u8; 16],
     /// How long a silent session lives, in milliseconds; 0 for ever.
     pub idle: Duration,
@@ -56,7 +56,6 @@ pub struct TransportParams {
 
 impl fmt::Debug for TransportParams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The token stays out: who knows it can end the session.
         f.debug_struct("TransportParams")
             .field("session", &self.session)
             .field("datagram_max", &self.datagram_max)

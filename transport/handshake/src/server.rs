@@ -45,6 +45,12 @@ pub fn offer(packet: &HandshakePacket<'_>) -> Option<Offer> {
     }
 }
 
+/// Whether a client's first packet passes the check that anyone can make: what does not is noise, and not worth more than that.
+#[must_use]
+pub fn is_sound(crypto: &dyn Crypto, packet: &HandshakePacket<'_>) -> bool {
+    packet.fields.method != Method::Tls || guard::public_check(crypto, packet.covered, packet.tag)
+}
+
 /// Writes an alert in clear text in answer to a client's first packet, without keeping anything; says how long it is.
 ///
 /// `None`: the packet is none that may be answered, or `out` is too short. Never larger than what it answers.

@@ -16,6 +16,8 @@ pub enum Failure {
     Refused(RefusalCode),
     /// The session ended.
     SessionClosed,
+    /// The peer proved that it does not know the session any more: it restarted.
+    PeerRestarted,
     /// The message was cut for a path that turned out to carry less.
     PathShrank,
 }

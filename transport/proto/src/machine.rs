@@ -156,6 +156,14 @@ impl Machine {
         sequence.saturating_sub(self.floor(peer)) < SEQUENCE_WINDOW
     }
 
+    /// `peer` is reached by another path: what was measured of the one before says little of it.
+    pub fn path_changed(&mut self, peer: u32) {
+        let config = self.config;
+        let peer = self.peer(peer);
+        peer.rtt = crate::rtt::Rtt::new(peer.rtt.smoothed());
+        peer.limit_unscheduled(&config);
+    }
+
     /// An id that was taken for an RPC with `peer` will never be used: the caller gave up before it began. Without this
     /// our floor stays below it for ever. [P-7.2]
     pub fn skip(&mut self, peer: u32, rpc: RpcId) {

@@ -76,7 +76,7 @@ impl Rule {
 /// What kind of packet an altered frame was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Altered {
-    /// Sealed with a session's keys.
+    /// Sealed with a session's keys, or proven by its token.
     Sealed,
     /// Of a handshake.
     Handshake,
@@ -153,10 +153,10 @@ impl Faults {
 }
 
 /// Fields of a DATA packet that are for the network alone, and that no tag covers: priority, steer, segment, and the message's
-/// length. [P-5.2]
+/// length. [P-5.2] A RESET has only such, besides its session and token. [P-5.5]
 #[must_use]
 pub const fn for_the_network(kind: u8, at: usize) -> bool {
-    kind == 1 && matches!(at, 3..8 | 16..20)
+    kind == 1 && matches!(at, 3..8 | 16..20) || kind == 4 && matches!(at, 2..8)
 }
 
 /// How many bytes of a datagram mean something: what follows the tag of a HANDSHAKE packet is padding. [P-6.4]
@@ -186,7 +186,7 @@ fn alteration(frame: &Frame, verdict: Verdict) -> Option<Altered> {
         }
         _ => {}
     }
-    Some(if matches!(kind, 1 | 2) { Altered::Sealed } else { Altered::Handshake })
+    Some(if matches!(kind, 1 | 2 | 4) { Altered::Sealed } else { Altered::Handshake })
 }
 
 #[cfg(test)]

@@ -137,6 +137,7 @@ impl Trace {
             Event::Arrived { cookie, .. } => self.note(now, "acknowledged", &[host, ("cookie", *cookie)]),
             Event::Cancelled { .. } => self.note(now, "cancelled", &[host]),
             Event::Connected { .. } => self.note(now, "connected", &[host]),
+            Event::Moved { .. } => self.note(now, "moved", &[host]),
             Event::ConnectFailed { .. } => self.note(now, "connect_failed", &[host]),
         }
     }

@@ -188,6 +188,13 @@ impl Wiretap {
         Some((at, &self.sessions[at as usize]))
     }
 
+    /// The session that `host` has with somebody who calls it `name`: what is asked where that one may have moved to goes elsewhere.
+    #[must_use]
+    pub fn spoken_by(&self, host: u32, name: u64) -> Option<&Session> {
+        let is_it = |s: &&Session| s.client.0 == host && s.server.1 == name || s.server.0 == host && s.client.1 == name;
+        self.sessions.iter().rev().find(is_it)
+    }
+
     /// All sessions, the oldest first; also those of which only the server's half ever was.
     #[must_use]
     pub fn sessions(&self) -> &[Session] {

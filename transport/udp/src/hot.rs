@@ -111,7 +111,14 @@ impl Datagrams for Hot {
     #[inline]
     fn transmit(&mut self, train: &Transmit<'_>) -> Result<(), SendError> {
         match &mut self.flow {
-            Some(flow) if flow.peer() == Some(train.to) => flow.transmit(train),
+            Some(flow) if flow.peer() == Some(train.to) => match flow.transmit(train) {
+                // Our own address may have changed: a connected socket keeps the old one, the other asks for a route each time.
+                Err(SendError::Other(_)) => {
+                    self.cool();
+                    self.main.transmit(train)
+                }
+                done => done,
+            },
             _ => self.main.transmit(train),
         }
     }
@@ -200,6 +207,24 @@ mod tests {
         assert!(!rings(&server));
         send(0);
         assert!(rings(&server), "what came afterwards");
+    }
+
+    /// A flow that can send no more, as after a change of our own address, is left for the socket that can.
+    #[test]
+    fn a_flow_that_fails_is_left() {
+        let mut server = bind(ANY.parse().unwrap(), &Options::default()).unwrap();
+        let mut client = mmsg::bind(ANY.parse().unwrap(), &Options::default()).unwrap();
+        let (at, mut buffer) = (server.local_addr(), vec![0; 1 << 16]);
+        for _ in 0..2 * HOT_AFTER {
+            client.transmit(&Transmit::single(at, b"x")).unwrap();
+            next_polled(&mut server, &mut buffer);
+        }
+        let flow = server.flow.as_ref().expect("it was made");
+        socket2::SockRef::from(&flow.fds()).shutdown(std::net::Shutdown::Write).unwrap();
+        server.transmit(&Transmit::single(client.local_addr(), b"back")).unwrap();
+        assert_eq!(server.peer(), None);
+        let train = next(&mut client, &mut buffer);
+        assert_eq!(&buffer[..train.len], b"back");
     }
 
     /// One peer gets a socket of its own, others are heard all the same, and the port is nobody else's meanwhile.

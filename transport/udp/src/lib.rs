@@ -15,6 +15,8 @@ compile_error!(
 #[cfg(target_os = "linux")]
 mod sys;
 #[cfg(target_os = "linux")]
+pub mod fork;
+#[cfg(target_os = "linux")]
 pub mod links;
 #[cfg(target_os = "linux")]
 pub mod caps;

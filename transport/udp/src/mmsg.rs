@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::batch::{Datagrams, Received, SendError, Transmit};
 use crate::caps::{self, Caps, Gso, TRAIN_BYTES_MAX};
+use crate::fork::{self, Mark};
 use crate::sys::{self, Errno, Name};
 
 /// Single datagrams above this many bytes are sent with `UDP_SEGMENT` too.
@@ -80,6 +81,7 @@ pub struct Mmsg {
     receives: Receives,
     thrift: Option<Thrift>,
     caps: Caps,
+    mark: Mark,
 }
 
 /// Small datagrams that come one at a time need no merging, and asking about it costs a fifth of receiving one. So while
@@ -190,7 +192,8 @@ fn try_bind(address: SocketAddr, options: &Options) -> io::Result<Mmsg> {
     };
     let dont_fragment = options.dont_fragment;
     let thrift = (gro && matches!(receives, Receives::Message) && !options.report_tos).then(Thrift::default);
-    Ok(Mmsg { socket, local, is_v6, peer: None, dont_fragment, receives, thrift, caps })
+    let mark = Mark::new();
+    Ok(Mmsg { socket, local, is_v6, peer: None, dont_fragment, receives, thrift, caps, mark })
 }
 
 /// Only a wildcard (or a v4-mapped address) on a v6 socket has a v4 address to send from.
@@ -245,6 +248,9 @@ impl Datagrams for Mmsg {
 
     #[inline]
     fn transmit(&mut self, train: &Transmit<'_>) -> Result<(), SendError> {
+        if self.mark.is_forked() {
+            return Err(SendError::Other(fork::refusal()));
+        }
         let is_plain = train.tos.is_none() && train.bytes.len() <= train.segment.min(PAGED_BYTES_MIN);
         let is_connected = self.peer == Some(train.to);
         if is_plain && is_connected {
@@ -261,6 +267,10 @@ impl Datagrams for Mmsg {
 
     #[inline]
     fn receive(&mut self, into: &mut [u8]) -> io::Result<Option<Received>> {
+        if self.mark.is_forked() {
+            // What comes is the parent's.
+            return Err(fork::refusal());
+        }
         loop {
             match self.receive_once(into) {
                 Ok(received) => {

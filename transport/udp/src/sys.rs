@@ -14,6 +14,7 @@ use std::mem::{size_of, zeroed};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{null, null_mut};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use libc::{c_int, c_void};
@@ -439,4 +440,43 @@ pub(crate) fn pin_to_cpu(cpu: usize) -> Result<(), Errno> {
     unsafe { libc::CPU_SET(cpu, &mut set) };
     // SAFETY: `set` is live, only read, and given with its size; 0 is the calling thread.
     check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) }).map(drop)
+}
+
+// Processes
+
+/// A zeroed number in a page of its own, which a forked child finds zeroed again. It is never given back.
+pub(crate) fn wiped_on_fork() -> Result<&'static AtomicU64, Errno> {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    let len = size_of::<AtomicU64>();
+    // SAFETY: a new anonymous mapping touches no memory that there is.
+    let page = unsafe { libc::mmap(null_mut(), len, protection, flags, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return Err(Errno::last());
+    }
+    // SAFETY: the mapping was just made and is ours alone; the advice is about later forks only.
+    if let Err(errno) = check(unsafe { libc::madvise(page, len, libc::MADV_WIPEONFORK) }) {
+        // SAFETY: nobody was given the address yet.
+        unsafe { libc::munmap(page, len) };
+        return Err(errno);
+    }
+    // SAFETY: the mapping is page-aligned, zeroed (a valid value), large enough, writable, and stays for ever; all use is atomic.
+    Ok(unsafe { &*page.cast::<AtomicU64>() })
+}
+
+/// Forks; the child ends with what `child` returns, and the parent waits for that.
+pub(crate) fn fork_and_wait(child: impl FnOnce() -> u8) -> Result<u8, Errno> {
+    // SAFETY: no memory is shared with the child. It may find locks held for ever, which its caller was told.
+    match check(unsafe { libc::fork() })? {
+        0 => {
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(u8::MAX);
+            // SAFETY: it does not return, and runs nothing of ours.
+            unsafe { libc::_exit(ended.into()) }
+        }
+        pid => {
+            let mut status = 0;
+            // SAFETY: `status` is live and written by the kernel only.
+            check(unsafe { libc::waitpid(pid, &raw mut status, 0) })?;
+            if libc::WIFEXITED(status) { Ok(libc::WEXITSTATUS(status) as u8) } else { Err(Errno(libc::EINTR)) }
+        }
+    }
 }

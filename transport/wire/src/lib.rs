@@ -19,4 +19,5 @@ pub mod trailer;
 pub mod data;
 pub mod control;
 pub mod handshake;
+pub mod reset;
 pub mod packet;

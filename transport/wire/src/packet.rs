@@ -4,6 +4,7 @@ use crate::error::Refusal;
 use crate::handshake::{HandshakePacket, RetryPacket};
 use crate::header::{Header, PacketType};
 use crate::limits::{CONTROL_HEADER_LEN, DATA_HEADER_LEN, RECORD_HEADER_LEN, TAG_LEN, TRAILER_LEN};
+use crate::reset::ResetPacket;
 
 /// A packet whose outer shape is right. Nothing in it is proven yet.
 #[derive(Debug)]
@@ -15,7 +16,7 @@ pub enum Packet<'a> {
     /// A fragment of a flight.
     Handshake(HandshakePacket<'a>),
     /// A stateless reset.
-    Reset(Header),
+    Reset(ResetPacket<'a>),
     /// A retry with a cookie.
     Retry(RetryPacket<'a>),
 }
@@ -38,7 +39,7 @@ impl<'a> Packet<'a> {
                 if header.flags != 0 { Err(Refusal::Malformed) } else { Ok(Self::Control(header)) }
             }
             PacketType::Handshake => Ok(Self::Handshake(HandshakePacket::parse(header, datagram)?)),
-            PacketType::Reset => Ok(Self::Reset(header)),
+            PacketType::Reset => Ok(Self::Reset(ResetPacket::parse(header, datagram)?)),
             PacketType::Retry => Ok(Self::Retry(RetryPacket::parse(header, datagram)?)),
         }
     }
@@ -107,7 +108,8 @@ mod tests {
                     prop_assert!(packet.fragment.len() + packet.cookie.len() <= packet.covered.len());
                 }
                 Ok(Packet::Retry(packet)) => prop_assert!(packet.cookie.len() <= 64 && packet.clear.len() < bytes.len()),
-                Ok(Packet::Data(header) | Packet::Control(header) | Packet::Reset(header)) => {
+                Ok(Packet::Reset(packet)) => prop_assert_eq!(bytes.len(), 16 + packet.token.len()),
+                Ok(Packet::Data(header) | Packet::Control(header)) => {
                     prop_assert!(header.priority <= 7);
                 }
                 Err(_) => {}

@@ -332,12 +332,11 @@ impl Calls {
             // A refusal is not remembered, and a response that was given up is not either: who asks again hears only that it
             // ran. [P-8.8]
             Ended::Failed(Failure::Refused(RefusalCode::Forgotten)) if call.ran && (!live || call.refused) => None,
-            Ended::Failed(Failure::PeerSilent | Failure::SessionClosed) if !live => None,
+            Ended::Failed(Failure::PeerSilent | Failure::SessionClosed | Failure::PeerRestarted) if !live => None,
             Ended::Handshake(HandshakeError::TimedOut { .. }) if !live => None,
             Ended::Handshake(_) if strange => None,
-            Ended::Failed(Failure::PeerSilent | Failure::SessionClosed) | Ended::Handshake(_) => {
-                Some((2, "although the path was alive"))
-            }
+            Ended::Failed(Failure::PeerSilent | Failure::SessionClosed | Failure::PeerRestarted)
+            | Ended::Handshake(_) => Some((2, "although the path was alive")),
             _ => Some((2, "for no reason")),
         };
         match fault {

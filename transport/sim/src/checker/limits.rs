@@ -8,6 +8,8 @@ use proto::peer::FRAMES_MAX;
 /// Frames of sessions that may wait: answers to path challenges, and for each session DONE, RENEW, CLOSE.
 const NOTICES_MAX: usize = 1024;
 const NOTICES_PER_SESSION: usize = 3;
+/// Questions to peers that may have moved, that may wait.
+const QUESTIONS_MAX: usize = 256;
 /// Answers to strangers that may wait.
 const STRANGERS_MAX: usize = 64;
 /// Acknowledgements that may wait for a ride.
@@ -69,6 +71,10 @@ pub fn totals(is: &Holdings, config: &Config, peaks: &mut Peaks) -> Result<(), (
         (7, "handshakes that others began", is.accepting as u64, config.handshakes_max as u64),
         (7, "messages that wait for room", is.machine.waiting as u64, proto.waiting_max as u64),
         (7, "frames of sessions", is.notices as u64, (NOTICES_MAX + NOTICES_PER_SESSION * is.sessions) as u64),
+        // Nobody moves here: who copies packets of others must not seem to. [P-2.3]
+        (4, "sessions that moved", is.moved, 0),
+        (7, "peers that may have moved", is.moving.0 as u64, is.sessions as u64),
+        (7, "questions about moves", is.moving.1 as u64, QUESTIONS_MAX as u64),
         (7, "answers to strangers", is.strangers as u64, STRANGERS_MAX as u64),
     ];
     judge(&checks)

@@ -148,7 +148,10 @@ impl Checker {
 
     fn sealed(&mut self, frame: &Frame) -> Result<(), String> {
         let header = Header::parse(&frame.bytes).map_err(|why| format!("a packet that is none: {why}"))?;
-        let Some((_, session)) = self.wiretap.session(frame.to, header.session.as_u64()) else {
+        let name = header.session.as_u64();
+        let known = self.wiretap.session(frame.to, name).map(|(_, session)| session);
+        // A question to where its peer may have moved goes to somebody else, or to nobody. [P-2.3]
+        let Some(session) = known.or_else(|| self.wiretap.spoken_by(frame.from, name)) else {
             return Err(format!("a packet of a session that nobody opened: {header:?}"));
         };
         let key = session.key_name(session.side(frame.from));

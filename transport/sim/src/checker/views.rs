@@ -57,12 +57,15 @@ impl View {
         // Handshakes keep something of what nobody proved yet, bounded, and it ends by itself. [P-5.4] And a server that keeps
         // nothing of its half any more says DONE to whatever seems to be a repeat, once in a millisecond. [P-6.2]
         let mut holdings = endpoint.holdings();
+        // Whoever sends packets of a session that is not known may be told so. That is bounded, and nothing is kept of it. [P-5.5]
+        holdings.strangers = 0;
         if of_handshakes {
-            (holdings.sessions, holdings.accepting, holdings.strangers, holdings.notices) = (0, 0, 0, 0);
+            (holdings.sessions, holdings.accepting, holdings.notices) = (0, 0, 0);
         }
         let counted = counters.iter().filter(|(name, _)| {
             !name.starts_with("dropped_")
                 && *name != "datagrams_received"
+                && *name != "resets_sent"
                 && !(of_handshakes && *name == "handshakes_failed")
         });
         Self {

@@ -22,11 +22,13 @@ pub enum Act {
     Reflect,
     /// A packet of one session is sent into another.
     Move,
+    /// A RESET that proves nothing, or what makes a host say one that proves something elsewhere.
+    ForgeReset,
 }
 
 impl Act {
     /// All acts with their names.
-    pub const ALL: [(Self, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::Forge, "forge"),
         (Self::Mutate, "mutate"),
         (Self::Replay, "replay"),
@@ -34,6 +36,7 @@ impl Act {
         (Self::ReplayElsewhere, "replay_elsewhere"),
         (Self::Reflect, "reflect"),
         (Self::Move, "move"),
+        (Self::ForgeReset, "forge_reset"),
     ];
 }
 
@@ -55,7 +58,7 @@ impl Seen {
 
 /// Datagrams that are kept: the latest, and as many of all there ever were.
 const KEPT: usize = 192;
-/// Of how many datagrams one is kept. Those of handshakes all are.
+/// Of how many datagrams one is kept. Those of handshakes, and RESETs, all are.
 const KEEP_EVERY: u64 = 5;
 /// Longest forged datagram.
 const FORGED_MAX: u64 = 1400;
@@ -80,7 +83,7 @@ impl Stranger {
 
     /// A datagram passes. `life` says how often its receiver was started.
     pub fn see(&mut self, frame: &Frame, life: u32) {
-        if frame.kind() != 3 && self.rng.below(KEEP_EVERY) != 0 || frame.bytes.is_empty() {
+        if !matches!(frame.kind(), 3 | 4) && self.rng.below(KEEP_EVERY) != 0 || frame.bytes.is_empty() {
             return;
         }
         self.seen += 1;
@@ -125,6 +128,7 @@ impl Stranger {
             Act::Reflect if sealed => (to, from, seen.bytes, unauthentic),
             Act::Reflect => (to, from, seen.bytes, None),
             Act::Move => return self.shift(seen, lives),
+            Act::ForgeReset => return self.reset(seen, lives),
             Act::Replay | Act::ReplayToRestarted => return None,
         };
         Some(Forgery { from, to, bytes, unauthentic })
@@ -165,8 +169,31 @@ impl Stranger {
                 break;
             }
         }
-        let unauthentic = Some(if matches!(kind, 1 | 2) { Altered::Sealed } else { Altered::Handshake });
+        let unauthentic = Some(if matches!(kind, 1 | 2 | 4) { Altered::Sealed } else { Altered::Handshake });
         changed.then_some(Forgery { from, to, bytes, unauthentic })
+    }
+
+    /// Somebody is to believe that its peer forgot their session. The name of one stands in every packet to the peer.
+    fn reset(&mut self, seen: Seen, lives: &[u32]) -> Option<Forgery> {
+        let name = *seen.bytes.get(8..)?.first_chunk::<8>()?;
+        let (peer, host) = (seen.to, seen.from);
+        let mut others =
+            self.recent.iter().filter(|other| other.kind() == 4 && other.bytes.get(8..16) != Some(&name[..]));
+        let other = others.next_back().and_then(|other| other.bytes.get(16..32)?.first_chunk::<16>().copied());
+        if seen.kind() != 4 && self.rng.below(3) == 0 {
+            // Another host, perhaps the one that is to believe it, is asked for the token: it does not know that name either.
+            let asked = if self.rng.below(2) == 0 { host } else { self.rng.below(lives.len() as u64) as u32 };
+            let (from, unauthentic) = (if asked == host { peer } else { host }, Some(Altered::Sealed));
+            let bytes = [&[0x11, 0, 0, 0, 0, 0, 0, 0], &name[..], &[7; 120]].concat();
+            return (asked != peer).then_some(Forgery { from, to: asked, bytes, unauthentic });
+        }
+        let token = match (self.rng.below(3), other) {
+            (0, Some(token)) => token,
+            (1, _) => [0; 16],
+            _ => core::array::from_fn(|_| self.rng.next() as u8),
+        };
+        let bytes = [&[0x14, 0, 0, 7, 0, 0, 0, 32], &name[..], &token].concat();
+        Some(Forgery { from: peer, to: host, bytes, unauthentic: Some(Altered::Sealed) })
     }
 
     /// A sealed packet goes into another session, of the same host or of another.

@@ -1,0 +1,58 @@
+//! Owns the knobs that few need: what outlives a process, what strangers may cause, and what can hurt.
+
+use endpoint::config::Config;
+use endpoint::rates::Limits;
+use record::keys::Secret;
+use udp::batch::Datagrams;
+
+use super::{Builder, Ready};
+
+/// What was chosen of these.
+#[derive(Default)]
+pub(super) struct Choices {
+    reset_key: Option<Secret>,
+    strangers: Option<Limits>,
+}
+
+impl Choices {
+    pub(super) fn apply(&self, config: &mut Config) {
+        config.reset_key.clone_from(&self.reset_key);
+        config.limits = self.strangers.unwrap_or(config.limits);
+    }
+}
+
+impl Builder<Ready> {
+    /// Keeps what proves "I forgot that session" over restarts: 32 secret random bytes that the application stores, and gives again
+    /// when it binds the same address after a crash. Peers of the former process then learn at once that it is gone, instead of
+    /// after [`Self::peer_timeout`]; their calls end with [`crate::Error::PeerRestarted`], and their next ones begin a new session.
+    ///
+    /// Default: random bytes of this process, and keys of installed secrets for their sessions. Give no two endpoints the same:
+    /// each could be made to end the sessions of the other. Specified in [P-5.5].
+    #[must_use]
+    pub fn reset_key(mut self, key: [u8; 32]) -> Self {
+        self.knobs.rare.reset_key = Some(Secret::new(key));
+        self
+    }
+
+    /// How often strangers may cause something: handshakes, and answers that cost us little. Defaults and costs at [`Limits`].
+    #[must_use]
+    pub fn stranger_limits(mut self, limits: Limits) -> Self {
+        self.knobs.rare.strangers = Some(limits);
+        self
+    }
+
+    /// Danger: without the helper thread nothing is granted, acknowledged or repeated while no thread is in a call of this
+    /// socket. For programs that poll all the time, or have thousands of sockets. Default true.
+    #[must_use]
+    pub fn danger_helper_thread(mut self, on: bool) -> Self {
+        self.knobs.helper = on;
+        self
+    }
+
+    /// Puts something between the socket and the network that loses, delays or repeats datagrams. For tests.
+    #[must_use]
+    pub fn danger_wrap(mut self, wrap: impl FnOnce(Box<dyn Datagrams>) -> Box<dyn Datagrams> + Send + 'static) -> Self {
+        self.knobs.wrap = Some(Box::new(wrap));
+        self
+    }
+}
