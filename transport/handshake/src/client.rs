@@ -5,6 +5,8 @@
 //! on repeating itself until [`Client::confirmed`] says that the server has them too.
 
 use core::fmt;
+#[cfg(feature = "tls")]
+use core::net::SocketAddr;
 
 use proto::time::Instant;
 use record::aead::Crypto;
@@ -40,7 +42,24 @@ impl Client {
     /// When `setup.datagram_max` is below [`wire::limits::DATAGRAM_MIN`].
     #[cfg(feature = "tls")]
     pub fn tls(config: &ClientConfig, server_name: &str, setup: &Setup) -> Result<Self, Error> {
-        let tls = crate::tls::Tls::client(config, server_name, setup.local.encode(), setup.unix_seconds)?;
+        Self::tls_at(config, server_name, None, setup)
+    }
+
+    /// [`Self::tls`] to a server at an address of its own: tickets of servers elsewhere with the same name are left alone.
+    ///
+    /// # Errors
+    /// [`Error::ServerName`] when it is neither.
+    ///
+    /// # Panics
+    /// When `setup.datagram_max` is below [`wire::limits::DATAGRAM_MIN`].
+    #[cfg(feature = "tls")]
+    pub fn tls_at(
+        config: &ClientConfig,
+        server_name: &str,
+        address: Option<SocketAddr>,
+        setup: &Setup,
+    ) -> Result<Self, Error> {
+        let tls = crate::tls::Tls::client(config, server_name, address, setup.local.encode(), setup.unix_seconds)?;
         let flight = Flight::new(setup.crypto, ends(setup, Method::Tls), guard::Guard::Public);
         Ok(Self::new(flight, Engine::Tls(tls.into()), setup))
     }

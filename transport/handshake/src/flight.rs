@@ -95,6 +95,8 @@ pub(crate) struct Flight {
     /// Whether the other side is poked when all is acknowledged: the client keeps the handshake going.
     poke: bool,
     alert: Option<AlertOut>,
+    /// Whether the other side is known to have all that was sent.
+    settled: bool,
 }
 
 impl Flight {
@@ -117,6 +119,7 @@ impl Flight {
             ping: false,
             poke: ends.side == Side::Client,
             alert: None,
+            settled: false,
             ends,
         }
     }
@@ -179,12 +182,13 @@ impl Flight {
         self.fail(None);
     }
 
-    /// All was acknowledged by deeds: nothing needs to be repeated.
+    /// All that was sent was acknowledged by deeds: nothing needs to be repeated. What follows, tickets, is sent once: to lose
+    /// it costs a later handshake some time, and this one nothing. [P-6.8]
     pub(crate) fn settle(&mut self) {
+        self.settled = true;
         (self.repeat_at, self.ack_at) = (None, None);
         for stream in &mut self.streams {
-            let end = stream.out.len();
-            (stream.acked, stream.next, stream.sent) = (end, end, end);
+            (stream.acked, stream.next) = (stream.sent, stream.sent);
         }
     }
 
@@ -385,6 +389,10 @@ impl Flight {
                 let len = self.emit(now, out, 0, level, range.start, &fragment)?;
                 let stream = &mut self.streams[level.index()];
                 (stream.next, stream.sent) = (range.end, stream.sent.max(range.end));
+                if self.settled {
+                    stream.acked = stream.next;
+                    self.repeat_at = None;
+                }
                 self.ping = false;
                 return Some(len);
             }

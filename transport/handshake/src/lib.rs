@@ -14,9 +14,18 @@
 mod test_crypto;
 pub mod limits;
 pub mod params;
+pub mod exchange;
 pub mod error;
 mod names;
 pub mod identity;
+#[cfg(feature = "tls")]
+pub mod own;
+#[cfg(feature = "tls")]
+pub mod trust;
+#[cfg(feature = "tls")]
+pub mod keylog;
+#[cfg(feature = "tls")]
+mod tickets;
 #[cfg(feature = "tls")]
 pub mod config;
 pub mod contract;

@@ -53,6 +53,21 @@ pub const RETRIES_MAX: u32 = 3;
 /// Repeats without progress after which acknowledgements that could be forged are no longer believed.
 pub const DOUBT_AFTER: u32 = 3;
 
+/// A ticket resumes for so long after the full handshake that all resumptions before it go back to. [P-6.8]
+pub const TICKET_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// Most tickets that a server remembers.
+pub const TICKETS_SERVER_MAX: usize = 1 << 16;
+
+/// Most bytes of them: with client certificates a ticket may have kilobytes.
+pub const TICKET_BYTES_MAX: usize = 32 << 20;
+
+/// Most servers of which a client remembers tickets.
+pub const TICKET_SERVERS_MAX: usize = 4096;
+
+/// Most tickets that a client remembers of one server: each resumes one session.
+pub const TICKETS_PER_SERVER: usize = 8;
+
 const _: () = assert!(BUFFERED_MAX <= 64 << 10);
 const _: () = assert!(DATAGRAM_MIN > HANDSHAKE_OVERHEAD + COOKIE_MAX, "the smallest path carries a fragment");
 const _: () = assert!(HINT_WAIT.as_millis() < LIFETIME.as_millis());

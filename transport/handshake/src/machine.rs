@@ -167,6 +167,9 @@ impl Machine {
             Arrival::Fragment { again } => again,
         };
         if self.state == State::Done {
+            if self.flight.side() == Side::Client {
+                self.after_the_end();
+            }
             let waits = again && self.flight.side() == Side::Server;
             return Ok(if waits { Progress::Unconfirmed } else { Progress::Taken });
         }
@@ -217,6 +220,8 @@ impl Machine {
             cipher: agreed.cipher,
             identity: agreed.identity,
             mutual: agreed.mutual,
+            exchange: agreed.exchange,
+            resumed: agreed.resumed,
             rtt: self.flight.pace().shortest().unwrap_or_default(),
         });
         self.state = State::Done;
@@ -225,6 +230,15 @@ impl Machine {
             self.flight.settle();
         }
         Ok(true)
+    }
+
+    /// What a server says after its Finished is tickets. Whatever is wrong with them is no reason to end what was agreed.
+    fn after_the_end(&mut self) {
+        while let Some(bytes) = self.flight.read(Level::Sealed) {
+            if self.engine.read(&bytes, &mut self.flight).is_err() {
+                return;
+            }
+        }
     }
 
     /// A sealed packet that overtook what its keys come from is kept, as far as there is room.
