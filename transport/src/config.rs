@@ -3,6 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// What a socket keeps of its choices of credentials: without TLS there are none.
+#[cfg(feature = "aws-lc")]
+pub(crate) use crate::credentials::Choices as Credentials;
+#[cfg(not(feature = "aws-lc"))]
+pub(crate) type Credentials = ();
+
 /// How a blocking call waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -12,6 +12,8 @@
 compile_error!("Sealane runs on Linux only: it needs UDP segmentation offload, epoll and timer descriptors");
 
 pub mod error;
+#[cfg(feature = "aws-lc")]
+mod credentials;
 mod config;
 mod link;
 mod driver;
@@ -22,6 +24,7 @@ mod delivery;
 mod info;
 mod socket;
 mod serving;
+mod sessions;
 pub mod builder;
 #[cfg(feature = "tokio")]
 mod asynchronous;
@@ -40,7 +43,8 @@ pub use endpoint::info::{CallInfo, SessionInfo};
 pub use endpoint::pool::Payload;
 pub use error::{Error, Fault};
 pub use handshake::error::Error as HandshakeError;
-pub use handshake::identity::PeerIdentity;
+pub use handshake::exchange::KeyExchange;
+pub use handshake::identity::{PeerCertificate, PeerIdentity, PeerKey};
 pub use info::Info;
 pub use link::LinkRate;
 pub use message::{Body, Failed, OneWay, Peer, PeerInfo, ReplyToken, Request, Response, RpcId};

@@ -16,7 +16,7 @@ use udp::poll::Set;
 use wire::ids::Side;
 use wire::trailer::Kind;
 
-use crate::config::{CallOptions, datagram_bytes};
+use crate::config::{CallOptions, Credentials, datagram_bytes};
 use crate::driver::{Core, Item, Outcome};
 use crate::error::Error;
 use crate::info::Info;
@@ -56,6 +56,8 @@ pub struct Socket {
     mtu: Option<u32>,
     link: Mutex<Link>,
     caps: Caps,
+    #[cfg_attr(not(feature = "aws-lc"), expect(dead_code, reason = "only TLS has credentials"))]
+    pub(crate) credentials: Mutex<Credentials>,
 }
 
 impl fmt::Debug for Socket {
@@ -69,7 +71,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 impl Socket {
     pub(crate) fn over(shared: Arc<Shared>, mtu: Option<u32>, link: Link, caps: Caps) -> Self {
-        let socket = Self { shared, mtu, link: Mutex::new(link), caps };
+        let socket = Self { shared, mtu, link: Mutex::new(link), caps, credentials: Mutex::default() };
         if !socket.shared.local.ip().is_unspecified() {
             socket.leaves_from(socket.shared.local);
         }

@@ -35,7 +35,7 @@ impl State {
     /// The handshake of `slot` has its secrets: the session opens. [P-6.3]
     pub(crate) fn open(&mut self, slot: u32, established: Established, now: Instant) {
         let crypto = self.config.crypto;
-        let Established { peer, secret, cipher, identity, mutual, rtt, .. } = established;
+        let Established { peer, secret, cipher, identity, mutual, rtt, exchange, resumed, .. } = established;
         let session = self.sessions[slot as usize].as_mut().expect("a session in use");
         let ours = Chain::new(crypto, &secret, cipher, session.side);
         let theirs = Chain::new(crypto, &secret, cipher, session.side.peer());
@@ -49,6 +49,7 @@ impl State {
         session.peer_id = peer.session;
         session.identity = Arc::new(identity);
         session.mutual = mutual;
+        (session.exchange, session.resumed) = (exchange, resumed);
         session.message_max = peer.message_max as usize;
         session.datagram_max = session.datagram_max.min(usize::from(peer.datagram_max)).max(wire::limits::DATAGRAM_MIN);
         session.heard = now;
@@ -151,7 +152,7 @@ impl State {
         let client = match key.and_then(|key| self.installed.get(&key).cloned()) {
             Some((key, Side::Client)) => Ok(Client::installed(&key, self.nonce(), &setup)),
             Some((_, Side::Server)) => Err(Misuse::NoTrust),
-            None => self.tls_client(&name, &setup),
+            None => self.tls_client(&name, address, &setup),
         };
         match client {
             Ok(client) => {
@@ -176,13 +177,13 @@ impl State {
     }
 
     #[cfg(feature = "tls")]
-    fn tls_client(&self, name: &str, setup: &Setup) -> Result<Client, Misuse> {
+    fn tls_client(&self, name: &str, address: SocketAddr, setup: &Setup) -> Result<Client, Misuse> {
         let config = self.config.client.as_ref().ok_or(Misuse::NoTrust)?;
-        Client::tls(config, name, setup).map_err(Misuse::Handshake)
+        Client::tls_at(config, name, Some(address), setup).map_err(Misuse::Handshake)
     }
 
     #[cfg(not(feature = "tls"))]
-    fn tls_client(&self, _: &str, _: &Setup) -> Result<Client, Misuse> {
+    fn tls_client(&self, _: &str, _: SocketAddr, _: &Setup) -> Result<Client, Misuse> {
         Err(Misuse::NoTrust)
     }
 
@@ -207,6 +208,8 @@ impl State {
             cipher: self.config.cipher,
             identity: Arc::new(PeerIdentity::Anonymous),
             mutual: false,
+            exchange: None,
+            resumed: false,
             datagram_max,
             message_max: self.config.proto.message_bytes_max as usize,
             ids: Ids::new(side),

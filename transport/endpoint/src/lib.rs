@@ -16,3 +16,5 @@ pub mod egress;
 pub mod ingress;
 pub mod endpoint;
 pub mod info;
+#[cfg(feature = "tls")]
+pub mod credentials;

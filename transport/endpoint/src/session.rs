@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use handshake::exchange::KeyExchange;
 use handshake::identity::PeerIdentity;
 use proto::time::Instant;
 use record::aead::Cipher;
@@ -91,6 +92,10 @@ pub struct Session {
     pub identity: Arc<PeerIdentity>,
     /// Both sides proved who they are.
     pub mutual: bool,
+    /// How its secret was agreed on; `None` for an installed one, or as long as there is none.
+    pub exchange: Option<KeyExchange>,
+    /// Whether it goes back to an earlier session by a ticket.
+    pub resumed: bool,
     /// Largest datagram towards the peer.
     pub datagram_max: usize,
     /// Longest message that the peer accepts.

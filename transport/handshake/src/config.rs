@@ -127,8 +127,6 @@ pub struct ServerConfig {
     pub(crate) key_log: Option<KeyLogSink>,
     /// Whether clients show raw public keys.
     pub(crate) shown_raw: bool,
-    /// Whether clients must show who they are.
-    authenticates: bool,
 }
 
 impl ServerConfig {
@@ -161,11 +159,8 @@ impl ServerConfig {
         tls.alpn_protocols = [ALPN.to_vec()].into();
         // One ticket for one session: who resumes is given another one.
         tls.send_tls13_tickets = 1;
-        let (authenticates, shown_raw) = match clients {
-            Clients::Anonymous => (false, false),
-            Clients::Authenticated(trust) => (true, trust.is_raw()),
-        };
-        Ok(Self { tls: Arc::new(tls), tickets: Some(Arc::default()), key_log: None, shown_raw, authenticates })
+        let shown_raw = matches!(clients, Clients::Authenticated(trust) if trust.is_raw());
+        Ok(Self { tls: Arc::new(tls), tickets: Some(Arc::default()), key_log: None, shown_raw })
     }
 
     /// Whether clients are given tickets to resume with. Default true.

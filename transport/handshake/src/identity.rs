@@ -133,28 +133,3 @@ impl fmt::Debug for PeerCertificate {
         write!(f, "PeerCertificate({self})")
     }
 }
-
-/// Reads a file, or says which one cannot be read.
-#[cfg(feature = "tls")]
-pub(crate) fn read_file(path: &std::path::Path) -> Result<(String, Vec<u8>), crate::error::Error> {
-    let origin = path.display().to_string();
-    match std::fs::read(path) {
-        Ok(bytes) => Ok((origin, bytes)),
-        Err(error) => Err(crate::error::Error::File { origin, reason: error.to_string() }),
-    }
-}
-
-/// All certificates in a PEM text; at least one.
-#[cfg(feature = "tls")]
-pub(crate) fn certificates(
-    origin: &str,
-    text: &[u8],
-) -> Result<Vec<rustls::pki_types::CertificateDer<'static>>, crate::error::Error> {
-    use crate::error::Error;
-    use rustls::pki_types::pem::PemObject;
-
-    let found = rustls::pki_types::CertificateDer::pem_slice_iter(text)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| Error::Pem { origin: String::from(origin), reason: error.to_string() })?;
-    if found.is_empty() { Err(Error::NoCertificate { origin: origin.into() }) } else { Ok(found) }
-}

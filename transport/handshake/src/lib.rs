@@ -17,9 +17,11 @@ pub mod params;
 pub mod exchange;
 pub mod error;
 mod names;
-pub mod identity;
 #[cfg(feature = "tls")]
-pub mod own;
+mod pem;
+#[cfg(feature = "tls")]
+mod own;
+pub mod identity;
 #[cfg(feature = "tls")]
 pub mod trust;
 #[cfg(feature = "tls")]

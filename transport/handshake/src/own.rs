@@ -14,8 +14,8 @@ use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
-use crate::identity::{certificates, read_file};
 use crate::names::{Name, of_certificate};
+use crate::pem::{certificates, read_file};
 
 /// Our own certificate chain and private key, or several of them. Cheap to clone; never printed.
 #[derive(Clone)]

@@ -238,8 +238,7 @@ fn meaning(error: rustls::Error, whose: Side) -> Error {
             | PeerIncompatible::NoSignatureSchemesInCommon,
         ) => Error::NothingInCommon,
         rustls::Error::PeerIncompatible(
-            PeerIncompatible::IncorrectCertificateTypeExtension
-            | PeerIncompatible::UnsolicitedCertificateTypeExtension,
+            PeerIncompatible::IncorrectCertificateTypeExtension | PeerIncompatible::UnsolicitedCertificateTypeExtension,
         ) => Error::CertificateKind,
         other => Error::Protocol { reason: other.to_string() },
     }

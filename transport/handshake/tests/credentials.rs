@@ -154,9 +154,7 @@ fn several_certificates() {
     let ca = Ca::new();
     let [a, b, any] = [["a.example"], ["b.example"], ["*.c.example"]].map(|names| ca.issue(&names));
     let server = server_config(&a.and(b).unwrap().and(any).unwrap(), None);
-    for (wanted, shown) in
-        [("a.example", "a.example"), ("b.example", "b.example"), ("x.c.example", "*.c.example")]
-    {
+    for (wanted, shown) in [("a.example", "a.example"), ("b.example", "b.example"), ("x.c.example", "*.c.example")] {
         let mut world = world(&client_config(&ca, None), wanted, &server, 1400);
         world.run();
         world.assert_agreed();
