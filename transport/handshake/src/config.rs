@@ -127,6 +127,8 @@ pub struct ServerConfig {
     pub(crate) key_log: Option<KeyLogSink>,
     /// Whether clients show raw public keys.
     pub(crate) shown_raw: bool,
+    /// Whether clients must show who they are.
+    authenticates: bool,
 }
 
 impl ServerConfig {
@@ -160,7 +162,8 @@ impl ServerConfig {
         // One ticket for one session: who resumes is given another one.
         tls.send_tls13_tickets = 1;
         let shown_raw = matches!(clients, Clients::Authenticated(trust) if trust.is_raw());
-        Ok(Self { tls: Arc::new(tls), tickets: Some(Arc::default()), key_log: None, shown_raw })
+        let authenticates = matches!(clients, Clients::Authenticated(_));
+        Ok(Self { tls: Arc::new(tls), tickets: Some(Arc::default()), key_log: None, shown_raw, authenticates })
     }
 
     /// Whether clients are given tickets to resume with. Default true.
@@ -168,6 +171,16 @@ impl ServerConfig {
     pub fn resumption(mut self, on: bool) -> Self {
         self.tickets = on.then(Arc::default);
         Arc::make_mut(&mut self.tls).send_tls13_tickets = usize::from(on);
+        self
+    }
+
+    /// Whether tickets allow requests in the first flight. Default false. No effect where clients must show who they are: a
+    /// first flight does not prove it. [P-6.9]
+    #[must_use]
+    pub fn early_data(mut self, on: bool) -> Self {
+        // QUIC knows only this value, or none (RFC 9001 section 4.6.1); what we take of it is bounded elsewhere.
+        let most = if on && !self.authenticates { u32::MAX } else { 0 };
+        Arc::make_mut(&mut self.tls).max_early_data_size = most;
         self
     }
 

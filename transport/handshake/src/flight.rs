@@ -18,16 +18,18 @@ use crate::assembly::{Assembly, NotKept};
 use crate::contract::Reason;
 use crate::error::Alert;
 use crate::guard::Guard;
-use crate::limits::{ACK_DELAY, AMPLIFICATION, DOUBT_AFTER, INITIAL_MAX, SEALED_MAX, WINDOW};
+use crate::limits::{ACK_DELAY, AMPLIFICATION, DOUBT_AFTER, EARLY_MESSAGES_MAX, INITIAL_MAX, SEALED_MAX, WINDOW};
 use crate::pace::Pace;
 
 /// What an accepted packet was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     /// Part of the streams. `again`: it brought nothing new, or asked for an answer.
     Fragment { again: bool },
     /// An alert, and whether it is certain that the other side sent it.
     Alert { alert: Alert, proven: bool },
+    /// A request of the first flight, or the response to one.
+    Message(Vec<u8>),
     /// A sealed fragment beyond the longest stream: the other side's flight is too long.
     TooLong,
 }
@@ -97,6 +99,10 @@ pub(crate) struct Flight {
     alert: Option<AlertOut>,
     /// Whether the other side is known to have all that was sent.
     settled: bool,
+    /// Requests of the first flight, or responses to them, and whether they go now.
+    messages: Vec<(Vec<u8>, bool)>,
+    /// The first flight's key. [P-6.9]
+    early: Option<Guard>,
 }
 
 impl Flight {
@@ -120,6 +126,8 @@ impl Flight {
             poke: ends.side == Side::Client,
             alert: None,
             settled: false,
+            messages: Vec::new(),
+            early: None,
             ends,
         }
     }
@@ -158,6 +166,40 @@ impl Flight {
     #[cfg(feature = "tls")]
     pub(crate) fn set_sealed(&mut self, guard: Guard) {
         self.guards[1] = Some(guard);
+        if self.ends.side == Side::Client {
+            // The server has the first flight, or will never take it.
+            (self.messages, self.early) = (Vec::new(), None);
+        }
+    }
+
+    /// The first flight has a key.
+    #[cfg(feature = "tls")]
+    pub(crate) fn set_early(&mut self, guard: Guard) {
+        self.early = Some(guard);
+    }
+
+    /// Whether messages of the first flight can be sealed: requests before the server answered, responses after.
+    pub(crate) fn takes_message(&self) -> bool {
+        self.early.is_some() && self.message_guard(true).is_some() && self.messages.len() < EARLY_MESSAGES_MAX
+    }
+
+    /// A request of the first flight, or the response to one.
+    pub(crate) fn send_message(&mut self, message: Vec<u8>) {
+        self.messages.push((message, true));
+    }
+
+    /// What seals and opens messages of the first flight. A server seals with keys that its own randomness is in. [P-6.9]
+    fn message_guard(&self, outgoing: bool) -> Option<&Guard> {
+        match (self.ends.side, outgoing) {
+            (Side::Client, true) | (Side::Server, false) => self.early.as_ref(),
+            (Side::Server, true) | (Side::Client, false) => self.guards[1].as_ref(),
+        }
+    }
+
+    fn repeat_messages(&mut self) {
+        if self.ends.side == Side::Client {
+            self.messages.iter_mut().for_each(|(_, due)| *due = true);
+        }
     }
 
     /// Appends to a stream.
@@ -174,6 +216,7 @@ impl Flight {
     pub(crate) fn fail(&mut self, alert: Option<Alert>) {
         (self.repeat_at, self.ack_at, self.ack, self.ping, self.poke) = (None, None, false, false, false);
         self.streams.iter_mut().for_each(|stream| stream.out = Vec::new());
+        (self.messages, self.early) = (Vec::new(), None);
         self.alert = alert.map(|alert| AlertOut { alert, due: true });
     }
 
@@ -197,6 +240,7 @@ impl Flight {
         debug_assert!(cookie.len() <= COOKIE_MAX, "checked by the parser");
         self.cookie = cookie.to_vec();
         self.repeat_at = None;
+        self.repeat_messages();
         self.resend_all(Level::Initial);
     }
 
@@ -216,6 +260,9 @@ impl Flight {
         datagram_len: usize,
     ) -> Result<Arrival, Reason> {
         self.addressed(packet)?;
+        if packet.fields.level == Level::Early {
+            return self.receive_message(packet, datagram_len);
+        }
         let (fragment, proven) = self.open(packet)?;
         if let Some(credit) = &mut self.credit {
             credit.received += datagram_len;
@@ -245,6 +292,16 @@ impl Flight {
         self.keep(now, packet, &fragment)
     }
 
+    /// It says nothing of the streams, and its other fields are not read.
+    fn receive_message(&mut self, packet: &HandshakePacket<'_>, datagram_len: usize) -> Result<Arrival, Reason> {
+        let guard = self.message_guard(false).ok_or(Reason::Early)?;
+        let message = guard.open(self.crypto, packet).ok_or(Reason::Tag)?;
+        if let Some(credit) = &mut self.credit {
+            credit.received += datagram_len;
+        }
+        Ok(Arrival::Message(message))
+    }
+
     /// Whether the packet is for this handshake at all.
     fn addressed(&self, packet: &HandshakePacket<'_>) -> Result<(), Reason> {
         let (ends, to, from) = (&self.ends, packet.header.session, packet.fields.sender);
@@ -264,7 +321,7 @@ impl Flight {
 
     /// The fragment in clear, and whether the other side must have sent it.
     fn open(&self, packet: &HandshakePacket<'_>) -> Result<(Vec<u8>, bool), Reason> {
-        let Some(guard) = &self.guards[packet.fields.level.index()] else {
+        let Some(Some(guard)) = self.guards.get(packet.fields.level.index()) else {
             return Err(Reason::Early);
         };
         if let Some(fragment) = guard.open(self.crypto, packet) {
@@ -282,7 +339,7 @@ impl Flight {
 
     fn acknowledged(&mut self, now: Instant, packet: &HandshakePacket<'_>) {
         let mut progress = false;
-        for level in Level::ALL {
+        for level in Level::STREAMS {
             // What is acknowledged of the sealed stream counts only under its seal.
             if level > packet.fields.level {
                 continue;
@@ -356,6 +413,7 @@ impl Flight {
         }
         self.repeat_at = None;
         let repeats = self.pace.repeat();
+        self.repeat_messages();
         self.streams.iter_mut().for_each(|stream| stream.next = stream.acked);
         // Acknowledgements in clear can be forged; nothing is lost by not believing them for ever.
         if repeats.is_multiple_of(DOUBT_AFTER)
@@ -376,7 +434,7 @@ impl Flight {
         if let Some(alert) = &self.alert {
             return if alert.due { self.emit_alert(now, out) } else { None };
         }
-        for level in Level::ALL {
+        for level in Level::STREAMS {
             let stream = &self.streams[level.index()];
             let end = stream.out.len().min(stream.acked + WINDOW);
             if self.guards[level.index()].is_some() && stream.next < end {
@@ -395,6 +453,15 @@ impl Flight {
                 }
                 self.ping = false;
                 return Some(len);
+            }
+            // A client's requests go behind its first words, a server's responses behind its last.
+            if (level == Level::Initial) == (self.ends.side == Side::Client)
+                && let Some(at) = self.messages.iter().position(|(_, due)| *due)
+            {
+                let message = core::mem::take(&mut self.messages[at].0);
+                let len = self.emit(now, out, 0, Level::Early, 0, &message);
+                self.messages[at] = (message, len.is_none());
+                return len;
             }
         }
         if self.ping || self.ack {
@@ -434,7 +501,11 @@ impl Flight {
         let ends = &self.ends;
         let packet_len = HANDSHAKE_OVERHEAD + self.cookie.len() + fragment.len();
         // A client pads the start of its stream, so that three times its length leave room for the server's flight. [P-6.4]
-        let opens = ends.remote == SessionId::NONE && offset == 0 && !fragment.is_empty() && flags == 0;
+        let opens = ends.remote == SessionId::NONE
+            && offset == 0
+            && !fragment.is_empty()
+            && flags == 0
+            && level == Level::Initial;
         let len = if opens { packet_len.max(DATAGRAM_MIN) } else { packet_len };
         let out = out.get_mut(..len)?;
         if let Some(credit) = &mut self.credit {
@@ -469,10 +540,14 @@ impl Flight {
         let head = w.len();
         w.put(fragment);
         debug_assert_eq!(w.room(), TAG_LEN);
-        self.guards[level.index()].as_ref()?.seal(self.crypto, number, head, packet);
+        let guard = if level == Level::Early { self.message_guard(true) } else { self.guards[level.index()].as_ref() };
+        guard?.seal(self.crypto, number, head, packet);
         padding.fill(0);
 
         self.pace.sent(number, now);
+        if level == Level::Early {
+            return Some(len);
+        }
         (self.ack, self.ack_at) = (false, None);
         if !fragment.is_empty() {
             self.sent_at = Some(now);

@@ -267,6 +267,7 @@ impl Exchange {
             must_wait: false,
             exchange: None,
             resumed: false,
+            early: false,
         });
     }
 }

@@ -11,11 +11,15 @@ pub const INITIAL_MAX: usize = 16 << 10;
 /// Most bytes of one direction's sealed stream: certificate chains.
 pub const SEALED_MAX: usize = 40 << 10;
 
-/// Most bytes of sealed packets that a client keeps because they overtook the ServerHello.
+/// Most bytes of sealed packets that are kept because they overtook what their keys come from: the ServerHello at a client,
+/// a ClientHello with requests behind it at a server.
 pub const EARLY_MAX: usize = 8 << 10;
 
 /// Most bytes of its peer's that one half-open handshake holds.
 pub const BUFFERED_MAX: usize = INITIAL_MAX + SEALED_MAX + EARLY_MAX;
+
+/// Most requests of a first flight, and most early responses: each is a datagram. [P-6.9]
+pub const EARLY_MESSAGES_MAX: usize = 8;
 
 /// Most gaps in a stream; a fragment that would make another is dropped and comes again.
 pub const GAPS_MAX: usize = 32;

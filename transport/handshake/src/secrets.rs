@@ -30,6 +30,8 @@ pub struct Established {
     pub exchange: Option<KeyExchange>,
     /// Whether it goes back to an earlier session by a ticket: who the other side is was proven there. [P-6.8]
     pub resumed: bool,
+    /// Whether the server took what the first flight brought of the application. [P-6.9]
+    pub early: bool,
     /// The shortest round trip seen, with the other side's computing in it; zero when there was no sample.
     pub rtt: Duration,
 }
@@ -44,4 +46,5 @@ pub(crate) struct Agreed {
     pub(crate) must_wait: bool,
     pub(crate) exchange: Option<KeyExchange>,
     pub(crate) resumed: bool,
+    pub(crate) early: bool,
 }

@@ -38,6 +38,8 @@ pub(crate) struct Tls {
     /// Client: what the server asked for.
     asked: Option<Asked>,
     agreed: bool,
+    /// Whether there is a key for requests of the first flight.
+    early: bool,
     /// Whether the other side shows raw public keys.
     raw: bool,
     purse: Option<Arc<Purse>>,
@@ -51,6 +53,7 @@ impl Tls {
         config: &ClientConfig,
         server_name: &str,
         address: Option<SocketAddr>,
+        early: bool,
         params: Vec<u8>,
         unix_seconds: u64,
     ) -> Result<Self, Error> {
@@ -63,6 +66,7 @@ impl Tls {
             config.tickets.as_ref().map(|tickets| Purse::new(tickets, (server_name.into(), address), unix_seconds));
         if let Some(purse) = &purse {
             tls.resumption = rustls::client::Resumption::store(purse.clone());
+            tls.enable_early_data = early;
         }
         let log = config.key_log.as_ref().map(Log::new);
         if let Some(log) = &log {
@@ -95,12 +99,22 @@ impl Tls {
 
     const fn new(connection: Connection, side: Side) -> Self {
         let (level, asked) = (Level::Initial, None);
-        Self { connection, side, level, asked, agreed: false, raw: false, purse: None, issue: None, log: None }
+        let (purse, issue, log) = (None, None, None);
+        Self { connection, side, level, asked, agreed: false, early: false, raw: false, purse, issue, log }
     }
 
     /// The client speaks first.
     pub(crate) fn start(&mut self, flight: &mut Flight) {
         self.write(flight);
+        self.set_early(flight);
+    }
+
+    /// The ticket of a client's first words allows requests behind them, and a server took it.
+    fn set_early(&mut self, flight: &mut Flight) {
+        if let Some(keys) = self.connection.zero_rtt_keys() {
+            self.early = true;
+            flight.set_early(Guard::Early(keys.packet));
+        }
     }
 
     /// Takes bytes of one of the other side's streams.
@@ -116,6 +130,10 @@ impl Tls {
         if !self.connection.is_handshaking() && self.asked == Some(Asked::InVain) {
             let alert = Some(Alert::CERTIFICATE_REQUIRED);
             return Err(Failure { error: Error::ClientCertificateRequired, alert });
+        }
+        if self.side == Side::Server && self.level == Level::Initial {
+            // rustls tells keys here only once it has taken the ticket out of memory and will say so to the client.
+            self.set_early(flight);
         }
         self.write(flight);
         Ok(())
@@ -181,6 +199,10 @@ impl Tls {
             must_wait: self.asked.is_some(),
             exchange: connection.negotiated_key_exchange_group().and_then(|group| exchange_of(group.name())),
             resumed,
+            early: match connection {
+                Connection::Client(client) => client.is_early_data_accepted(),
+                Connection::Server(_) => self.early,
+            },
         }))
     }
 
