@@ -128,6 +128,7 @@ pub(crate) struct Choices {
     pub(crate) ciphers: Vec<Cipher>,
     pub(crate) exchanges: Option<Vec<KeyExchange>>,
     pub(crate) no_resumption: bool,
+    pub(crate) early_data_bytes_max: usize,
     pub(crate) key_log: Option<PathBuf>,
     pub(crate) sink: Option<KeyLogSink>,
 }
@@ -176,11 +177,17 @@ impl Choices {
                 let what = "a server that trusts nobody has no authenticated clients: name an authority, or serve anonymous ones";
                 return Err(Error::Config(what.to_owned()));
             }
+            Clients::Authenticated if self.early_data_bytes_max > 0 => {
+                let what =
+                    "early data does not prove who its client is: a server of authenticated clients cannot take it";
+                return Err(Error::Config(what.to_owned()));
+            }
             Clients::Authenticated => ServerClients::Authenticated(&trust.0),
             Clients::Anonymous => ServerClients::Anonymous,
         };
         let server = ServerConfig::with(identity, clients, &algorithms).map_err(Error::Credentials)?;
-        let server = server.resumption(!self.no_resumption).danger_key_log(self.sink.clone());
+        let server = server.resumption(!self.no_resumption).early_data(self.early_data_bytes_max > 0);
+        let server = server.danger_key_log(self.sink.clone());
         Ok((client, Some(server)))
     }
 }

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::info::Info;
 use crate::link::Link;
 use crate::message::{Body, Peer, PeerInfo, RpcId};
-use crate::stream::MessageStream;
+use crate::stream::{CallStream, MessageStream};
 use crate::waiting::Shared;
 
 /// Which end of an installed session a socket is; the other end is the other.
@@ -267,7 +267,11 @@ impl Socket {
         loop {
             let now = core.now();
             let deadline = options.deadline.map_or(Instant::FAR, |span| now + span);
-            match self.submit_now(&mut core, now, peer, &body, sending(kind, cookie, waited, deadline, streamed)) {
+            core.endpoint.early_next(options.early);
+            let sending = sending(kind, cookie, waited, deadline, streamed);
+            let taken = self.submit_now(&mut core, now, peer, &body, sending);
+            core.endpoint.early_next(false);
+            match taken {
                 Err(Error::WouldBlock { .. }) => {
                     drop(core);
                     self.await_space(body.len())?;
@@ -476,15 +480,6 @@ impl Drop for Batch<'_> {
         core.flush_waiting();
         core.file();
     }
-}
-
-/// The response of [`Socket::call_stream`].
-#[derive(Debug)]
-pub enum CallStream {
-    /// It came whole.
-    Whole(Payload),
-    /// It is read while it arrives.
-    Stream(MessageStream),
 }
 
 /// A descriptor to poll: readable when [`Socket::try_recv`] should be called.

@@ -50,6 +50,8 @@ pub struct Config {
     pub tidies_when_idle: bool,
     /// The calendar at the endpoint's time zero, in seconds since 1970: certificates are judged by it.
     pub unix_seconds_at_zero: u64,
+    /// Bytes of requests that are taken from one first flight, where tickets allow any. [P-6.9]
+    pub early_data_bytes_max: usize,
     /// Messages longer than this are delivered as streams, before they are complete. Default: none are.
     pub stream_above: Option<usize>,
 }
@@ -76,6 +78,7 @@ impl Config {
             handshake_timeout: Duration::from_secs(10),
             tidies_when_idle: false,
             unix_seconds_at_zero: 0,
+            early_data_bytes_max: 0,
             stream_above: None,
         }
     }

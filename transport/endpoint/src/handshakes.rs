@@ -23,7 +23,7 @@ use wire::handshake::{HandshakePacket, RetryPacket};
 use wire::ids::{SessionId, Side};
 
 use crate::error::{Ended, Misuse};
-use crate::session::{CallId, Keys, Phase, Session};
+use crate::session::{CallId, Early, Keys, Phase, Session};
 use crate::state::{Event, State};
 
 /// DONE is said again at most this often, however often a lost copy makes the peer ask.
@@ -35,7 +35,7 @@ impl State {
     /// The handshake of `slot` has its secrets: the session opens. [P-6.3]
     pub(crate) fn open(&mut self, slot: u32, established: Established, now: Instant) {
         let crypto = self.config.crypto;
-        let Established { peer, secret, cipher, identity, mutual, rtt, exchange, resumed, .. } = established;
+        let Established { peer, secret, cipher, identity, mutual, rtt, exchange, resumed, early, .. } = established;
         let session = self.sessions[slot as usize].as_mut().expect("a session in use");
         let ours = Chain::new(crypto, &secret, cipher, session.side);
         let theirs = Chain::new(crypto, &secret, cipher, session.side.peer());
@@ -49,7 +49,7 @@ impl State {
         session.peer_id = peer.session;
         session.identity = Arc::new(identity);
         session.mutual = mutual;
-        (session.exchange, session.resumed) = (exchange, resumed);
+        (session.exchange, session.resumed, session.early.taken) = (exchange, resumed, early);
         session.message_max = peer.message_max as usize;
         session.datagram_max = session.datagram_max.min(usize::from(peer.datagram_max)).max(wire::limits::DATAGRAM_MIN);
         session.heard = now;
@@ -68,6 +68,7 @@ impl State {
             Phase::Accepting(_) => {
                 self.say_done(slot, now);
                 self.start_sending(slot, now);
+                self.enter_early(slot, now);
             }
             Phase::Open => {}
         }
@@ -179,7 +180,7 @@ impl State {
     #[cfg(feature = "tls")]
     fn tls_client(&self, name: &str, address: SocketAddr, setup: &Setup) -> Result<Client, Misuse> {
         let config = self.config.client.as_ref().ok_or(Misuse::NoTrust)?;
-        Client::tls_at(config, name, Some(address), setup).map_err(Misuse::Handshake)
+        Client::tls_at(config, name, Some(address), self.early_next, setup).map_err(Misuse::Handshake)
     }
 
     #[cfg(not(feature = "tls"))]
@@ -221,6 +222,7 @@ impl State {
             renewing: false,
             done_said: Instant::ZERO,
             target: None,
+            early: Early::default(),
         });
         self.flights.push_back(slot);
     }
@@ -278,6 +280,7 @@ impl State {
             Ok(Progress::Dropped(_)) => self.counters.dropped_handshake += 1,
             Ok(_) => {}
         }
+        self.early(now, slot);
     }
 
     /// A stranger's first packet: a new handshake, if it can be one.
@@ -374,8 +377,8 @@ impl State {
             self.held_bytes -= message.body.len() as u64;
             let (id, cookie, waited) =
                 (CallId { session: id, rpc: message.id.message().rpc() }, message.cookie, message.waited);
-            let why = Ended::Handshake(why.clone());
-            self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run: false, address });
+            let (why, may_have_run) = (Ended::Handshake(why.clone()), message.early);
+            self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
         }
         self.tidy();
         if self.at(slot).keys.is_some() {

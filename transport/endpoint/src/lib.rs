@@ -15,6 +15,7 @@ pub mod handshakes;
 pub mod egress;
 pub mod ingress;
 pub mod endpoint;
+pub mod early;
 pub mod info;
 #[cfg(feature = "tls")]
 pub mod credentials;

@@ -32,3 +32,4 @@ pub mod outputs;
 pub mod arrivals;
 pub mod answers;
 pub mod clock;
+mod elsewhere;

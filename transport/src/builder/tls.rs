@@ -58,6 +58,18 @@ impl Builder<Ready> {
         self
     }
 
+    /// Takes requests in the first flight of clients that resume a session, up to so many bytes of each (at most 8 requests of
+    /// 1,093 bytes): they are there, and answered, a round trip earlier. Default: none. They are marked
+    /// [`crate::Protection::EarlyData`]: their sender is who was given the ticket and has proven nothing since, and they lack
+    /// forward secrecy. No copy of a flight runs twice here, because its ticket is forgotten when it is used; a copy that
+    /// arrives where its original did not, runs once, however late within the ticket's day. Cannot be combined with
+    /// [`Clients::Authenticated`].
+    #[must_use]
+    pub fn accept_early_data(mut self, bytes_max: usize) -> Self {
+        self.knobs.tls.early_data_bytes_max = bytes_max;
+        self
+    }
+
     /// Danger: appends the secrets of every session to this file, in the format of `SSLKEYLOGFILE`, for who takes apart
     /// captures: TLS's own lines, and one `SEALANE_SESSION_SECRET` with the secret that all keys of records come from. Who
     /// reads the file reads the traffic. Off unless called: no variable of the environment turns it on.
@@ -79,6 +91,7 @@ impl Choices {
     pub(super) fn apply(&self, config: &mut Config) -> Result<(), Error> {
         let (client, server) = self.configs()?;
         (config.client, config.server) = (client.map(Arc::new), server.map(Arc::new));
+        config.early_data_bytes_max = self.early_data_bytes_max;
         Ok(())
     }
 }
