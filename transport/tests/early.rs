@@ -1,5 +1,10 @@
 //! Requests in the first flight over real sockets: what is taken, marked, refused, sent again, and never run twice. [P-6.9]
 #![cfg(feature = "aws-lc")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "an application may sleep, an attacker has sockets"
+)]
 
 mod common;
 
@@ -187,7 +192,7 @@ fn replayed() {
     client.call_with(&peer, b"once", EARLY).unwrap();
     assert_eq!(server.ran(b"once"), [Protection::EarlyData]);
     let recorded = tap.take_sent();
-    assert!(recorded.len() > 4);
+    assert!(recorded.len() >= 3);
     let replay = |at: SocketAddr| {
         let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..3 {

@@ -14,12 +14,17 @@ use wire::handshake::{
 use wire::ids::{SessionId, Side};
 use wire::limits::{DATAGRAM_MIN, TAG_LEN};
 
-use crate::assembly::{Assembly, NotKept};
+use crate::assembly::NotKept;
 use crate::contract::Reason;
 use crate::error::Alert;
 use crate::guard::Guard;
-use crate::limits::{ACK_DELAY, AMPLIFICATION, DOUBT_AFTER, EARLY_MESSAGES_MAX, INITIAL_MAX, SEALED_MAX, WINDOW};
+use crate::limits::{ACK_DELAY, AMPLIFICATION, DOUBT_AFTER, INITIAL_MAX, SEALED_MAX, WINDOW};
 use crate::pace::Pace;
+
+mod early;
+mod parts;
+
+use parts::{AlertOut, Credit, Stream};
 
 /// What an accepted packet was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,34 +37,6 @@ pub(crate) enum Arrival {
     Message(Vec<u8>),
     /// A sealed fragment beyond the longest stream: the other side's flight is too long.
     TooLong,
-}
-
-/// One stream on its way out, and its counterpart on its way in.
-struct Stream {
-    out: Vec<u8>,
-    acked: usize,
-    next: usize,
-    sent: usize,
-    inward: Assembly,
-}
-
-impl Stream {
-    const fn new(inward_max: usize) -> Self {
-        Self { out: Vec::new(), acked: 0, next: 0, sent: 0, inward: Assembly::new(inward_max) }
-    }
-}
-
-/// An alert on its way out: once, and once more for each packet that shows that the other side has not heard it.
-struct AlertOut {
-    alert: Alert,
-    due: bool,
-}
-
-/// Bytes of an address that is not proven.
-#[derive(Default)]
-struct Credit {
-    received: usize,
-    sent: usize,
 }
 
 /// What a flight is between, and how.
@@ -172,36 +149,6 @@ impl Flight {
         }
     }
 
-    /// The first flight has a key.
-    #[cfg(feature = "tls")]
-    pub(crate) fn set_early(&mut self, guard: Guard) {
-        self.early = Some(guard);
-    }
-
-    /// Whether messages of the first flight can be sealed: requests before the server answered, responses after.
-    pub(crate) fn takes_message(&self) -> bool {
-        self.early.is_some() && self.message_guard(true).is_some() && self.messages.len() < EARLY_MESSAGES_MAX
-    }
-
-    /// A request of the first flight, or the response to one.
-    pub(crate) fn send_message(&mut self, message: Vec<u8>) {
-        self.messages.push((message, true));
-    }
-
-    /// What seals and opens messages of the first flight. A server seals with keys that its own randomness is in. [P-6.9]
-    fn message_guard(&self, outgoing: bool) -> Option<&Guard> {
-        match (self.ends.side, outgoing) {
-            (Side::Client, true) | (Side::Server, false) => self.early.as_ref(),
-            (Side::Server, true) | (Side::Client, false) => self.guards[1].as_ref(),
-        }
-    }
-
-    fn repeat_messages(&mut self) {
-        if self.ends.side == Side::Client {
-            self.messages.iter_mut().for_each(|(_, due)| *due = true);
-        }
-    }
-
     /// Appends to a stream.
     pub(crate) fn write(&mut self, level: Level, bytes: &[u8]) {
         self.streams[level.index()].out.extend_from_slice(bytes);
@@ -290,16 +237,6 @@ impl Flight {
         }
         self.acknowledged(now, packet);
         self.keep(now, packet, &fragment)
-    }
-
-    /// It says nothing of the streams, and its other fields are not read.
-    fn receive_message(&mut self, packet: &HandshakePacket<'_>, datagram_len: usize) -> Result<Arrival, Reason> {
-        let guard = self.message_guard(false).ok_or(Reason::Early)?;
-        let message = guard.open(self.crypto, packet).ok_or(Reason::Tag)?;
-        if let Some(credit) = &mut self.credit {
-            credit.received += datagram_len;
-        }
-        Ok(Arrival::Message(message))
     }
 
     /// Whether the packet is for this handshake at all.
@@ -458,10 +395,7 @@ impl Flight {
             if (level == Level::Initial) == (self.ends.side == Side::Client)
                 && let Some(at) = self.messages.iter().position(|(_, due)| *due)
             {
-                let message = core::mem::take(&mut self.messages[at].0);
-                let len = self.emit(now, out, 0, Level::Early, 0, &message);
-                self.messages[at] = (message, len.is_none());
-                return len;
+                return self.poll_message(now, out, at);
             }
         }
         if self.ping || self.ack {
