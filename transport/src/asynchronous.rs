@@ -212,7 +212,9 @@ impl AsyncSocket {
                 let now = core.now();
                 let deadline = options.deadline.map_or(Instant::FAR, |span| now + span);
                 let sending = sending(kind, cookie, waited, deadline, false);
+                core.endpoint.early_next(options.early);
                 let done = self.socket.submit_now(core, now, peer, &body, sending);
+                core.endpoint.early_next(false);
                 space_or(core, cx, done)
             })
         });

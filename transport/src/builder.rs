@@ -21,7 +21,7 @@ use crate::socket::Socket;
 use crate::waiting::Shared;
 
 #[cfg(feature = "aws-lc")]
-pub use tls::{Clients, Identity, Trust};
+pub use crate::credentials::{Clients, Identity, Trust};
 
 mod rare;
 
@@ -35,6 +35,9 @@ pub struct NeedsIdentity(());
 #[derive(Debug)]
 pub struct Ready(());
 
+#[cfg(feature = "aws-lc")]
+mod tls;
+
 type Wrap = Box<dyn FnOnce(Box<dyn Datagrams>) -> Box<dyn Datagrams> + Send>;
 
 /// Makes a [`Socket`]. Begin with [`Socket::builder`].
@@ -45,7 +48,7 @@ pub struct Builder<Step> {
 
 struct Knobs {
     #[cfg(feature = "aws-lc")]
-    tls: tls::Choices,
+    tls: crate::credentials::Choices,
     ciphers: Vec<Cipher>,
     serving: bool,
     wait: Wait,
@@ -87,7 +90,7 @@ impl Builder<NeedsTrust> {
         Self {
             knobs: Knobs {
                 #[cfg(feature = "aws-lc")]
-                tls: tls::Choices::default(),
+                tls: crate::credentials::Choices::default(),
                 ciphers: Cipher::ALL.to_vec(),
                 serving: false,
                 wait: Wait::default(),
@@ -276,7 +279,8 @@ impl Knobs {
         Ok(())
     }
 
-    fn bind(self, address: impl ToSocketAddrs + fmt::Debug) -> Result<Socket, Error> {
+    #[cfg_attr(not(feature = "aws-lc"), expect(unused_mut, reason = "only choices of TLS are completed here"))]
+    fn bind(mut self, address: impl ToSocketAddrs + fmt::Debug) -> Result<Socket, Error> {
         self.check()?;
         let named = format!("{address:?}").trim_matches('"').to_owned();
         let failed = |source: std::io::Error| Error::Bind { address: named.clone(), source: Arc::new(source) };
@@ -289,6 +293,8 @@ impl Knobs {
         };
         let socket = udp::hot::bind(address, &options).map_err(failed)?;
         let caps = socket.caps().clone();
+        #[cfg(feature = "aws-lc")]
+        self.tls.settle(&self.ciphers)?;
         let config = self.endpoint_config(&caps, address)?;
         let udp: Box<dyn Datagrams> = Box::new(socket);
         let udp = match self.wrap {
@@ -299,7 +305,12 @@ impl Knobs {
         let entropy = Box::new(|bytes: &mut [u8]| getrandom::fill(bytes).expect("the system gives randomness"));
         let shared = Shared::new(Endpoint::new(config, entropy), udp, self.wait, self.helper)?;
         shared.lock().marks = self.mark_priorities;
-        Ok(Socket::over(shared, self.mtu, Link::new(self.link_rate, self.links), caps))
+        let mut socket = Socket::over(shared, self.mtu, Link::new(self.link_rate, self.links), caps);
+        #[cfg(feature = "aws-lc")]
+        {
+            socket.credentials = self.tls.into();
+        }
+        Ok(socket)
     }
 
     fn endpoint_config(&self, caps: &udp::caps::Caps, address: SocketAddr) -> Result<Config, Error> {
@@ -326,7 +337,7 @@ impl Knobs {
             config.datagram_bytes_max = datagram_bytes(mtu, address);
         }
         #[cfg(feature = "aws-lc")]
-        self.tls.apply(&self.ciphers, &mut config)?;
+        self.tls.apply(&mut config)?;
         Ok(config)
     }
 }
@@ -335,156 +346,5 @@ impl Socket {
     /// Begins to make a socket. The next steps say whom it trusts and who it is.
     pub fn builder() -> Builder<NeedsTrust> {
         Builder::new()
-    }
-}
-
-#[cfg(feature = "aws-lc")]
-mod tls {
-    //! Whom to trust and who we are, by certificates.
-
-    use std::path::Path;
-    use std::sync::Arc;
-
-    use endpoint::config::Config;
-    use handshake::config::{ClientConfig, Clients as ServerClients, ServerConfig};
-    use record::aead::Cipher;
-
-    use super::{Builder, NeedsIdentity, NeedsTrust, Ready};
-    use crate::error::Error;
-
-    /// Whom we believe: certificate authorities.
-    #[derive(Clone, Debug)]
-    pub struct Trust(pub(super) handshake::config::Trust);
-
-    impl Trust {
-        /// The authorities in a PEM file.
-        ///
-        /// # Errors
-        /// [`Error::Credentials`], naming the file and what is wrong with it.
-        pub fn pem_file(path: impl AsRef<Path>) -> Result<Self, Error> {
-            handshake::config::Trust::pem_file(path).map(Self).map_err(Error::Credentials)
-        }
-
-        /// The authorities in PEM text.
-        ///
-        /// # Errors
-        /// [`Error::Credentials`].
-        pub fn pem(text: &[u8]) -> Result<Self, Error> {
-            handshake::config::Trust::pem("the given text", text).map(Self).map_err(Error::Credentials)
-        }
-
-        /// Nobody. Such a socket can begin no session; it can serve anonymous clients.
-        pub fn nobody() -> Self {
-            Self(handshake::config::Trust::nobody())
-        }
-    }
-
-    /// Who we are: a certificate chain and its private key.
-    #[derive(Clone, Debug)]
-    pub struct Identity(pub(super) handshake::identity::Identity);
-
-    impl Identity {
-        /// A chain and a key in PEM files.
-        ///
-        /// # Errors
-        /// [`Error::Credentials`], naming the file and what is wrong with it.
-        pub fn pem_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, Error> {
-            handshake::identity::Identity::pem_files(chain, key).map(Self).map_err(Error::Credentials)
-        }
-
-        /// A chain and a key in PEM text.
-        ///
-        /// # Errors
-        /// [`Error::Credentials`].
-        pub fn pem(chain: &[u8], key: &[u8]) -> Result<Self, Error> {
-            handshake::identity::Identity::pem("the given text", chain, key).map(Self).map_err(Error::Credentials)
-        }
-    }
-
-    /// Whose requests a server takes.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    pub enum Clients {
-        /// Only of clients with a certificate of a trusted authority.
-        Authenticated,
-        /// Of anybody. They are told who the server is; it does not learn who they are.
-        Anonymous,
-    }
-
-    /// What was chosen so far.
-    #[derive(Default)]
-    pub(super) struct Choices {
-        trust: Option<Trust>,
-        identity: Option<Identity>,
-        clients: Option<Clients>,
-        alpn: Option<Vec<u8>>,
-    }
-
-    impl Builder<NeedsTrust> {
-        /// Whom to believe: every peer's certificate must come from one of these authorities.
-        pub fn trust(mut self, trust: Trust) -> Builder<NeedsIdentity> {
-            self.knobs.tls.trust = Some(trust);
-            self.to(NeedsIdentity(()))
-        }
-    }
-
-    impl Builder<NeedsIdentity> {
-        /// Who we are. Servers always have an identity; clients where servers ask for it.
-        pub fn identity(mut self, identity: Identity) -> Builder<Ready> {
-            self.knobs.tls.identity = Some(identity);
-            self.to(Ready(()))
-        }
-
-        /// Nobody: a client that servers know nothing of.
-        pub fn anonymous(self) -> Builder<Ready> {
-            self.to(Ready(()))
-        }
-    }
-
-    impl Builder<Ready> {
-        /// Takes requests and one-way messages. Without this they are refused.
-        #[must_use]
-        pub fn serve(mut self, clients: Clients) -> Self {
-            self.knobs.serving = true;
-            self.knobs.tls.clients = Some(clients);
-            self
-        }
-
-        /// Danger: offers another protocol name than Sealane's, so that no handshake succeeds. For tests.
-        #[must_use]
-        pub fn danger_alpn(mut self, name: &[u8]) -> Self {
-            self.knobs.tls.alpn = Some(name.to_vec());
-            self
-        }
-    }
-
-    impl Choices {
-        pub(super) fn apply(&self, ciphers: &[Cipher], config: &mut Config) -> Result<(), Error> {
-            let Some(trust) = &self.trust else { return Ok(()) };
-            let identity = self.identity.as_ref().map(|identity| &identity.0);
-            if !trust.0.is_nobody() {
-                let client = ClientConfig::new(&trust.0, identity, ciphers).map_err(Error::Credentials)?;
-                let client = match &self.alpn {
-                    Some(name) => client.danger_alpn(name),
-                    None => client,
-                };
-                config.client = Some(Arc::new(client));
-            }
-            let Some(clients) = self.clients else { return Ok(()) };
-            let Some(identity) = identity else {
-                return Err(Error::Config(
-                    "a server needs an identity: its clients must be able to tell who it is".to_owned(),
-                ));
-            };
-            let clients = match clients {
-                Clients::Authenticated if trust.0.is_nobody() => {
-                    let what = "a server that trusts nobody has no authenticated clients: name an authority, or serve anonymous ones";
-                    return Err(Error::Config(what.to_owned()));
-                }
-                Clients::Authenticated => ServerClients::Authenticated(&trust.0),
-                Clients::Anonymous => ServerClients::Anonymous,
-            };
-            config.server = Some(Arc::new(ServerConfig::new(identity, clients, ciphers).map_err(Error::Credentials)?));
-            Ok(())
-        }
     }
 }

@@ -5,6 +5,12 @@ use std::time::Duration;
 
 use wire::ids::Side;
 
+/// What a socket keeps of its choices of credentials: without TLS there are none.
+#[cfg(feature = "aws-lc")]
+pub(crate) use crate::credentials::Choices as Credentials;
+#[cfg(not(feature = "aws-lc"))]
+pub(crate) type Credentials = ();
+
 /// How a blocking call waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -40,12 +46,25 @@ impl Role {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CallOptions {
     pub(crate) deadline: Option<Duration>,
+    pub(crate) early: bool,
 }
 
 impl CallOptions {
     /// The defaults: no deadline (a peer that no longer answers is found out all the same).
     pub const fn new() -> Self {
-        Self { deadline: None }
+        Self { deadline: None, early: false }
+    }
+
+    /// Whether the request may go with the first flight of a new session, which saves a round trip (TLS early data). Default
+    /// false. For requests that may as well run twice: within one server process a first flight runs at most once, and a
+    /// request that was not taken is sent again by itself; but who records a flight that never arrived can bring it later,
+    /// and until then it is protected by a ticket alone. It goes early only when there is a ticket of the server that
+    /// allows it and the request has at most 1,093 bytes; otherwise this changes nothing. The server sees it marked
+    /// [`crate::Protection::EarlyData`].
+    #[must_use]
+    pub const fn early(mut self, on: bool) -> Self {
+        self.early = on;
+        self
     }
 
     /// Give up after `span`. The peer is told; it may have executed the request.

@@ -47,7 +47,11 @@ impl fmt::Display for Info {
         for session in &self.sessions {
             let state = if session.open { "open" } else { "handshake" };
             let (address, identity) = (session.origin.address, &session.origin.identity);
-            writeln!(f, "session {:?} with {address} ({identity}): {state}, {}", session.id, session.cipher)?;
+            write!(f, "session {:?} with {address} ({identity}): {state}, {}", session.id, session.cipher)?;
+            if let Some(exchange) = session.exchange {
+                write!(f, ", {exchange}{}", if session.resumed { ", resumed" } else { "" })?;
+            }
+            writeln!(f)?;
         }
         for call in &self.rpcs {
             let rpc = &call.rpc;

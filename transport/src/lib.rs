@@ -12,6 +12,8 @@
 compile_error!("Sealane runs on Linux only: it needs UDP segmentation offload, epoll and timer descriptors");
 
 pub mod error;
+#[cfg(feature = "aws-lc")]
+mod credentials;
 mod config;
 mod link;
 mod driver;
@@ -22,6 +24,7 @@ mod delivery;
 mod info;
 mod socket;
 mod serving;
+mod sessions;
 pub mod builder;
 #[cfg(feature = "tokio")]
 mod asynchronous;
@@ -39,15 +42,17 @@ pub use endpoint::counters::Counters;
 pub use endpoint::info::{CallInfo, SessionInfo};
 pub use endpoint::pool::Payload;
 pub use endpoint::rates::{Limits, Rate};
+pub use endpoint::session::Protection;
 pub use error::{Error, Fault};
 pub use handshake::error::Error as HandshakeError;
-pub use handshake::identity::PeerIdentity;
+pub use handshake::exchange::KeyExchange;
+pub use handshake::identity::{PeerCertificate, PeerIdentity, PeerKey};
 pub use info::Info;
 pub use link::LinkRate;
 pub use message::{Body, Failed, OneWay, Peer, PeerInfo, ReplyToken, Request, Response, RpcId};
 pub use record::aead::Cipher;
-pub use socket::{Batch, CallStream, Readiness, Socket};
-pub use stream::{MessageStream, StreamKind};
+pub use socket::{Batch, Readiness, Socket};
+pub use stream::{CallStream, MessageStream, StreamKind};
 pub use udp::batch::{Datagrams, Received, SendError, Transmit};
 pub use udp::caps::Caps;
 pub use udp::fault;

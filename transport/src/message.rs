@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use endpoint::endpoint::To;
 use endpoint::pool::Payload;
-use endpoint::session::CallId;
+use endpoint::session::{CallId, Protection};
 use endpoint::state::Origin;
 use handshake::identity::PeerIdentity;
 
@@ -142,6 +142,8 @@ pub struct Request {
     pub id: RpcId,
     /// What it says.
     pub payload: Payload,
+    /// How it was protected on its way.
+    pub protection: Protection,
     /// To answer it with.
     pub token: ReplyToken,
 }
@@ -158,6 +160,8 @@ pub struct Response {
     pub cookie: u64,
     /// What it says.
     pub payload: Payload,
+    /// How it was protected on its way.
+    pub protection: Protection,
 }
 
 /// A message that wants no response.
@@ -170,6 +174,8 @@ pub struct OneWay {
     pub id: RpcId,
     /// What it says.
     pub payload: Payload,
+    /// How it was protected on its way.
+    pub protection: Protection,
 }
 
 /// A request or message sent with `send` or `send_one_way` that ended without success.

@@ -57,16 +57,20 @@ impl Socket {
     pub(crate) fn delivery(&self, item: Item) -> Delivery {
         match item {
             Item::Request { id, from, payload } => Delivery::Request(Request {
+                protection: from.protection,
                 peer: PeerInfo::new(from, id),
                 id: RpcId(id),
                 payload,
                 token: ReplyToken(id),
             }),
             Item::OneWay { id, from, payload } => {
-                Delivery::OneWay(OneWay { peer: PeerInfo::new(from, id), id: RpcId(id), payload })
+                let protection = from.protection;
+                Delivery::OneWay(OneWay { peer: PeerInfo::new(from, id), id: RpcId(id), payload, protection })
             }
             Item::Response { id, from, cookie, payload } => {
-                Delivery::Response(Response { peer: PeerInfo::new(from, id), id: RpcId(id), cookie, payload })
+                let protection = from.protection;
+                let peer = PeerInfo::new(from, id);
+                Delivery::Response(Response { peer, id: RpcId(id), cookie, payload, protection })
             }
             Item::Stream { id, from, kind, length, cookie } => {
                 let peer = PeerInfo::new(from, id);

@@ -15,13 +15,13 @@ use udp::caps::Caps;
 use udp::poll::Set;
 use wire::trailer::Kind;
 
-use crate::config::{CallOptions, Role, datagram_bytes};
+use crate::config::{CallOptions, Credentials, Role, datagram_bytes};
 use crate::driver::{Core, Item, Outcome};
 use crate::error::Error;
 use crate::info::Info;
 use crate::link::Link;
 use crate::message::{Body, Peer, PeerInfo, RpcId};
-use crate::stream::MessageStream;
+use crate::stream::{CallStream, MessageStream};
 use crate::waiting::Shared;
 
 /// One socket talks to any number of peers, as client and server at once. All of its methods take `&self`: share it
@@ -46,6 +46,8 @@ pub struct Socket {
     mtu: Option<u32>,
     link: Mutex<Link>,
     caps: Caps,
+    #[cfg_attr(not(feature = "aws-lc"), expect(dead_code, reason = "only TLS has credentials"))]
+    pub(crate) credentials: Mutex<Credentials>,
 }
 
 impl fmt::Debug for Socket {
@@ -59,7 +61,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 impl Socket {
     pub(crate) fn over(shared: Arc<Shared>, mtu: Option<u32>, link: Link, caps: Caps) -> Self {
-        let socket = Self { shared, mtu, link: Mutex::new(link), caps };
+        let socket = Self { shared, mtu, link: Mutex::new(link), caps, credentials: Mutex::default() };
         if !socket.shared.local.ip().is_unspecified() {
             socket.leaves_from(socket.shared.local);
         }
@@ -252,7 +254,11 @@ impl Socket {
         loop {
             let now = core.now();
             let deadline = options.deadline.map_or(Instant::FAR, |span| now + span);
-            match self.submit_now(&mut core, now, peer, &body, sending(kind, cookie, waited, deadline, streamed)) {
+            core.endpoint.early_next(options.early);
+            let sending = sending(kind, cookie, waited, deadline, streamed);
+            let taken = self.submit_now(&mut core, now, peer, &body, sending);
+            core.endpoint.early_next(false);
+            match taken {
                 Err(Error::WouldBlock { .. }) => {
                     drop(core);
                     self.await_space(body.len())?;
@@ -470,15 +476,6 @@ impl Drop for Batch<'_> {
         core.flush_waiting();
         core.file();
     }
-}
-
-/// The response of [`Socket::call_stream`].
-#[derive(Debug)]
-pub enum CallStream {
-    /// It came whole.
-    Whole(Payload),
-    /// It is read while it arrives.
-    Stream(MessageStream),
 }
 
 /// A descriptor to poll: readable when [`Socket::try_recv`] should be called.

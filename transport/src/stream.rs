@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use endpoint::pool::Payload;
 use endpoint::session::CallId;
 use wire::trailer::Kind;
 
@@ -120,4 +121,13 @@ impl Drop for MessageStream {
         core.endpoint.end_stream(self.id);
         core.flush();
     }
+}
+
+/// The response of [`crate::Socket::call_stream`].
+#[derive(Debug)]
+pub enum CallStream {
+    /// It came whole.
+    Whole(Payload),
+    /// It is read while it arrives.
+    Stream(MessageStream),
 }

@@ -274,6 +274,10 @@ impl Shared {
         let watched = if held_back { self.wake.fd() } else { self.network.as_fd() };
         if wait_readable(&[watched, self.wake.fd()], timeout).is_ok_and(|ready| ready.has(1)) {
             self.wake.drain();
+            // The end is for all who wait, and two may be here: a helper that was told to step back, and who told it.
+            if self.stop.load(Ordering::SeqCst) {
+                self.wake.wake();
+            }
         }
         self.lock()
     }
@@ -368,7 +372,7 @@ impl Shared {
         core.call_wakers.drain().for_each(|(_, waker)| waker.wake());
         core.connects.values_mut().flat_map(|c| c.wakers.drain(..)).for_each(Waker::wake);
         drop(core);
-        self.stop.store(true, Ordering::Release);
+        self.stop.store(true, Ordering::SeqCst);
         self.wake.wake();
         self.news.notify_all();
         self.unpark_helper();

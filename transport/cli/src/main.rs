@@ -7,6 +7,7 @@ mod doctor;
 mod serve;
 mod call;
 mod demo;
+mod handshake;
 mod sim;
 mod attack;
 
@@ -45,6 +46,8 @@ enum Command {
     Serve(serve::Args),
     /// Call a server and print its reply, or how long replies take
     Call(call::Args),
+    /// Time from nothing to the first reply: full, resumed and with early data, beside TLS over TCP
+    Handshake(handshake::Args),
     /// Run many hosts in virtual time: their figures beside published ones, what fan-in does
     Sim(sim::Args),
     /// Attack a server and clients on this machine: what comes of it must be nothing
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Command::Certs(args) => certs::run(args).map(|()| ExitCode::SUCCESS),
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Call(args) => call::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Handshake(args) => handshake::run(args).map(|()| ExitCode::SUCCESS),
         Command::Sim(args) => sim::run(args),
         Command::Attack(args) => attack::run(args),
     };

@@ -59,6 +59,8 @@ pub struct Config {
     pub tidies_when_idle: bool,
     /// The calendar at the endpoint's time zero, in seconds since 1970: certificates are judged by it.
     pub unix_seconds_at_zero: u64,
+    /// Bytes of requests that are taken from one first flight, where tickets allow any. [P-6.9]
+    pub early_data_bytes_max: usize,
     /// Messages longer than this are delivered as streams, before they are complete. Default: none are.
     pub stream_above: Option<usize>,
 }
@@ -87,6 +89,7 @@ impl Config {
             reset_key: None,
             tidies_when_idle: false,
             unix_seconds_at_zero: 0,
+            early_data_bytes_max: 0,
             stream_above: None,
         }
     }

@@ -39,6 +39,10 @@ counters! {
     handshakes_completed,
     /// Handshakes that failed.
     handshakes_failed,
+    /// Requests sent with a first flight.
+    early_sent,
+    /// Requests taken from a first flight.
+    early_taken,
     /// Requests, responses and one-way messages delivered.
     messages_delivered,
     /// RESETs sent: packets of sessions that are not known here.

@@ -108,6 +108,8 @@ impl Endpoint {
                 idle_look: Instant::FAR,
                 notices: VecDeque::new(),
                 held_bytes: 0,
+                early_next: false,
+                early_answered: Vec::new(),
                 ended: Vec::new(),
                 landed: Vec::new(),
             },
@@ -231,7 +233,7 @@ impl Endpoint {
         };
         let name = CallId { session: session.id, rpc: id.message().rpc() };
         let Sending { kind, cookie, waited, deadline, streamed } = sending;
-        let message = Queued { id, kind, body, cookie, waited, streamed, deadline, aborted: false };
+        let message = Queued { id, kind, body, cookie, waited, streamed, deadline, aborted: false, early: false };
         let may_send = session.may_send;
         state.held_bytes += length;
         if may_send {
@@ -239,6 +241,9 @@ impl Endpoint {
         } else {
             state.queue_deadline = state.queue_deadline.min(deadline);
             state.sessions[slot as usize].as_mut().ok_or(Misuse::NoSession)?.queued.push_back(message);
+            if state.early_next {
+                state.offer_early(slot);
+            }
         }
         Ok(name)
     }
@@ -264,6 +269,7 @@ impl Endpoint {
     /// When no such request waits for a reply, or the response is not taken.
     pub fn reply(&mut self, now: Instant, id: CallId, body: Payload) -> Result<(), Misuse> {
         let unknown = || Misuse::UnknownRequest(format!("{:?}", id.rpc));
+        let Some(body) = self.state.reply_early(id, body) else { return Ok(()) };
         let (peer, slot) = self.request(id).ok_or_else(unknown)?;
         let length = body.len();
         self.may_hold(length)?;
@@ -305,6 +311,9 @@ impl Endpoint {
     /// # Errors
     /// When no such request waits for a reply.
     pub fn refuse(&mut self, id: CallId) -> Result<(), Misuse> {
+        if self.state.refuse_early(id) {
+            return Ok(());
+        }
         let (_, slot) = self.request(id).ok_or_else(|| Misuse::UnknownRequest(format!("{:?}", id.rpc)))?;
         self.state.machine.refuse(slot);
         self.state.drain_machine();
@@ -423,7 +432,9 @@ impl Endpoint {
         len: usize,
         segment: usize,
     ) -> Option<Buffer> {
-        self.state.receive(now, from, buffer, len, segment)
+        let left = self.state.receive(now, from, buffer, len, segment);
+        self.answer_early(now);
+        left
     }
 
     /// Time passed.

@@ -24,7 +24,7 @@ use wire::handshake::{HandshakePacket, RetryPacket};
 use wire::ids::{SessionId, Side};
 
 use crate::error::{Ended, Misuse};
-use crate::session::{CallId, Keys, Phase, Session};
+use crate::session::{CallId, Early, Keys, Phase, Session};
 use crate::state::{Event, State};
 
 /// DONE is said again at most this often, however often a lost copy makes the peer ask.
@@ -44,7 +44,7 @@ impl State {
     /// The handshake of `slot` has its secrets: the session opens. [P-6.3]
     pub(crate) fn open(&mut self, slot: u32, established: Established, now: Instant) {
         let crypto = self.config.crypto;
-        let Established { peer, secret, cipher, identity, mutual, rtt, .. } = established;
+        let Established { peer, secret, cipher, identity, mutual, rtt, exchange, resumed, early, .. } = established;
         let session = self.sessions[slot as usize].as_mut().expect("a session in use");
         let ours = Chain::new(crypto, &secret, cipher, session.side);
         let theirs = Chain::new(crypto, &secret, cipher, session.side.peer());
@@ -58,6 +58,7 @@ impl State {
         session.peer_id = peer.session;
         session.identity = Arc::new(identity);
         session.mutual = mutual;
+        (session.exchange, session.resumed, session.early.taken) = (exchange, resumed, early);
         session.message_max = peer.message_max as usize;
         session.peer_datagram_max = usize::from(peer.datagram_max);
         session.datagram_max = session.datagram_max.min(usize::from(peer.datagram_max)).max(wire::limits::DATAGRAM_MIN);
@@ -82,6 +83,7 @@ impl State {
             Phase::Accepting(_) => {
                 self.say_done(slot, now);
                 self.start_sending(slot, now);
+                self.enter_early(slot, now);
             }
             Phase::Open => {}
         }
@@ -164,7 +166,7 @@ impl State {
         let client = match key.and_then(|key| self.installed.get(&key).cloned()) {
             Some((key, Side::Client)) => Ok(Client::installed(&key, self.nonce(), &setup)),
             Some((_, Side::Server)) => Err(Misuse::NoTrust),
-            None => self.tls_client(&name, &setup),
+            None => self.tls_client(&name, address, &setup),
         };
         match client {
             Ok(client) => {
@@ -189,13 +191,13 @@ impl State {
     }
 
     #[cfg(feature = "tls")]
-    fn tls_client(&self, name: &str, setup: &Setup) -> Result<Client, Misuse> {
+    fn tls_client(&self, name: &str, address: SocketAddr, setup: &Setup) -> Result<Client, Misuse> {
         let config = self.config.client.as_ref().ok_or(Misuse::NoTrust)?;
-        Client::tls(config, name, setup).map_err(Misuse::Handshake)
+        Client::tls_at(config, name, Some(address), self.early_next, setup).map_err(Misuse::Handshake)
     }
 
     #[cfg(not(feature = "tls"))]
-    fn tls_client(&self, _: &str, _: &Setup) -> Result<Client, Misuse> {
+    fn tls_client(&self, _: &str, _: SocketAddr, _: &Setup) -> Result<Client, Misuse> {
         Err(Misuse::NoTrust)
     }
 
@@ -220,6 +222,8 @@ impl State {
             cipher: self.config.cipher,
             identity: Arc::new(PeerIdentity::Anonymous),
             mutual: false,
+            exchange: None,
+            resumed: false,
             datagram_max,
             peer_datagram_max: datagram_max,
             message_max: self.config.proto.message_bytes_max as usize,
@@ -233,6 +237,7 @@ impl State {
             done_said: Instant::ZERO,
             dones_left: DONES_UNPROVEN,
             target: None,
+            early: Early::default(),
         });
         self.flights.push_back(slot);
     }
@@ -294,6 +299,7 @@ impl State {
             Ok(Progress::Dropped(_)) => self.counters.dropped_handshake += 1,
             Ok(_) => {}
         }
+        self.early(now, slot);
     }
 
     /// A stranger's first packet: a new handshake, if it can be one.
@@ -393,8 +399,8 @@ impl State {
             self.held_bytes -= message.body.len() as u64;
             let (id, cookie, waited) =
                 (CallId { session: id, rpc: message.id.message().rpc() }, message.cookie, message.waited);
-            let why = Ended::Handshake(why.clone());
-            self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run: false, address });
+            let (why, may_have_run) = (Ended::Handshake(why.clone()), message.early);
+            self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
         }
         self.tidy();
         if self.at(slot).keys.is_some() {

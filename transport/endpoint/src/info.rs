@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use handshake::exchange::KeyExchange;
 use proto::io::RpcInfo;
 use record::aead::Cipher;
 use wire::ids::{SessionId, Side};
@@ -37,6 +38,10 @@ pub struct SessionInfo {
     pub open: bool,
     /// Both sides proved who they are.
     pub mutual: bool,
+    /// How its secret was agreed on; `None` for an installed one.
+    pub exchange: Option<KeyExchange>,
+    /// Whether it goes back to an earlier session by a ticket.
+    pub resumed: bool,
     /// Largest datagram towards the peer.
     pub datagram_max: usize,
     /// How long the peer takes to answer, smoothed.
@@ -114,11 +119,19 @@ impl Endpoint {
                 cipher: session.cipher,
                 open: session.keys.is_some(),
                 mutual: session.mutual,
+                exchange: session.exchange,
+                resumed: session.resumed,
                 datagram_max: session.datagram_max,
                 rtt: self.state.machine.rtt(slot as u32),
             })
         };
         self.state.sessions.iter().enumerate().filter_map(info).collect()
+    }
+
+    /// The session that new calls to `target` go into, if there is one.
+    pub fn session_of(&self, target: u32) -> Option<SessionId> {
+        let slot = self.state.targets.get(target as usize)?.session?;
+        self.state.sessions[slot as usize].as_ref().map(|session| session.id)
     }
 
     /// Whether a session is there and takes messages of the application.

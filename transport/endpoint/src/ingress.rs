@@ -347,7 +347,7 @@ impl State {
     }
 
     /// A complete message goes to the application.
-    fn deliver(&mut self, slot: u32, payload: Payload) {
+    pub(crate) fn deliver(&mut self, slot: u32, payload: Payload) {
         let Some((rpc, peer, state)) = self.machine.rpc(slot) else { return };
         let (id, from) = (self.call_id(peer, rpc), self.origin(peer));
         self.counters.messages_delivered += 1;

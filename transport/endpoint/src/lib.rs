@@ -20,4 +20,7 @@ pub mod egress;
 pub mod moves;
 pub mod ingress;
 pub mod endpoint;
+pub mod early;
 pub mod info;
+#[cfg(feature = "tls")]
+pub mod credentials;

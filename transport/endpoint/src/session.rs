@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use handshake::exchange::KeyExchange;
 use handshake::identity::PeerIdentity;
 use proto::time::Instant;
 use record::aead::Cipher;
@@ -25,6 +26,18 @@ pub struct CallId {
     pub rpc: wire::ids::RpcId,
 }
 
+/// How a message was protected on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Protection {
+    /// With the session's keys: forward secret, from a peer that has proven who it is, and never a copy.
+    #[default]
+    Full,
+    /// With the key of a ticket, before the handshake was complete (TLS early data). Its sender is who was given that ticket,
+    /// and has proven nothing since; who learns the server's memory of tickets later can read it. It came once.
+    EarlyData,
+}
+
 /// A message that waits for its session's keys.
 #[derive(Debug)]
 pub struct Queued {
@@ -44,6 +57,8 @@ pub struct Queued {
     pub deadline: Instant,
     /// The caller gave up before it began. Its id is still to be skipped.
     pub aborted: bool,
+    /// It went with the first flight, so it may run before the session is open.
+    pub early: bool,
 }
 
 /// The keys of an open session.
@@ -91,6 +106,10 @@ pub struct Session {
     pub identity: Arc<PeerIdentity>,
     /// Both sides proved who they are.
     pub mutual: bool,
+    /// How its secret was agreed on; `None` for an installed one, or as long as there is none.
+    pub exchange: Option<KeyExchange>,
+    /// Whether it goes back to an earlier session by a ticket.
+    pub resumed: bool,
     /// Largest datagram towards the peer.
     pub datagram_max: usize,
     /// Largest datagram that the peer takes, whatever the path carries.
@@ -117,4 +136,55 @@ pub struct Session {
     pub dones_left: u8,
     /// The target that it was opened for.
     pub target: Option<u32>,
+    /// Requests that came with its first flight.
+    pub early: Early,
+}
+
+/// What a session has to do with its first flight.
+#[derive(Debug, Default)]
+pub struct Early {
+    /// Client: the server took it.
+    pub taken: bool,
+    /// Server: requests of it, until the session is open.
+    pub requests: Vec<EarlyRequest>,
+    /// Bytes of them.
+    pub bytes: usize,
+}
+
+/// A request that came with a first flight.
+#[derive(Debug)]
+pub struct EarlyRequest {
+    /// Its name.
+    pub rpc: wire::ids::RpcId,
+    /// Bytes of it.
+    pub length: usize,
+    /// What was said to it.
+    pub state: Answer,
+}
+
+/// What the application said to an early request.
+#[derive(Debug)]
+pub enum Answer {
+    /// Nothing yet.
+    Awaited,
+    /// A response, and whether it went with our flight.
+    Given {
+        /// The response.
+        body: Payload,
+        /// Whether it went.
+        sent: bool,
+    },
+    /// That there will be none.
+    Refused,
+}
+
+/// A response that was given before its session was open, and whether it went out already.
+#[derive(Debug)]
+pub struct Answered {
+    /// Its name.
+    pub id: CallId,
+    /// The response.
+    pub body: Payload,
+    /// Whether it went.
+    pub sent: bool,
 }

@@ -26,7 +26,7 @@ use crate::error::{Ended, Misuse};
 use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::rates::Strangers;
-use crate::session::{CallId, Queued, Session};
+use crate::session::{Answered, CallId, Protection, Queued, Session};
 use crate::tokens::Tokens;
 
 /// Fills its argument with random bytes. The only randomness an endpoint has.
@@ -56,6 +56,8 @@ pub struct Origin {
     pub address: SocketAddr,
     /// Who it proved to be.
     pub identity: Arc<PeerIdentity>,
+    /// How it was protected.
+    pub protection: Protection,
 }
 
 /// What an endpoint tells its driver.
@@ -218,6 +220,10 @@ pub struct State {
     pub(crate) held_bytes: u64,
     /// RPCs whose message was delivered and that can be forgotten.
     pub(crate) ended: Vec<u32>,
+    /// The message that is sent next may go with a first flight.
+    pub(crate) early_next: bool,
+    /// Responses to requests of first flights whose session is open now.
+    pub(crate) early_answered: Vec<Answered>,
     /// Messages of one record that arrived in the datagrams being handled: slot and place.
     pub(crate) landed: Vec<(u32, core::ops::Range<usize>)>,
 }
@@ -300,10 +306,11 @@ impl State {
 
     /// Freezes a message and hands it to the machine. [P-3.3]
     pub(crate) fn begin(&mut self, slot: u32, message: Queued, now: Instant) -> Result<(), Misuse> {
-        let Queued { id, kind, body, cookie, waited, streamed, deadline, .. } = message;
+        let Queued { id, kind, body, cookie, waited, streamed, deadline, early, .. } = message;
         let rpc = id.message().rpc();
         let length = body.len();
         let session = self.sessions[slot as usize].as_mut().expect("a session in use");
+        let early = early && session.early.taken;
         let limit = session.message_max;
         let geometry = Geometry::cut(length.min(limit), session.datagram_max);
         let taken =
@@ -325,6 +332,9 @@ impl State {
         let acks: [RpcId; PIGGYBACK_ACKS_MAX] = acks.map(|ack| ack.unwrap_or(rpc));
         let frozen = Message::freeze(id, body, trailer, &acks[..acks_len]);
         let call_slot = self.machine.begin(now, slot, rpc, kind, geometry, deadline);
+        if early {
+            self.machine.sent_elsewhere(now, call_slot);
+        }
         self.put_call(call_slot, Call { out: Some(frozen), cookie, waited, streamed, ..Call::default() });
         Ok(())
     }
@@ -360,7 +370,8 @@ impl State {
 
     pub(crate) fn origin(&self, slot: u32) -> Origin {
         let session = self.sessions[slot as usize].as_ref().expect("a session in use");
-        Origin { address: session.address, identity: Arc::clone(&session.identity) }
+        let protection = Protection::Full;
+        Origin { address: session.address, identity: Arc::clone(&session.identity), protection }
     }
 
     pub(crate) fn call_id(&self, peer: u32, rpc: RpcId) -> CallId {
@@ -383,8 +394,8 @@ impl State {
                 self.held_bytes -= core::mem::replace(&mut message.body, Payload::empty()).len() as u64;
                 let id = CallId { session: session.id, rpc: message.id.message().rpc() };
                 let (cookie, waited, address) = (message.cookie, message.waited, session.address);
-                let why = Ended::Failed(Failure::Deadline);
-                self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run: false, address });
+                let (why, may_have_run) = (Ended::Failed(Failure::Deadline), message.early);
+                self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
             }
         }
     }
@@ -451,6 +462,7 @@ impl State {
     pub(crate) fn close(&mut self, slot: u32, why: &Ended) {
         self.retire(slot);
         self.forget_acceptance(slot);
+        self.drop_early(slot);
         self.tidy();
         if self.sessions[slot as usize].as_ref().is_some_and(|s| s.keys.is_some()) {
             let failure = if let Ended::Failed(failure) = why { *failure } else { Failure::SessionClosed };
@@ -464,7 +476,8 @@ impl State {
             self.held_bytes -= message.body.len() as u64;
             let id = CallId { session: session.id, rpc: message.id.message().rpc() };
             let (cookie, waited, why, address) = (message.cookie, message.waited, why.clone(), session.address);
-            self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run: false, address });
+            let may_have_run = message.early;
+            self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
         }
         self.handshake_timers.remove(slot);
         self.notices.retain(|(s, _)| *s != slot);

@@ -5,6 +5,8 @@
 //! on repeating itself until [`Client::confirmed`] says that the server has them too.
 
 use core::fmt;
+#[cfg(feature = "tls")]
+use core::net::SocketAddr;
 
 use proto::time::Instant;
 use record::aead::Crypto;
@@ -40,7 +42,27 @@ impl Client {
     /// When `setup.datagram_max` is below [`wire::limits::DATAGRAM_MIN`].
     #[cfg(feature = "tls")]
     pub fn tls(config: &ClientConfig, server_name: &str, setup: &Setup) -> Result<Self, Error> {
-        let tls = crate::tls::Tls::client(config, server_name, setup.local.encode(), setup.unix_seconds)?;
+        Self::tls_at(config, server_name, None, false, setup)
+    }
+
+    /// [`Self::tls`] to a server at an address of its own: tickets of servers elsewhere with the same name are left alone.
+    /// With `early` requests may be [sent behind](Self::send_early) the first words, if there is a ticket that allows it.
+    ///
+    /// # Errors
+    /// [`Error::ServerName`] when it is neither.
+    ///
+    /// # Panics
+    /// When `setup.datagram_max` is below [`wire::limits::DATAGRAM_MIN`].
+    #[cfg(feature = "tls")]
+    pub fn tls_at(
+        config: &ClientConfig,
+        server_name: &str,
+        address: Option<SocketAddr>,
+        early: bool,
+        setup: &Setup,
+    ) -> Result<Self, Error> {
+        let tls =
+            crate::tls::Tls::client(config, server_name, address, early, setup.local.encode(), setup.unix_seconds)?;
         let flight = Flight::new(setup.crypto, ends(setup, Method::Tls), guard::Guard::Public);
         Ok(Self::new(flight, Engine::Tls(tls.into()), setup))
     }
@@ -74,6 +96,25 @@ impl Client {
         datagram_len: usize,
     ) -> Result<Progress, Error> {
         self.machine.handle(now, packet, datagram_len)
+    }
+
+    /// Whether a request can go with the first flight: before the server answered, and at most
+    /// [`crate::limits::EARLY_MESSAGES_MAX`]. Anyone who records the flight may bring it to a server, which then must not take
+    /// it a second time; and whether it was taken, [`Established::early`] says. [P-6.9]
+    #[must_use]
+    pub fn takes_early(&self) -> bool {
+        self.machine.takes_message()
+    }
+
+    /// Sends a request with the first flight: at most [`wire::handshake::EARLY_BODY_MAX`] bytes and its name. Only after
+    /// [`Self::takes_early`].
+    pub fn send_early(&mut self, message: Vec<u8>) {
+        self.machine.send_message(message);
+    }
+
+    /// The next response to a request of the first flight, once the server has proven itself.
+    pub fn early(&mut self) -> Option<Vec<u8>> {
+        self.machine.message()
     }
 
     /// Takes a RETRY packet: the first flight goes out again, with the server's cookie.

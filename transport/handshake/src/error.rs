@@ -144,6 +144,20 @@ pub enum Error {
         /// The file, or what the caller called it.
         origin: String,
     },
+    /// There is no public key in it.
+    #[error("{origin}: holds no public key (no \"BEGIN PUBLIC KEY\" section)")]
+    NoPublicKey {
+        /// The file, or what the caller called it.
+        origin: String,
+    },
+    /// A revocation list cannot be used.
+    #[error("{origin}: unusable revocation list: {reason}")]
+    RevocationList {
+        /// The file, or what the caller called it.
+        origin: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A certificate of ours cannot be used.
     #[error("{origin}: unusable certificate: {reason}")]
     OwnCertificate {
@@ -213,6 +227,21 @@ pub enum Error {
         /// The names in the certificate.
         presented: Vec<String>,
     },
+    /// The other side's certificate, or one that it hangs on, was revoked.
+    #[error("the {}'s certificate was revoked", whose_name(*.whose))]
+    Revoked {
+        /// Whose certificate.
+        whose: Side,
+    },
+    /// Whether the other side's certificate was revoked cannot be told: its issuer has no current list here.
+    #[error("whether the {}'s certificate was revoked is not known: its issuer has no current revocation list here", whose_name(*.whose))]
+    RevocationUnknown {
+        /// Whose certificate.
+        whose: Side,
+    },
+    /// One side shows certificates, the other wants raw public keys, or the other way round.
+    #[error("one side shows certificates where the other one wants raw public keys, or the other way round")]
+    CertificateKind,
     /// The other side's certificate is unusable for another reason.
     #[error("the {}'s certificate is refused: {reason}", whose_name(*.whose))]
     Certificate {
@@ -279,6 +308,8 @@ impl Error {
             | Self::Pem { .. }
             | Self::NoCertificate { .. }
             | Self::NoKey { .. }
+            | Self::NoPublicKey { .. }
+            | Self::RevocationList { .. }
             | Self::OwnCertificate { .. }
             | Self::OwnKey { .. }
             | Self::KeyMismatch { .. }

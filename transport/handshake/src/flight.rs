@@ -14,50 +14,29 @@ use wire::handshake::{
 use wire::ids::{SessionId, Side};
 use wire::limits::{DATAGRAM_MIN, TAG_LEN};
 
-use crate::assembly::{Assembly, NotKept};
+use crate::assembly::NotKept;
 use crate::contract::Reason;
 use crate::error::Alert;
 use crate::guard::Guard;
 use crate::limits::{ACK_DELAY, AMPLIFICATION, DOUBT_AFTER, INITIAL_MAX, SEALED_MAX, WINDOW};
 use crate::pace::Pace;
 
+mod early;
+mod parts;
+
+use parts::{AlertOut, Credit, Stream};
+
 /// What an accepted packet was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     /// Part of the streams. `again`: it brought nothing new, or asked for an answer.
     Fragment { again: bool },
     /// An alert, and whether it is certain that the other side sent it.
     Alert { alert: Alert, proven: bool },
+    /// A request of the first flight, or the response to one.
+    Message(Vec<u8>),
     /// A sealed fragment beyond the longest stream: the other side's flight is too long.
     TooLong,
-}
-
-/// One stream on its way out, and its counterpart on its way in.
-struct Stream {
-    out: Vec<u8>,
-    acked: usize,
-    next: usize,
-    sent: usize,
-    inward: Assembly,
-}
-
-impl Stream {
-    const fn new(inward_max: usize) -> Self {
-        Self { out: Vec::new(), acked: 0, next: 0, sent: 0, inward: Assembly::new(inward_max) }
-    }
-}
-
-/// An alert on its way out: once, and once more for each packet that shows that the other side has not heard it.
-struct AlertOut {
-    alert: Alert,
-    due: bool,
-}
-
-/// Bytes of an address that is not proven.
-#[derive(Default)]
-struct Credit {
-    received: usize,
-    sent: usize,
 }
 
 /// What a flight is between, and how.
@@ -95,6 +74,12 @@ pub(crate) struct Flight {
     /// Whether the other side is poked when all is acknowledged: the client keeps the handshake going.
     poke: bool,
     alert: Option<AlertOut>,
+    /// Whether the other side is known to have all that was sent.
+    settled: bool,
+    /// Requests of the first flight, or responses to them, and whether they go now.
+    messages: Vec<(Vec<u8>, bool)>,
+    /// The first flight's key. [P-6.9]
+    early: Option<Guard>,
 }
 
 impl Flight {
@@ -117,6 +102,9 @@ impl Flight {
             ping: false,
             poke: ends.side == Side::Client,
             alert: None,
+            settled: false,
+            messages: Vec::new(),
+            early: None,
             ends,
         }
     }
@@ -155,6 +143,10 @@ impl Flight {
     #[cfg(feature = "tls")]
     pub(crate) fn set_sealed(&mut self, guard: Guard) {
         self.guards[1] = Some(guard);
+        if self.ends.side == Side::Client {
+            // The server has the first flight, or will never take it.
+            (self.messages, self.early) = (Vec::new(), None);
+        }
     }
 
     /// Appends to a stream.
@@ -171,6 +163,7 @@ impl Flight {
     pub(crate) fn fail(&mut self, alert: Option<Alert>) {
         (self.repeat_at, self.ack_at, self.ack, self.ping, self.poke) = (None, None, false, false, false);
         self.streams.iter_mut().for_each(|stream| stream.out = Vec::new());
+        (self.messages, self.early) = (Vec::new(), None);
         self.alert = alert.map(|alert| AlertOut { alert, due: true });
     }
 
@@ -179,12 +172,13 @@ impl Flight {
         self.fail(None);
     }
 
-    /// All was acknowledged by deeds: nothing needs to be repeated.
+    /// All that was sent was acknowledged by deeds: nothing needs to be repeated. What follows, tickets, is sent once: to lose
+    /// it costs a later handshake some time, and this one nothing. [P-6.8]
     pub(crate) fn settle(&mut self) {
+        self.settled = true;
         (self.repeat_at, self.ack_at) = (None, None);
         for stream in &mut self.streams {
-            let end = stream.out.len();
-            (stream.acked, stream.next, stream.sent) = (end, end, end);
+            (stream.acked, stream.next) = (stream.sent, stream.sent);
         }
     }
 
@@ -193,6 +187,7 @@ impl Flight {
         debug_assert!(cookie.len() <= COOKIE_MAX, "checked by the parser");
         self.cookie = cookie.to_vec();
         self.repeat_at = None;
+        self.repeat_messages();
         self.resend_all(Level::Initial);
     }
 
@@ -212,6 +207,9 @@ impl Flight {
         datagram_len: usize,
     ) -> Result<Arrival, Reason> {
         self.addressed(packet)?;
+        if packet.fields.level == Level::Early {
+            return self.receive_message(packet, datagram_len);
+        }
         let (fragment, proven) = self.open(packet)?;
         if let Some(credit) = &mut self.credit {
             credit.received += datagram_len;
@@ -260,7 +258,7 @@ impl Flight {
 
     /// The fragment in clear, and whether the other side must have sent it.
     fn open(&self, packet: &HandshakePacket<'_>) -> Result<(Vec<u8>, bool), Reason> {
-        let Some(guard) = &self.guards[packet.fields.level.index()] else {
+        let Some(Some(guard)) = self.guards.get(packet.fields.level.index()) else {
             return Err(Reason::Early);
         };
         if let Some(fragment) = guard.open(self.crypto, packet) {
@@ -278,7 +276,7 @@ impl Flight {
 
     fn acknowledged(&mut self, now: Instant, packet: &HandshakePacket<'_>) {
         let mut progress = false;
-        for level in Level::ALL {
+        for level in Level::STREAMS {
             // What is acknowledged of the sealed stream counts only under its seal.
             if level > packet.fields.level {
                 continue;
@@ -352,6 +350,7 @@ impl Flight {
         }
         self.repeat_at = None;
         let repeats = self.pace.repeat();
+        self.repeat_messages();
         self.streams.iter_mut().for_each(|stream| stream.next = stream.acked);
         // Acknowledgements in clear can be forged; nothing is lost by not believing them for ever.
         if repeats.is_multiple_of(DOUBT_AFTER)
@@ -372,7 +371,7 @@ impl Flight {
         if let Some(alert) = &self.alert {
             return if alert.due { self.emit_alert(now, out) } else { None };
         }
-        for level in Level::ALL {
+        for level in Level::STREAMS {
             let stream = &self.streams[level.index()];
             let end = stream.out.len().min(stream.acked + WINDOW);
             if self.guards[level.index()].is_some() && stream.next < end {
@@ -385,8 +384,18 @@ impl Flight {
                 let len = self.emit(now, out, 0, level, range.start, &fragment)?;
                 let stream = &mut self.streams[level.index()];
                 (stream.next, stream.sent) = (range.end, stream.sent.max(range.end));
+                if self.settled {
+                    stream.acked = stream.next;
+                    self.repeat_at = None;
+                }
                 self.ping = false;
                 return Some(len);
+            }
+            // A client's requests go behind its first words, a server's responses behind its last.
+            if (level == Level::Initial) == (self.ends.side == Side::Client)
+                && let Some(at) = self.messages.iter().position(|(_, due)| *due)
+            {
+                return self.poll_message(now, out, at);
             }
         }
         if self.ping || self.ack {
@@ -426,7 +435,11 @@ impl Flight {
         let ends = &self.ends;
         let packet_len = HANDSHAKE_OVERHEAD + self.cookie.len() + fragment.len();
         // A client pads the start of its stream, so that three times its length leave room for the server's flight. [P-6.4]
-        let opens = ends.remote == SessionId::NONE && offset == 0 && !fragment.is_empty() && flags == 0;
+        let opens = ends.remote == SessionId::NONE
+            && offset == 0
+            && !fragment.is_empty()
+            && flags == 0
+            && level == Level::Initial;
         let len = if opens { packet_len.max(DATAGRAM_MIN) } else { packet_len };
         let out = out.get_mut(..len)?;
         if let Some(credit) = &mut self.credit {
@@ -461,10 +474,14 @@ impl Flight {
         let head = w.len();
         w.put(fragment);
         debug_assert_eq!(w.room(), TAG_LEN);
-        self.guards[level.index()].as_ref()?.seal(self.crypto, number, head, packet);
+        let guard = if level == Level::Early { self.message_guard(true) } else { self.guards[level.index()].as_ref() };
+        guard?.seal(self.crypto, number, head, packet);
         padding.fill(0);
 
         self.pace.sent(number, now);
+        if level == Level::Early {
+            return Some(len);
+        }
         (self.ack, self.ack_at) = (false, None);
         if !fragment.is_empty() {
             self.sent_at = Some(now);

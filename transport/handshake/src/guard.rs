@@ -21,6 +21,9 @@ pub(crate) enum Guard {
     /// TLS's handshake keys: fragments are encrypted too.
     #[cfg(feature = "tls")]
     Keys(Box<rustls::quic::Keys>),
+    /// The key of a first flight: its requests are sealed with it, and nothing that a server says. [P-6.9]
+    #[cfg(feature = "tls")]
+    Early(Box<dyn rustls::quic::PacketKey>),
 }
 
 impl Guard {
@@ -37,11 +40,10 @@ impl Guard {
             Self::Mac { local, .. } => *tag = mac(crypto, local, covered),
             #[cfg(feature = "tls")]
             Self::Keys(keys) => {
-                let (clear, fragment) = covered.split_at_mut(head);
-                let sealed = keys.local.packet.encrypt_in_place(number.into(), clear, fragment);
-                // Fails only beyond 2^36 bytes: our flights are counted in kilobytes.
-                tag.copy_from_slice(sealed.expect("a short packet").as_ref());
+                seal_with(&*keys.local.packet, number, head, covered, tag);
             }
+            #[cfg(feature = "tls")]
+            Self::Early(key) => seal_with(&**key, number, head, covered, tag),
         }
         #[cfg(not(feature = "tls"))]
         let _ = (number, head);
@@ -55,15 +57,27 @@ impl Guard {
                 check(crypto, remote, packet.covered, packet.tag).then(|| packet.fragment.to_vec())
             }
             #[cfg(feature = "tls")]
-            Self::Keys(keys) => {
-                let mut sealed = [packet.fragment, packet.tag].concat();
-                let number = packet.fields.number.into();
-                let len = keys.remote.packet.decrypt_in_place(number, packet.clear, &mut sealed).ok()?.len();
-                sealed.truncate(len);
-                Some(sealed)
-            }
+            Self::Keys(keys) => open_with(&*keys.remote.packet, packet),
+            #[cfg(feature = "tls")]
+            Self::Early(key) => open_with(&**key, packet),
         }
     }
+}
+
+#[cfg(feature = "tls")]
+fn seal_with(key: &dyn rustls::quic::PacketKey, number: u32, head: usize, covered: &mut [u8], tag: &mut [u8; TAG_LEN]) {
+    let (clear, fragment) = covered.split_at_mut(head);
+    let sealed = key.encrypt_in_place(number.into(), clear, fragment);
+    // Fails only beyond 2^36 bytes: our flights are counted in kilobytes.
+    tag.copy_from_slice(sealed.expect("a short packet").as_ref());
+}
+
+#[cfg(feature = "tls")]
+fn open_with(key: &dyn rustls::quic::PacketKey, packet: &HandshakePacket<'_>) -> Option<Vec<u8>> {
+    let mut sealed = [packet.fragment, packet.tag].concat();
+    let len = key.decrypt_in_place(packet.fields.number.into(), packet.clear, &mut sealed).ok()?.len();
+    sealed.truncate(len);
+    Some(sealed)
 }
 
 /// The tag of the public check, for packets that belong to no handshake of ours.

@@ -4,6 +4,8 @@ use core::fmt;
 use std::sync::Arc;
 
 pub use crate::names::Name;
+#[cfg(feature = "tls")]
+pub use crate::own::Identity;
 
 /// Who the other side proved to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +15,8 @@ pub enum PeerIdentity {
     Anonymous,
     /// The owner of a certificate that we trust.
     Certificate(PeerCertificate),
+    /// The owner of a raw public key that we know.
+    RawKey(PeerKey),
     /// Another holder of a secret that was installed here.
     Installed {
         /// What the caller called that secret.
@@ -25,6 +29,7 @@ impl fmt::Display for PeerIdentity {
         match self {
             Self::Anonymous => f.write_str("anonymous"),
             Self::Certificate(certificate) => certificate.fmt(f),
+            Self::RawKey(key) => key.fmt(f),
             Self::Installed { label } => write!(f, "installed secret {label:?}"),
         }
     }
@@ -74,6 +79,45 @@ impl PeerCertificate {
     }
 }
 
+/// A raw public key (RFC 7250) whose owner is at the other side. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PeerKey {
+    spki: Arc<[u8]>,
+    sha256: [u8; 32],
+}
+
+impl PeerKey {
+    #[cfg(feature = "tls")]
+    pub(crate) fn new(spki: &[u8], sha256: [u8; 32]) -> Self {
+        Self { spki: spki.into(), sha256 }
+    }
+
+    /// The key as SubjectPublicKeyInfo in DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// SHA-256 of [`Self::der`].
+    #[must_use]
+    pub const fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+}
+
+impl fmt::Display for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("raw key sha256:")?;
+        self.sha256[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerKey({self})")
+    }
+}
+
 impl fmt::Display for PeerCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for name in self.names() {
@@ -87,94 +131,5 @@ impl fmt::Display for PeerCertificate {
 impl fmt::Debug for PeerCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PeerCertificate({self})")
-    }
-}
-
-/// Reads a file, or says which one cannot be read.
-#[cfg(feature = "tls")]
-pub(crate) fn read_file(path: &std::path::Path) -> Result<(String, Vec<u8>), crate::error::Error> {
-    let origin = path.display().to_string();
-    match std::fs::read(path) {
-        Ok(bytes) => Ok((origin, bytes)),
-        Err(error) => Err(crate::error::Error::File { origin, reason: error.to_string() }),
-    }
-}
-
-#[cfg(feature = "tls")]
-pub use own::Identity;
-#[cfg(feature = "tls")]
-pub(crate) use own::certificates;
-
-#[cfg(feature = "tls")]
-mod own {
-    use core::fmt;
-    use std::path::Path;
-    use std::sync::Arc;
-
-    use rustls::pki_types::pem::{self, PemObject};
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    use rustls::sign::CertifiedKey;
-    use zeroize::Zeroizing;
-
-    use super::read_file;
-    use crate::error::Error;
-
-    /// Our own certificate chain and private key. Cheap to clone; never printed.
-    #[derive(Clone)]
-    pub struct Identity(Arc<CertifiedKey>);
-
-    impl Identity {
-        /// From PEM text: a chain whose first certificate is ours, and its private key (PKCS#8, PKCS#1 or SEC1).
-        ///
-        /// # Errors
-        /// What is wrong, with `origin` as the name of the text.
-        pub fn pem(origin: &str, chain: &[u8], key: &[u8]) -> Result<Self, Error> {
-            Self::named(origin, chain, origin, key)
-        }
-
-        /// From two PEM files.
-        ///
-        /// # Errors
-        /// Which file, and what is wrong with it.
-        pub fn pem_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, Error> {
-            let (chain_origin, chain) = read_file(chain.as_ref())?;
-            let (key_origin, key) = read_file(key.as_ref())?;
-            Self::named(&chain_origin, &chain, &key_origin, &Zeroizing::new(key))
-        }
-
-        fn named(chain_origin: &str, chain: &[u8], key_origin: &str, key: &[u8]) -> Result<Self, Error> {
-            let chain = certificates(chain_origin, chain)?;
-            let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
-                pem::Error::NoItemsFound => Error::NoKey { origin: key_origin.into() },
-                other => Error::Pem { origin: key_origin.into(), reason: other.to_string() },
-            })?;
-            let provider = rustls::crypto::aws_lc_rs::default_provider();
-            match CertifiedKey::from_der(chain, key, &provider) {
-                Ok(certified) => Ok(Self(Arc::new(certified))),
-                Err(rustls::Error::InconsistentKeys(_)) => Err(Error::KeyMismatch { origin: key_origin.into() }),
-                Err(rustls::Error::InvalidCertificate(error)) => {
-                    Err(Error::OwnCertificate { origin: chain_origin.into(), reason: error.to_string() })
-                }
-                Err(error) => Err(Error::OwnKey { origin: key_origin.into(), reason: error.to_string() }),
-            }
-        }
-
-        pub(crate) fn certified(&self) -> &Arc<CertifiedKey> {
-            &self.0
-        }
-    }
-
-    impl fmt::Debug for Identity {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "Identity(chain of {})", self.0.cert.len())
-        }
-    }
-
-    /// All certificates in a PEM text; at least one.
-    pub(crate) fn certificates(origin: &str, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
-        let found = CertificateDer::pem_slice_iter(text)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| Error::Pem { origin: String::from(origin), reason: error.to_string() })?;
-        if found.is_empty() { Err(Error::NoCertificate { origin: origin.into() }) } else { Ok(found) }
     }
 }

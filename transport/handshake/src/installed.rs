@@ -272,6 +272,9 @@ impl Exchange {
             identity: PeerIdentity::Installed { label: self.key.label.clone() },
             mutual: true,
             must_wait: false,
+            exchange: None,
+            resumed: false,
+            early: false,
         });
     }
 }

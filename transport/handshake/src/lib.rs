@@ -14,9 +14,20 @@
 mod test_crypto;
 pub mod limits;
 pub mod params;
+pub mod exchange;
 pub mod error;
 mod names;
+#[cfg(feature = "tls")]
+mod pem;
+#[cfg(feature = "tls")]
+mod own;
 pub mod identity;
+#[cfg(feature = "tls")]
+pub mod trust;
+#[cfg(feature = "tls")]
+pub mod keylog;
+#[cfg(feature = "tls")]
+mod tickets;
 #[cfg(feature = "tls")]
 pub mod config;
 pub mod contract;

@@ -11,11 +11,15 @@ pub const INITIAL_MAX: usize = 16 << 10;
 /// Most bytes of one direction's sealed stream: certificate chains.
 pub const SEALED_MAX: usize = 40 << 10;
 
-/// Most bytes of sealed packets that a client keeps because they overtook the ServerHello.
+/// Most bytes of sealed packets that are kept because they overtook what their keys come from: the ServerHello at a client,
+/// a ClientHello with requests behind it at a server.
 pub const EARLY_MAX: usize = 8 << 10;
 
 /// Most bytes of its peer's that one half-open handshake holds.
 pub const BUFFERED_MAX: usize = INITIAL_MAX + SEALED_MAX + EARLY_MAX;
+
+/// Most requests of a first flight, and most early responses: each is a datagram. [P-6.9]
+pub const EARLY_MESSAGES_MAX: usize = 8;
 
 /// Most gaps in a stream; a fragment that would make another is dropped and comes again.
 pub const GAPS_MAX: usize = 32;
@@ -52,6 +56,21 @@ pub const RETRIES_MAX: u32 = 3;
 
 /// Repeats without progress after which acknowledgements that could be forged are no longer believed.
 pub const DOUBT_AFTER: u32 = 3;
+
+/// A ticket resumes for so long after the full handshake that all resumptions before it go back to. [P-6.8]
+pub const TICKET_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// Most tickets that a server remembers.
+pub const TICKETS_SERVER_MAX: usize = 1 << 16;
+
+/// Most bytes of them: with client certificates a ticket may have kilobytes.
+pub const TICKET_BYTES_MAX: usize = 32 << 20;
+
+/// Most servers of which a client remembers tickets.
+pub const TICKET_SERVERS_MAX: usize = 4096;
+
+/// Most tickets that a client remembers of one server: each resumes one session.
+pub const TICKETS_PER_SERVER: usize = 8;
 
 const _: () = assert!(BUFFERED_MAX <= 64 << 10);
 const _: () = assert!(DATAGRAM_MIN > HANDSHAKE_OVERHEAD + COOKIE_MAX, "the smallest path carries a fragment");

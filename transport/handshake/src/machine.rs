@@ -6,6 +6,8 @@
 //!    +--failed--> Failed (repeats alert) --+
 //! ```
 
+use std::collections::VecDeque;
+
 use proto::time::Instant;
 use wire::handshake::{HandshakePacket, Level, Method};
 use wire::header::Header;
@@ -15,7 +17,7 @@ use crate::contract::{Progress, Reason};
 use crate::error::{Alert, Error, Failure, Stage};
 use crate::flight::{Arrival, Flight};
 use crate::installed::Exchange;
-use crate::limits::{EARLY_MAX, HINT_WAIT, LINGER};
+use crate::limits::{EARLY_MAX, EARLY_MESSAGES_MAX, HINT_WAIT, LINGER};
 use crate::secrets::{Agreed, Established};
 #[cfg(feature = "tls")]
 use crate::tls::Tls;
@@ -81,6 +83,8 @@ pub(crate) struct Machine {
     early: Vec<(Instant, Header, Vec<u8>)>,
     established: Option<Established>,
     must_wait: bool,
+    /// Messages of the first flight that came.
+    messages: VecDeque<Vec<u8>>,
 }
 
 impl Machine {
@@ -94,6 +98,7 @@ impl Machine {
             early: Vec::new(),
             established: None,
             must_wait: false,
+            messages: VecDeque::new(),
         };
         if machine.flight.side() == Side::Client {
             machine.engine.start(&mut machine.flight);
@@ -134,6 +139,33 @@ impl Machine {
         }
     }
 
+    // ---- the first flight ----
+
+    /// Whether a message of the first flight can go.
+    pub(crate) fn takes_message(&self) -> bool {
+        self.state == State::Running && self.flight.takes_message()
+    }
+
+    /// Sends a message of the first flight. Only after [`Self::takes_message`].
+    pub(crate) fn send_message(&mut self, message: Vec<u8>) {
+        self.flight.send_message(message);
+    }
+
+    /// The next message that came: for a server a request that its client may have sent, for a client, once the server has
+    /// proven itself, the response to one.
+    pub(crate) fn message(&mut self) -> Option<Vec<u8>> {
+        let proven = self.flight.side() == Side::Server || self.state == State::Done;
+        if proven { self.messages.pop_front() } else { None }
+    }
+
+    fn keep_message(&mut self, message: Vec<u8>) {
+        // Behind the end of its handshake a first flight is too late: the session has ways of its own.
+        let late = self.flight.side() == Side::Server && self.state != State::Running;
+        if !late && self.messages.len() < EARLY_MESSAGES_MAX {
+            self.messages.push_back(message);
+        }
+    }
+
     // ---- in ----
 
     pub(crate) fn handle(
@@ -164,9 +196,16 @@ impl Machine {
                 self.fail(now, Some(Alert::RECORD_OVERFLOW));
                 return Err(Error::FlightTooLarge);
             }
+            Arrival::Message(message) => {
+                self.keep_message(message);
+                return Ok(Progress::Taken);
+            }
             Arrival::Fragment { again } => again,
         };
         if self.state == State::Done {
+            if self.flight.side() == Side::Client {
+                self.after_the_end();
+            }
             let waits = again && self.flight.side() == Side::Server;
             return Ok(if waits { Progress::Unconfirmed } else { Progress::Taken });
         }
@@ -183,7 +222,7 @@ impl Machine {
     /// Gives the method what is next in order, and asks what it has come to. True: it is complete.
     fn advance(&mut self, now: Instant) -> Result<bool, Failure> {
         let could_seal = self.flight.can_seal();
-        for level in Level::ALL {
+        for level in Level::STREAMS {
             while let Some(bytes) = self.flight.read(level) {
                 self.engine.read(&bytes, &mut self.flight)?;
             }
@@ -191,9 +230,13 @@ impl Machine {
         if !could_seal && self.flight.can_seal() {
             for (came, header, datagram) in core::mem::take(&mut self.early) {
                 let Ok(packet) = HandshakePacket::parse(header, &datagram) else { continue };
-                if let Ok(Arrival::TooLong) = self.flight.receive(now, came, &packet, datagram.len()) {
-                    let alert = Some(Alert::RECORD_OVERFLOW);
-                    return Err(Failure { error: Error::FlightTooLarge, alert });
+                match self.flight.receive(now, came, &packet, datagram.len()) {
+                    Ok(Arrival::TooLong) => {
+                        let alert = Some(Alert::RECORD_OVERFLOW);
+                        return Err(Failure { error: Error::FlightTooLarge, alert });
+                    }
+                    Ok(Arrival::Message(message)) => self.keep_message(message),
+                    _ => {}
                 }
             }
             while let Some(bytes) = self.flight.read(Level::Sealed) {
@@ -217,6 +260,9 @@ impl Machine {
             cipher: agreed.cipher,
             identity: agreed.identity,
             mutual: agreed.mutual,
+            exchange: agreed.exchange,
+            resumed: agreed.resumed,
+            early: agreed.early,
             rtt: self.flight.pace().shortest().unwrap_or_default(),
         });
         self.state = State::Done;
@@ -227,10 +273,24 @@ impl Machine {
         Ok(true)
     }
 
+    /// What a server says after its Finished is tickets. Whatever is wrong with them is no reason to end what was agreed.
+    fn after_the_end(&mut self) {
+        while let Some(bytes) = self.flight.read(Level::Sealed) {
+            if self.engine.read(&bytes, &mut self.flight).is_err() {
+                return;
+            }
+        }
+    }
+
     /// A sealed packet that overtook what its keys come from is kept, as far as there is room.
     fn keep_early(&mut self, now: Instant, packet: &HandshakePacket<'_>) -> Progress {
         let kept: usize = self.early.iter().map(|(_, _, datagram)| datagram.len()).sum();
-        if self.flight.side() == Side::Server || packet.fragment.is_empty() || kept + packet.len() > EARLY_MAX {
+        // A server has the keys of the sealed level before any client can; a request may overtake the ClientHello.
+        let hopeless = match packet.fields.level {
+            Level::Early => self.engine.method() != Method::Tls || self.flight.can_seal(),
+            Level::Initial | Level::Sealed => self.flight.side() == Side::Server,
+        };
+        if hopeless || packet.fragment.is_empty() || kept + packet.len() > EARLY_MAX {
             return Progress::Dropped(Reason::Early);
         }
         self.early.push((now, packet.header, [packet.covered, &packet.tag[..]].concat()));
@@ -318,6 +378,7 @@ impl Machine {
     fn over(&mut self) {
         self.state = State::Over;
         (self.hint, self.early, self.established) = (None, Vec::new(), None);
+        self.messages.clear();
         self.flight.finish();
     }
 }

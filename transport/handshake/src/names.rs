@@ -27,7 +27,41 @@ impl fmt::Display for Name {
     }
 }
 
+/// Until when a certificate in DER is good, in seconds since 1970.
+#[cfg_attr(not(any(test, feature = "tls")), expect(dead_code, reason = "only TLS has certificates"))]
+pub(crate) fn not_after(der: &[u8]) -> Option<u64> {
+    let mut certificate = Der(der).expect(SEQUENCE)?;
+    let mut body = certificate.expect(SEQUENCE)?;
+    let (tag, _) = body.next()?;
+    if tag == VERSION {
+        body.expect(INTEGER)?;
+    }
+    // Algorithm, issuer, validity.
+    body.expect(SEQUENCE)?;
+    body.expect(SEQUENCE)?;
+    let mut validity = body.expect(SEQUENCE)?;
+    validity.next()?;
+    let (tag, text) = validity.next()?;
+    let digits = text.strip_suffix(b"Z")?;
+    let number = |at: core::ops::Range<usize>| core::str::from_utf8(digits.get(at)?).ok()?.parse::<u64>().ok();
+    let (year, rest) = match tag {
+        // Two digits, from 1950 to 2049 (RFC 5280 section 4.1.2.5.1).
+        UTC_TIME => number(0..2).map(|year| (if year < 50 { 2000 + year } else { 1900 + year }, 2))?,
+        GENERALIZED_TIME => (number(0..4)?, 4),
+        _ => return None,
+    };
+    let at = |n: usize| number(rest + 2 * n..rest + 2 * n + 2);
+    let (month, day) = (at(0)?, at(1)?);
+    // Days since 1970 in the Gregorian calendar, with years that begin in March.
+    let (shifted, since_march) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
+    let leap_days = shifted / 4 - shifted / 100 + shifted / 400;
+    let days = (365 * shifted + leap_days + (153 * since_march + 2) / 5 + day).checked_sub(719_469)?;
+    Some(days * 86_400 + at(2)? * 3600 + at(3)? * 60 + at(4)?)
+}
+
 const INTEGER: u8 = 0x02;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
 const OCTETS: u8 = 0x04;
 const OID: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;

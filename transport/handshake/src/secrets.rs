@@ -5,6 +5,7 @@ use core::time::Duration;
 use record::aead::Cipher;
 use record::keys::Secret;
 
+use crate::exchange::KeyExchange;
 use crate::identity::PeerIdentity;
 use crate::params::TransportParams;
 
@@ -25,6 +26,12 @@ pub struct Established {
     pub identity: PeerIdentity,
     /// Whether both sides proved who they are.
     pub mutual: bool,
+    /// How the secret was agreed on; `None` for an installed one.
+    pub exchange: Option<KeyExchange>,
+    /// Whether it goes back to an earlier session by a ticket: who the other side is was proven there. [P-6.8]
+    pub resumed: bool,
+    /// Whether the server took what the first flight brought of the application. [P-6.9]
+    pub early: bool,
     /// The shortest round trip seen, with the other side's computing in it; zero when there was no sample.
     pub rtt: Duration,
 }
@@ -37,4 +44,7 @@ pub(crate) struct Agreed {
     pub(crate) identity: PeerIdentity,
     pub(crate) mutual: bool,
     pub(crate) must_wait: bool,
+    pub(crate) exchange: Option<KeyExchange>,
+    pub(crate) resumed: bool,
+    pub(crate) early: bool,
 }

@@ -154,6 +154,24 @@ impl Server {
         self.machine.handle(now, packet, datagram_len)
     }
 
+    /// The next request that came with the client's first flight. Its ticket has been taken out of memory by then, so no
+    /// copy of the flight brings it again; who sent it is proven only later. [P-6.9]
+    pub fn early(&mut self) -> Option<Vec<u8>> {
+        self.machine.message()
+    }
+
+    /// Whether an early response can go.
+    #[must_use]
+    pub fn takes_early(&self) -> bool {
+        self.machine.takes_message()
+    }
+
+    /// Sends an early response, behind our flight and under keys that fresh randomness of ours is in. Only after
+    /// [`Self::takes_early`].
+    pub fn send_early(&mut self, message: Vec<u8>) {
+        self.machine.send_message(message);
+    }
+
     /// Writes the next datagram into `out`; says how long it is.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         self.machine.poll_transmit(now, out)

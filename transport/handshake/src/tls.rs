@@ -1,40 +1,50 @@
 //! Owns TLS 1.3 by rustls: streams of handshake bytes in and out, keys for the sealed level, and at the end the exporter. [P-6.1]
 //!
 //! rustls runs as it does for QUIC: without its record layer, with our transport parameters in its extension, and refusing
-//! a peer that has no ALPN name in common. Nothing of
-//! its 1-RTT keys is used.
+//! a peer that has no ALPN name in common. Nothing of its 1-RTT keys is used. What it says after its Finished is a ticket,
+//! and goes into the sealed stream like what came before.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
 use record::keys::{SECRET_LEN, Secret};
-use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::quic::{ClientConnection, Connection, KeyChange, ServerConnection, Version};
-use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
-use rustls::{CertificateError, PeerIncompatible, SignatureScheme};
+use rustls::{CertificateError, HandshakeKind, PeerIncompatible};
 use wire::handshake::Level;
 use wire::ids::Side;
 use zeroize::Zeroizing;
 
-use crate::config::{ClientConfig, ServerConfig, cipher_of};
+use crate::config::{ClientConfig, ServerConfig, cipher_of, exchange_of};
 use crate::error::{Alert, Error, Failure};
 use crate::flight::Flight;
 use crate::guard::Guard;
-use crate::identity::{PeerCertificate, PeerIdentity};
+use crate::identity::{PeerCertificate, PeerIdentity, PeerKey};
+use crate::keylog::Log;
+use crate::names::not_after;
+use crate::own::{Asked, asked_in};
 use crate::params::TransportParams;
 use crate::secrets::{Agreed, EXPORTER_LABEL};
+use crate::tickets::{Issue, Purse};
 
 /// One side of a TLS handshake.
 pub(crate) struct Tls {
     connection: Connection,
     side: Side,
-    /// Which stream the next bytes of ours belong to; `None` after the last of them.
-    level: Option<Level>,
-    asked: Arc<Asked>,
+    /// Which stream the next bytes of ours belong to.
+    level: Level,
+    /// Client: what the server asked for.
+    asked: Option<Asked>,
     agreed: bool,
+    /// Whether there is a key for requests of the first flight.
+    early: bool,
+    /// Whether the other side shows raw public keys.
+    raw: bool,
+    purse: Option<Arc<Purse>>,
+    issue: Option<Arc<Issue>>,
+    log: Option<Arc<Log>>,
 }
 
 impl Tls {
@@ -42,50 +52,88 @@ impl Tls {
     pub(crate) fn client(
         config: &ClientConfig,
         server_name: &str,
+        address: Option<SocketAddr>,
+        early: bool,
         params: Vec<u8>,
         unix_seconds: u64,
     ) -> Result<Self, Error> {
         let name =
             ServerName::try_from(server_name).map_err(|_| Error::ServerName { name: server_name.into() })?.to_owned();
-        let certified = config.identity.as_ref().map(|identity| identity.certified().clone());
-        let asked = Arc::new(Asked { certified, ..Asked::default() });
-        // A copy for this handshake alone: it carries the time, and notes whether a certificate was asked for.
+        // A copy for this handshake alone: it carries the time, and its part in the memory of tickets.
         let mut tls = (*config.tls).clone();
-        tls.client_auth_cert_resolver = asked.clone();
         tls.time_provider = Arc::new(At::new(unix_seconds));
+        let purse =
+            config.tickets.as_ref().map(|tickets| Purse::new(tickets, (server_name.into(), address), unix_seconds));
+        if let Some(purse) = &purse {
+            tls.resumption = rustls::client::Resumption::store(purse.clone());
+            tls.enable_early_data = early;
+        }
+        let log = config.key_log.as_ref().map(Log::new);
+        if let Some(log) = &log {
+            tls.key_log = log.clone();
+        }
+        let raw = config.shown_raw;
         let connection = ClientConnection::new(Arc::new(tls), Version::V1, name, params)
             .map_err(|error| Error::Internal { reason: error.to_string() })?;
-        Ok(Self::new(connection.into(), Side::Client, asked))
+        Ok(Self { purse, log, raw, ..Self::new(connection.into(), Side::Client) })
     }
 
     /// A server, at `unix_seconds` by its clock.
     pub(crate) fn server(config: &ServerConfig, params: Vec<u8>, unix_seconds: u64) -> Self {
         let mut tls = (*config.tls).clone();
         tls.time_provider = Arc::new(At::new(unix_seconds));
+        let issue = config.tickets.as_ref().map(|tickets| Issue::new(tickets, unix_seconds));
+        match &issue {
+            Some(issue) => tls.session_storage = issue.clone(),
+            None => tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {}),
+        }
+        let log = config.key_log.as_ref().map(Log::new);
+        if let Some(log) = &log {
+            tls.key_log = log.clone();
+        }
+        let raw = config.shown_raw;
         let connection = ServerConnection::new(Arc::new(tls), Version::V1, params);
-        Self::new(connection.expect("the configuration is ours").into(), Side::Server, Arc::default())
+        let connection: Connection = connection.expect("the configuration is ours").into();
+        Self { issue, log, raw, ..Self::new(connection, Side::Server) }
     }
 
-    const fn new(connection: Connection, side: Side, asked: Arc<Asked>) -> Self {
-        Self { connection, side, level: Some(Level::Initial), asked, agreed: false }
+    const fn new(connection: Connection, side: Side) -> Self {
+        let (level, asked) = (Level::Initial, None);
+        let (purse, issue, log) = (None, None, None);
+        Self { connection, side, level, asked, agreed: false, early: false, raw: false, purse, issue, log }
     }
 
     /// The client speaks first.
     pub(crate) fn start(&mut self, flight: &mut Flight) {
         self.write(flight);
+        self.set_early(flight);
+    }
+
+    /// The ticket of a client's first words allows requests behind them, and a server took it.
+    fn set_early(&mut self, flight: &mut Flight) {
+        if let Some(keys) = self.connection.zero_rtt_keys() {
+            self.early = true;
+            flight.set_early(Guard::Early(keys.packet));
+        }
     }
 
     /// Takes bytes of one of the other side's streams.
     pub(crate) fn read(&mut self, bytes: &[u8], flight: &mut Flight) -> Result<(), Failure> {
-        if let Err(error) = self.connection.read_hs(bytes) {
+        let (read, asked) = asked_in(|| self.connection.read_hs(bytes));
+        self.asked = asked.or(self.asked);
+        if let Err(error) = read {
             let alert = self.connection.alert().map_or(Alert::INTERNAL_ERROR, |alert| Alert(u8::from(alert)));
             return Err(Failure { error: meaning(error, self.side.peer()), alert: Some(alert) });
         }
         // rustls answers a request that it cannot meet with an empty list, and leaves the refusal to the server. We know
         // better: our servers ask only for what they require. The server has proven itself by now; nothing more goes out.
-        if !self.connection.is_handshaking() && self.asked.in_vain.load(Ordering::Relaxed) {
+        if !self.connection.is_handshaking() && self.asked == Some(Asked::InVain) {
             let alert = Some(Alert::CERTIFICATE_REQUIRED);
             return Err(Failure { error: Error::ClientCertificateRequired, alert });
+        }
+        if self.side == Side::Server && self.level == Level::Initial {
+            // rustls tells keys here only once it has taken the ticket out of memory and will say so to the client.
+            self.set_early(flight);
         }
         self.write(flight);
         Ok(())
@@ -97,16 +145,13 @@ impl Tls {
         loop {
             bytes.clear();
             let change = self.connection.write_hs(&mut bytes);
-            if let Some(level) = self.level {
-                flight.write(level, &bytes);
-            }
+            flight.write(self.level, &bytes);
             match change {
                 Some(KeyChange::Handshake { keys }) => {
                     flight.set_sealed(Guard::Keys(keys.into()));
-                    self.level = Some(Level::Sealed);
+                    self.level = Level::Sealed;
                 }
-                // Nothing follows that we would want: tickets are switched off.
-                Some(KeyChange::OneRtt { .. }) => self.level = None,
+                Some(KeyChange::OneRtt { .. }) => {}
                 None if bytes.is_empty() => break,
                 None => {}
             }
@@ -128,24 +173,50 @@ impl Tls {
         connection
             .export_keying_material(&mut *secret, EXPORTER_LABEL, None)
             .map_err(|error| Failure::internal(&error.to_string()))?;
+        if let Some(log) = &self.log {
+            log.session(&*secret);
+        }
         let identity = self.identity();
-        let asked = self.asked.at_all.load(Ordering::Relaxed);
+        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        let mutual = match self.side {
+            Side::Client if resumed => self.purse.as_ref().is_some_and(|purse| purse.was_mutual()),
+            Side::Client => self.asked.is_some(),
+            Side::Server => identity != PeerIdentity::Anonymous,
+        };
+        let not_after = self.not_after();
+        if let Some(purse) = &self.purse {
+            purse.complete(resumed, mutual, not_after);
+        }
+        if let Some(issue) = &self.issue {
+            issue.complete(not_after);
+        }
         Ok(Some(Agreed {
             peer,
             secret: Secret::new(*secret),
             cipher,
-            mutual: match self.side {
-                Side::Client => asked,
-                Side::Server => identity != PeerIdentity::Anonymous,
-            },
+            mutual,
             identity,
-            must_wait: asked,
+            must_wait: self.asked.is_some(),
+            exchange: connection.negotiated_key_exchange_group().and_then(|group| exchange_of(group.name())),
+            resumed,
+            early: match connection {
+                Connection::Client(client) => client.is_early_data_accepted(),
+                Connection::Server(_) => self.early,
+            },
         }))
+    }
+
+    /// When the first of the other side's certificates ends.
+    fn not_after(&self) -> u64 {
+        let chain = self.connection.peer_certificates().unwrap_or_default();
+        let end = |der: &rustls::pki_types::CertificateDer<'_>| not_after(der).unwrap_or(0);
+        if self.raw { u64::MAX } else { chain.iter().map(end).min().unwrap_or(u64::MAX) }
     }
 
     fn identity(&self) -> PeerIdentity {
         match self.connection.peer_certificates() {
             None | Some([]) => PeerIdentity::Anonymous,
+            Some([key, ..]) if self.raw => PeerIdentity::RawKey(PeerKey::new(key, sha256(key))),
             Some(chain) => {
                 let chain: Vec<Vec<u8>> = chain.iter().map(|der| der.to_vec()).collect();
                 let sha256 = sha256(&chain[0]);
@@ -159,27 +230,6 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     let suite = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
     let hash = suite.tls13().map(|suite| suite.common.hash_provider.hash(bytes));
     hash.and_then(|hash| hash.as_ref().try_into().ok()).expect("that suite's hash is SHA-256")
-}
-
-/// Chooses the client's certificate, and notes whether the server asked.
-#[derive(Debug, Default)]
-struct Asked {
-    certified: Option<Arc<CertifiedKey>>,
-    at_all: AtomicBool,
-    in_vain: AtomicBool,
-}
-
-impl ResolvesClientCert for Asked {
-    fn resolve(&self, _roots: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.at_all.store(true, Ordering::Relaxed);
-        let usable = self.certified.clone().filter(|certified| certified.key.choose_scheme(schemes).is_some());
-        self.in_vain.store(usable.is_none(), Ordering::Relaxed);
-        usable
-    }
-
-    fn has_certs(&self) -> bool {
-        self.certified.is_some()
-    }
 }
 
 /// The time of one handshake, as its caller gave it.
@@ -209,12 +259,19 @@ fn meaning(error: rustls::Error, whose: Side) -> Error {
             | PeerIncompatible::NoKxGroupsInCommon
             | PeerIncompatible::NoSignatureSchemesInCommon,
         ) => Error::NothingInCommon,
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::IncorrectCertificateTypeExtension | PeerIncompatible::UnsolicitedCertificateTypeExtension,
+        ) => Error::CertificateKind,
         other => Error::Protocol { reason: other.to_string() },
     }
 }
 
 fn certificate(error: CertificateError, whose: Side) -> Error {
     match error {
+        CertificateError::Revoked => Error::Revoked { whose },
+        CertificateError::UnknownRevocationStatus | CertificateError::ExpiredRevocationListContext { .. } => {
+            Error::RevocationUnknown { whose }
+        }
         CertificateError::UnknownIssuer | CertificateError::BadSignature => Error::Untrusted { whose },
         CertificateError::ExpiredContext { time, not_after } => {
             Error::Expired { whose, seconds: time.as_secs().saturating_sub(not_after.as_secs()) }
@@ -247,7 +304,7 @@ mod tests {
         let (whose, at) = (Side::Client, |s| UnixTime::since_unix_epoch(Duration::from_secs(s)));
         let expected = ServerName::DnsName(DnsName::try_from("a.example").unwrap());
         let presented = ["DnsName(\"b.example\")".into(), "IpAddress(10.0.0.1)".into()].to_vec();
-        let cases: [(rustls::Error, Error); 8] = [
+        let cases: [(rustls::Error, Error); 10] = [
             (rustls::Error::NoCertificatesPresented, Error::ClientCertificateMissing),
             (rustls::Error::NoApplicationProtocol, Error::AlpnMismatch),
             (PeerIncompatible::NoKxGroupsInCommon.into(), Error::NothingInCommon),
@@ -267,10 +324,9 @@ mod tests {
                     presented: ["b.example".into(), "10.0.0.1".into()].to_vec(),
                 },
             ),
-            (
-                CertificateError::Revoked.into(),
-                Error::Certificate { whose, reason: CertificateError::Revoked.to_string() },
-            ),
+            (CertificateError::Revoked.into(), Error::Revoked { whose }),
+            (CertificateError::UnknownRevocationStatus.into(), Error::RevocationUnknown { whose }),
+            (PeerIncompatible::IncorrectCertificateTypeExtension.into(), Error::CertificateKind),
         ];
         for (theirs, ours) in cases {
             assert_eq!(meaning(theirs, whose), ours);

@@ -33,3 +33,4 @@ pub mod outputs;
 pub mod arrivals;
 pub mod answers;
 pub mod clock;
+mod elsewhere;

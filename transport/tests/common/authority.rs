@@ -1,6 +1,9 @@
 //! Certificates made on the spot, and sockets with them.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyPair, RevokedCertParams,
+    date_time_ymd,
+};
 use sealane::builder::Ready;
 use sealane::{Builder, Clients, Identity, Socket, Trust};
 
@@ -43,6 +46,25 @@ impl Authority {
         change(&mut params);
         let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
         Identity::pem(pem.as_bytes(), key.serialize_pem().as_bytes()).unwrap()
+    }
+
+    /// A revocation list in PEM with the certificate of this serial number.
+    pub fn revoke(&self, serial: u64) -> String {
+        let one = RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(2099, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![one],
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     /// The builder of a server that asks for certificates.

@@ -8,7 +8,7 @@ use crate::bytes::{Reader, Writer};
 use crate::error::Refusal;
 use crate::header::{Header, PacketType};
 use crate::ids::SessionId;
-use crate::limits::{HEADER_LEN, TAG_LEN};
+use crate::limits::{DATAGRAM_MIN, HEADER_LEN, TAG_LEN};
 
 /// Set in packets of the side that began the handshake: a packet sent back to its sender is refused. [P-6.2.1]
 pub const FLAG_CLIENT: u8 = 1;
@@ -22,6 +22,12 @@ pub const HANDSHAKE_PRIORITY: u8 = 7;
 
 /// Most bytes of a cookie. [P-6.4]
 pub const COOKIE_MAX: usize = 64;
+
+/// Bytes of the RPC's id in front of a message of the first flight. [P-6.9]
+pub const EARLY_ID_LEN: usize = 6;
+
+/// Most bytes of a request of the first flight, and of an early response to it: what the smallest path carries. [P-6.9]
+pub const EARLY_BODY_MAX: usize = DATAGRAM_MIN - HANDSHAKE_OVERHEAD - COOKIE_MAX - EARLY_ID_LEN;
 
 /// Bytes before the cookie: header, sender, method, level, number, echo and its age, offset, two acknowledgements, cookie
 /// length.
@@ -53,18 +59,20 @@ impl Method {
     }
 }
 
-/// Which of the two streams of a direction.
+/// Which of the two streams of a direction, or none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// Before there are keys.
     Initial,
     /// Sealed with the keys that the initial level agreed on.
     Sealed,
+    /// No stream: the fragment is a request of the first flight, or the response to one. [P-6.9]
+    Early,
 }
 
 impl Level {
-    /// Both, in order.
-    pub const ALL: [Self; 2] = [Self::Initial, Self::Sealed];
+    /// Those of the streams, in order.
+    pub const STREAMS: [Self; 2] = [Self::Initial, Self::Sealed];
 
     /// Its place in arrays.
     pub const fn index(self) -> usize {
@@ -132,6 +140,7 @@ impl<'a> HandshakePacket<'a> {
         let level = match r.u8()? {
             0 => Level::Initial,
             1 => Level::Sealed,
+            2 => Level::Early,
             _ => return Err(Refusal::Malformed),
         };
         let (number, echo, echo_age) = (r.u32()?, r.u32()?, r.u32()?);
@@ -288,11 +297,11 @@ mod tests {
     use std::vec::Vec;
 
     fn fields() -> impl Strategy<Value = HandshakeFields> {
-        (1u64.., any::<[bool; 2]>(), any::<[u32; 3]>(), 0u32..1 << 31, any::<[u32; 2]>()).prop_map(
-            |(sender, [method, level], [number, echo, echo_age], offset, acks)| HandshakeFields {
+        (1u64.., (any::<bool>(), 0usize..3), any::<[u32; 3]>(), 0u32..1 << 31, any::<[u32; 2]>()).prop_map(
+            |(sender, (method, level), [number, echo, echo_age], offset, acks)| HandshakeFields {
                 sender: SessionId::from_u64(sender),
                 method: if method { Method::Tls } else { Method::Installed },
-                level: if level { Level::Sealed } else { Level::Initial },
+                level: [Level::Initial, Level::Sealed, Level::Early][level],
                 number,
                 echo,
                 echo_age,
@@ -380,7 +389,7 @@ mod tests {
             (1, &[FLAG_CLIENT | FLAG_ALERT]), // an alert of two bytes
             (HEADER_LEN, &[0; 8]),            // no sender
             (HEADER_LEN + 8, &[3]),           // an unknown method
-            (HEADER_LEN + 9, &[2]),           // an unknown level
+            (HEADER_LEN + 9, &[3]),           // an unknown level
             (HEADER_LEN + 22, &[0xff; 4]),    // a fragment beyond the stream's end
         ];
         for (at, bytes) in cases {

@@ -228,6 +228,8 @@ impl World {
             }
         }
         if side == Side::Server && done {
+            // As an endpoint does: flights go first.
+            self.drain();
             self.send(Side::Server, DONE.to_vec());
         }
     }
@@ -366,7 +368,10 @@ pub mod pki {
     use super::*;
     use handshake::config::{ClientConfig, Clients, ServerConfig, Trust};
     use handshake::identity::Identity;
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyPair, RevocationReason,
+        RevokedCertParams, date_time_ymd,
+    };
 
     /// A certification authority.
     pub struct Ca {
@@ -403,6 +408,28 @@ pub mod pki {
 
         pub fn issue(&self, names: &[&str]) -> Identity {
             self.issue_with(names, |_| ())
+        }
+
+        /// A revocation list in PEM that names the certificates with these serial numbers.
+        pub fn revoke(&self, serials: &[u64], next_update: (i32, u8)) -> String {
+            let revoked_certs = serials
+                .iter()
+                .map(|&serial| RevokedCertParams {
+                    serial_number: serial.into(),
+                    revocation_time: date_time_ymd(2026, 1, 1),
+                    reason_code: Some(RevocationReason::KeyCompromise),
+                    invalidity_date: None,
+                })
+                .collect();
+            let list = CertificateRevocationListParams {
+                this_update: date_time_ymd(2026, 1, 1),
+                next_update: date_time_ymd(next_update.0, next_update.1, 1),
+                crl_number: 1.into(),
+                issuing_distribution_point: None,
+                revoked_certs,
+                key_identifier_method: rcgen::KeyIdMethod::Sha256,
+            };
+            list.signed_by(&self.issuer).unwrap().pem().unwrap()
         }
 
         pub fn issue_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {

@@ -1,0 +1,216 @@
+//! Owns what Sealane's handshakes are compared with: TLS 1.3 over TCP by rustls, with the same certificate, suites, key exchanges and
+//! kind of tickets, on blocking sockets.
+#![expect(clippy::disallowed_types, reason = "this is the other transport, with its own sockets")]
+
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::ServerSessionMemoryCache;
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection};
+
+use super::{Mode, REQUEST, TcpRow, Times};
+use crate::certs::Development;
+
+fn provider() -> Arc<CryptoProvider> {
+    let kx_groups = vec![kx_group::X25519MLKEM768, kx_group::X25519];
+    let cipher_suites = vec![cipher_suite::TLS13_AES_128_GCM_SHA256];
+    Arc::new(CryptoProvider { kx_groups, cipher_suites, ..default_provider() })
+}
+
+/// Answers one connection after the other, until the process ends.
+pub(super) struct Server {
+    pub(super) at: SocketAddr,
+}
+
+impl Server {
+    pub(super) fn start(development: &Development) -> Result<Self> {
+        let chain =
+            CertificateDer::pem_slice_iter(development.server.cert.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+        let key = PrivateKeyDer::from_pem_slice(development.server.key.as_bytes())?;
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        config.session_storage = ServerSessionMemoryCache::new(1024);
+        config.send_tls13_tickets = 1;
+        config.max_early_data_size = 1 << 14;
+        config.send_half_rtt_data = true;
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let at = listener.local_addr()?;
+        // It ends with the process: nothing of it is worth an orderly end.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // A connection that fails is its client's to tell.
+                let _ = serve(&config, stream);
+            }
+        });
+        Ok(Self { at })
+    }
+}
+
+fn serve(config: &Arc<ServerConfig>, mut stream: TcpStream) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let mut connection = ServerConnection::new(Arc::clone(config))?;
+    let mut request = Vec::new();
+    let mut answered = false;
+    loop {
+        while connection.wants_write() {
+            connection.write_tls(&mut stream)?;
+        }
+        if connection.read_tls(&mut stream)? == 0 {
+            return Ok(());
+        }
+        let state = connection.process_new_packets()?;
+        if let Some(mut early) = connection.early_data() {
+            early.read_to_end(&mut request)?;
+        }
+        let mut rest = vec![0; state.plaintext_bytes_to_read()];
+        connection.reader().read_exact(&mut rest)?;
+        request.extend(rest);
+        if request.len() == REQUEST.len() && !answered {
+            connection.writer().write_all(&request)?;
+            answered = true;
+        }
+    }
+}
+
+/// The other side of one kind.
+pub(super) struct Client {
+    mode: Mode,
+    at: SocketAddr,
+    config: Arc<ClientConfig>,
+    times: Times,
+    exchange: Option<String>,
+    bytes: (u64, u64),
+}
+
+impl Client {
+    pub(super) fn new(development: &Development, mode: Mode, at: SocketAddr) -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(development.ca.as_bytes())?)?;
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.resumption = if mode == Mode::Full { Resumption::disabled() } else { Resumption::in_memory_sessions(8) };
+        config.enable_early_data = mode == Mode::EarlyData;
+        let mut client =
+            Self { mode, at, config: Arc::new(config), times: Times::default(), exchange: None, bytes: (0, 0) };
+        for as_asked in [false, true] {
+            finish(client.one(as_asked)?)?;
+        }
+        Ok(client)
+    }
+
+    pub(super) fn round(&mut self, times: usize) -> Result<()> {
+        let mut spent = std::mem::take(&mut self.times);
+        let open = RefCell::new(None);
+        let ended = spent.round(
+            times,
+            || {
+                *open.borrow_mut() = Some(self.one(true)?);
+                Ok(())
+            },
+            || open.borrow_mut().take().map_or(Ok(()), finish),
+        );
+        self.times = spent;
+        ended
+    }
+
+    /// From connect to the reply; `as_asked`: it must be of the kind that is measured.
+    fn one(&mut self, as_asked: bool) -> Result<(Counting, ClientConnection)> {
+        let mut stream = Counting { stream: TcpStream::connect(self.at)?, sent: 0, received: 0 };
+        stream.stream.set_nodelay(true)?;
+        let name = ServerName::try_from("localhost")?;
+        let mut connection = ClientConnection::new(Arc::clone(&self.config), name)?;
+        let early = match connection.early_data() {
+            Some(mut early) => early.write(&REQUEST)? == REQUEST.len(),
+            None => false,
+        };
+        if !early {
+            connection.writer().write_all(&REQUEST)?;
+        }
+        let mut reply = [0; REQUEST.len()];
+        let mut at = 0;
+        while at < reply.len() {
+            while connection.wants_write() {
+                connection.write_tls(&mut stream)?;
+            }
+            ensure!(connection.read_tls(&mut stream)? > 0, "the TCP server hung up");
+            connection.process_new_packets()?;
+            at += match connection.reader().read(&mut reply[at..]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                read => read?,
+            };
+        }
+        ensure!(reply == REQUEST, "the reply over TCP is not what was asked for");
+        if as_asked {
+            let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+            ensure!(resumed == (self.mode != Mode::Full), "the handshake over TCP was of another kind");
+            ensure!(self.mode != Mode::EarlyData || connection.is_early_data_accepted(), "no early data over TCP");
+            let group = connection.negotiated_key_exchange_group().context("a key exchange")?;
+            self.exchange = Some(format!("{:?}", group.name()));
+            self.bytes = (stream.sent, stream.received);
+        }
+        Ok((stream, connection))
+    }
+
+    pub(super) fn row(&self) -> TcpRow {
+        TcpRow {
+            p50_us: self.times.percentile(50),
+            p95_us: self.times.percentile(95),
+            cpu_us: self.times.cpu_us(),
+            key_exchange: self.exchange.clone(),
+            bytes_to_server: self.bytes.0,
+            bytes_to_client: self.bytes.1,
+        }
+    }
+}
+
+/// Waits for the ticket, which comes behind the reply to early data.
+fn finish((mut stream, mut connection): (Counting, ClientConnection)) -> Result<()> {
+    while connection.tls13_tickets_received() == 0 {
+        while connection.wants_write() {
+            connection.write_tls(&mut stream)?;
+        }
+        ensure!(connection.read_tls(&mut stream)? > 0, "the TCP server hung up");
+        connection.process_new_packets()?;
+    }
+    Ok(())
+}
+
+/// A stream that counts.
+struct Counting {
+    stream: TcpStream,
+    sent: u64,
+    received: u64,
+}
+
+impl Read for Counting {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(into)?;
+        self.received += read as u64;
+        Ok(read)
+    }
+}
+
+impl Write for Counting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.stream.write(bytes)?;
+        self.sent += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
