@@ -26,7 +26,7 @@ use crate::egress::Transmit;
 use crate::error::Misuse;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::session::{CallId, Queued};
-use crate::state::{Entropy, Event, State, Target, reserve_budget};
+use crate::state::{Entropy, Event, State, Target};
 
 /// RPCs that have ended, from which on a send does not put tidying off any longer.
 const TIDY_AT: usize = 4;
@@ -93,6 +93,8 @@ impl Endpoint {
                 counters: Counters::default(),
                 flights: VecDeque::new(),
                 handshake_timers: IndexHeap::default(),
+                epoch_timers: IndexHeap::default(),
+                epochs_due: Instant::FAR,
                 queue_deadline: Instant::FAR,
                 idle_look: Instant::FAR,
                 notices: VecDeque::new(),
@@ -159,12 +161,12 @@ impl Endpoint {
         let to = &state.targets[target as usize];
         if let Some(slot) = to.session {
             let session = state.at(slot);
-            // Near the end of what its keys may protect, a session takes no new calls. [P-6.7] Nor when it was silent for so long
-            // that the peer may forget it before they arrive: that would only be known after some seconds.
-            let spent = session.keys.as_ref().is_some_and(|keys| keys.sealing.budget.wants_next_epoch());
-            let (open, heard) = (session.keys.is_some(), session.heard);
-            let near_end = open && now.since(heard) >= state.config.session_idle / 4 * 3;
-            if !spent && !near_end {
+            // When its keys are old, a session takes no new calls. [P-6.7] Nor when it was silent for so long that the peer may
+            // forget it before they arrive: that would only be known after some seconds.
+            let (since, heard) = (session.keys.as_ref().map(|keys| keys.since), session.heard);
+            let old = since.is_some_and(|since| now.since(since) >= state.config.session_age_max);
+            let near_end = since.is_some() && now.since(heard) >= state.config.session_idle / 4 * 3;
+            if !old && !near_end {
                 return Ok(slot);
             }
             state.retire(slot);
@@ -261,14 +263,9 @@ impl Endpoint {
             return Err(Misuse::TooLong { length, limit: session.message_max });
         }
         let geometry = Geometry::cut(length, session.datagram_max);
-        if let Err(exhausted) = reserve_budget(session, geometry) {
-            // The caller must not wait for what can never be sealed.
-            state.machine.refuse(slot);
-            state.drain_machine();
-            return Err(exhausted);
-        }
-        let near_end = session.keys.as_ref().is_some_and(|keys| keys.sealing.budget.wants_next_epoch());
-        if near_end && !core::mem::replace(&mut session.renewing, true) {
+        let age_max = state.config.session_age_max;
+        let old = session.keys.as_ref().is_some_and(|keys| now.since(keys.since) >= age_max);
+        if old && !core::mem::replace(&mut session.renewing, true) {
             state.notices.push_back((peer, Frame::Renew));
         }
         let mut acks = [None; PIGGYBACK_ACKS_MAX];
@@ -419,6 +416,7 @@ impl Endpoint {
         self.state.machine.handle_timeout(now);
         self.state.tidy();
         self.state.handshake_timeouts(now);
+        self.state.epoch_timeouts(now);
         self.state.fail_queued(now);
         self.state.forget_idle(now);
     }
@@ -426,7 +424,8 @@ impl Endpoint {
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn timeout(&self) -> Option<Instant> {
         let handshake = self.state.handshake_timers.peek().map(|(at, _)| at);
-        let others = Some(self.state.idle_look.min(self.state.queue_deadline)).filter(|at| *at != Instant::FAR);
+        let others = self.state.idle_look.min(self.state.queue_deadline).min(self.state.epochs_due);
+        let others = Some(others).filter(|at| *at != Instant::FAR);
         [self.state.machine.timeout(), handshake, others].into_iter().flatten().min()
     }
 
@@ -457,7 +456,7 @@ impl Endpoint {
                 usize::from(message.geometry().payload()) + wire::limits::PACKET_OVERHEAD > datagram_max
             });
             if too_large && self.state.machine.rpc(slot).is_some_and(|(_, peer, _)| narrowed.contains(&peer)) {
-                self.state.machine.undeliverable(slot);
+                self.state.machine.undeliverable(slot, Failure::PathShrank);
             }
         }
         self.state.drain_machine();

@@ -12,6 +12,7 @@ pub mod pool;
 pub mod session;
 pub mod state;
 pub mod handshakes;
+pub mod epochs;
 pub mod egress;
 pub mod ingress;
 pub mod endpoint;
