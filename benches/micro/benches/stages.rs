@@ -74,7 +74,9 @@ fn seal_and_open(c: &mut Criterion) {
             let mut group = c.benchmark_group("open");
             group.throughput(Throughput::Bytes(size as u64));
             group.bench_function(BenchmarkId::new(cipher.name(), size), |b| {
-                b.iter(|| open_into(&opening.data, black_box(&record), &view, size, &mut out, false).expect("it is ours"));
+                b.iter(|| {
+                    open_into(&opening.data, black_box(&record), &view, size, &mut out, false).expect("it is ours")
+                });
             });
             group.finish();
         }

@@ -10,9 +10,8 @@ use proto::time::Instant;
 use record::seal::{Bound, Unbound};
 use wire::control::Frame;
 
-use crate::ingress::NOTICES_MAX;
 use crate::session::Asked;
-use crate::state::State;
+use crate::state::{NOTICES_MAX, State};
 
 /// The shortest and the longest pause before the peer is asked again.
 const PAUSE_MIN: Duration = Duration::from_millis(1);

@@ -21,7 +21,7 @@ use wire::trailer::Trailer;
 use crate::error::Ended;
 use crate::pool::{Buffer, Payload};
 use crate::session::Phase;
-use crate::state::{Call, Event, State};
+use crate::state::{Call, Event, NOTICES_MAX, State};
 
 /// Payloads up to this many bytes are copied out of a receive buffer that holds several messages, so that one of them does
 /// not keep the memory of all.
@@ -29,8 +29,6 @@ const COPIED_MAX: usize = 2048;
 
 /// RPCs that may wait to be forgotten while messages keep coming.
 const ENDED_MAX: usize = 64;
-/// Frames of sessions that may wait to be sent; what would go beyond is not said.
-pub(crate) const NOTICES_MAX: usize = 1024;
 
 impl State {
     /// A train of datagrams of `segment` bytes each came from one address. Gives the buffer back unless payloads keep it.

@@ -26,6 +26,9 @@ use crate::error::{Ended, Misuse};
 use crate::pool::{Buffer, Payload, Pool};
 use crate::session::{CallId, Queued, Session};
 
+/// Frames of sessions that may wait to be sent; of what peers ask for, what would go beyond is not said.
+pub(crate) const NOTICES_MAX: usize = 1024;
+
 /// Fills its argument with random bytes. The only randomness an endpoint has.
 pub type Entropy = Box<dyn FnMut(&mut [u8]) + Send>;
 
