@@ -8,6 +8,7 @@ mod serve;
 mod call;
 mod demo;
 mod sim;
+mod audit;
 
 use anyhow::{Error, Result};
 use clap::{Parser, Subcommand};
@@ -46,6 +47,8 @@ enum Command {
     Call(call::Args),
     /// Run many hosts in virtual time: their figures beside published ones, what fan-in does
     Sim(sim::Args),
+    /// Prove by looking at everything: that no key seals two things under one nonce
+    Audit(audit::Args),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Call(args) => call::run(args).map(|()| ExitCode::SUCCESS),
         Command::Sim(args) => sim::run(args),
+        Command::Audit(args) => audit::run(args),
     };
     ended.unwrap_or_else(|error| explain(&error))
 }

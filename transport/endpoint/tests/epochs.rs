@@ -240,6 +240,19 @@ fn a_peer_that_is_never_ready() {
     world.assert_quiet();
 }
 
+/// [P-6.7] An end that seals nothing but CONTROL packets changes keys, too.
+#[test]
+fn control_keys_change() {
+    let mut world = rekeying(20);
+    for _ in 0..200 {
+        world.send(CLIENT, Kind::OneWay, &body(20));
+        world.pass(2 * MS);
+    }
+    let counters = world.counters(SERVER);
+    assert!(counters.epochs_begun >= 5 && counters.records_sealed <= 1, "{counters:?}");
+    assert_eq!(epochs(&world, CLIENT).1, epochs(&world, SERVER).0);
+}
+
 /// So many epochs of the client's pass.
 fn go_on(world: &mut World, count: u64) {
     let end = world.counters(CLIENT).epochs_begun + count;

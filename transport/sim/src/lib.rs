@@ -28,3 +28,4 @@ pub mod fault;
 pub mod malice;
 pub mod checker;
 pub mod chaos;
+pub mod audit;
