@@ -48,6 +48,8 @@ def chaos_faults(report):
         yield f"{report.get('violations')} violations in {seeds} seeds"
     if not report.get("packets", 0) >= 100_000 * seeds:
         yield f"{report.get('packets')} packets; 100,000 a seed are promised"
+    if not report.get("keys", {}).get("epochs_begun", 0) >= 20 * seeds:
+        yield f"keys hardly changed: {report.get('keys')}"
     rare = {kind: count for kind, count in report.get("faults", {}).items() if count < 4 * seeds}
     if rare or len(report.get("faults", {})) < 30:
         yield f"too few of these faults: {rare} of {len(report.get('faults', {}))} kinds"

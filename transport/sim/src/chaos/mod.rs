@@ -38,6 +38,8 @@ pub struct Outcome {
     pub faults: Counts,
     /// What endpoints dropped, by reason.
     pub refused: Counts,
+    /// How often keys changed, and what that took.
+    pub keys: Counts,
     /// Calls, by how they ended.
     pub calls: Counts,
     /// What the checker looked at.
@@ -75,6 +77,7 @@ impl Outcome {
         self.forged += other.forged;
         add(&mut self.faults, &other.faults);
         add(&mut self.refused, &other.refused);
+        add(&mut self.keys, &other.keys);
         add(&mut self.calls, &other.calls);
         let (a, b) = (&mut self.looks, &other.looks);
         a.sealed += b.sealed;
@@ -91,6 +94,7 @@ impl Outcome {
     fn of(run: &mut Run) -> Self {
         let mut faults = core::mem::take(&mut run.happened);
         let refused = run.refused();
+        let keys = core::mem::take(&mut run.keys);
         let (world, app) = (&run.world, &run.world.hooks);
         faults.extend(Fault::NAMES.into_iter().zip(app.faults.counts));
         faults.insert("cut_off", app.counts.cut_off);
@@ -104,6 +108,7 @@ impl Outcome {
             forged: app.counts.forged,
             faults,
             refused,
+            keys,
             calls,
             looks: app.checker.looks,
             peaks: app.checker.peaks,
