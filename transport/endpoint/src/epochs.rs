@@ -50,9 +50,12 @@ impl State {
         let crypto = self.config.crypto;
         let Some(keys) = self.at(slot).keys.as_mut() else { return };
         if !keys.opening.prepare(crypto, epoch) {
-            self.counters.dropped_nonsense += 1;
-        } else if self.notices.len() < NOTICES_MAX {
-            self.notices.push_back((slot, Frame::EpochReady { epoch }));
+            return self.counters.dropped_nonsense += 1;
+        }
+        // Once is enough, however often it is wanted until it is said: a peer must not take the place of others' words.
+        let notice = (slot, Frame::EpochReady { epoch });
+        if self.notices.len() < NOTICES_MAX && !self.notices.contains(&notice) {
+            self.notices.push_back(notice);
         }
     }
 
