@@ -1,4 +1,4 @@
-"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt|chaos|fabric FILE. Exits 1 with the reason."""
+"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt|chaos|nonce|fabric FILE. Exits 1 with the reason."""
 
 import json
 import sys
@@ -48,10 +48,22 @@ def chaos_faults(report):
         yield f"{report.get('violations')} violations in {seeds} seeds"
     if not report.get("packets", 0) >= 100_000 * seeds:
         yield f"{report.get('packets')} packets; 100,000 a seed are promised"
+    if not report.get("keys", {}).get("epochs_begun", 0) >= 20 * seeds:
+        yield f"keys hardly changed: {report.get('keys')}"
     rare = {kind: count for kind, count in report.get("faults", {}).items() if count < 4 * seeds}
     if rare or len(report.get("faults", {})) < 30:
         yield f"too few of these faults: {rare} of {len(report.get('faults', {}))} kinds"
     print("chaos: {} seeds, {} packets, {} violations".format(seeds, report.get("packets"), report.get("violations")))
+
+
+def nonce_faults(report):
+    """Yields what is wrong with an audit of nonces: a duplicate, or something that was hardly looked at."""
+    print("nonces: {} seals under {} keys, {} duplicates".format(*(report.get(key) for key in ("sealed", "keys", "duplicates"))))
+    if report.get("duplicates") != 0:
+        yield f"{report.get('duplicates')} duplicates"
+    for name, least in {"sealed": 200_000, "epochs": 50, "attempts": 1, "retransmitted": 100, "restarts": 4}.items():
+        if not report.get(name, 0) >= least:
+            yield f"{name}: {report.get(name)}, fewer than {least}"
 
 
 def fabric_faults(report):
@@ -76,7 +88,7 @@ def main():
     check, path = sys.argv[1:]
     with open(path, encoding="utf-8") as file:
         report = json.load(file)
-    judges = {"chaos": chaos_faults, "fabric": fabric_faults}
+    judges = {"chaos": chaos_faults, "nonce": nonce_faults, "fabric": fabric_faults}
     found = list(judges[check](report) if check in judges else faults(check, report))
     for row in report.get("rows") or []:
         print("{:<12} {:>8} B  p50 {:>10} us  p99 {:>10} us".format(*(str(row.get(k)) for k in ("peer", "size", "p50_us", "p99_us"))))

@@ -3,6 +3,8 @@
 //! A socket cannot be bound before it was said whom it trusts and who it is: these are two steps of the type. What can
 //! hurt says `danger`.
 
+mod renewal;
+
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -66,6 +68,7 @@ struct Knobs {
     handshake_timeout: Duration,
     stream_above: Option<usize>,
     rare: rare::Choices,
+    renewal: renewal::Renewal,
     wrap: Option<Wrap>,
 }
 
@@ -108,6 +111,7 @@ impl Builder<NeedsTrust> {
                 handshake_timeout: Duration::from_secs(10),
                 stream_above: None,
                 rare: rare::Choices::default(),
+                renewal: renewal::Renewal::default(),
                 wrap: None,
             },
             step: NeedsTrust(()),
@@ -211,13 +215,6 @@ impl Builder<Ready> {
     #[must_use]
     pub fn buffered_bytes_max(mut self, bytes: u64) -> Self {
         self.knobs.buffered_bytes_max = bytes;
-        self
-    }
-
-    /// Silence after which a peer counts as dead. Default 3 s.
-    #[must_use]
-    pub fn peer_timeout(mut self, span: Duration) -> Self {
-        self.knobs.peer_timeout = span;
         self
     }
 
@@ -327,6 +324,7 @@ impl Knobs {
         self.link_rate.apply(&mut config.proto);
         config.send_bytes_max = self.send_bytes_max;
         config.handshake_timeout = self.handshake_timeout;
+        self.renewal.apply(&mut config);
         config.stream_above = self.stream_above;
         self.rare.apply(&mut config);
         config.tidies_when_idle = true;

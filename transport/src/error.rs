@@ -137,9 +137,13 @@ pub enum Error {
         /// Whether the peer may have executed the request.
         may_have_run: bool,
     },
-    /// The session's keys have protected as much as they may. The next call makes a new session.
+    /// The session's keys have protected as much as they may and the peer was not ready for others, or the message had to be sealed
+    /// anew too often. The next call makes a new session.
     #[error("the session's keys have protected as much as they may")]
-    KeysExhausted,
+    KeysExhausted {
+        /// Whether the peer may have executed the request.
+        may_have_run: bool,
+    },
     /// Too many sessions are open.
     #[error("{0} sessions are open; no more are allowed")]
     TooManySessions(usize),
@@ -168,6 +172,7 @@ impl Error {
             | Self::Deadline { may_have_run, .. }
             | Self::PathShrank { may_have_run, .. }
             | Self::PeerRestarted { may_have_run, .. }
+            | Self::KeysExhausted { may_have_run }
             | Self::SessionEnded { may_have_run, .. } => *may_have_run,
             Self::Refused { .. } => true,
             _ => false,
@@ -199,7 +204,7 @@ impl Error {
             },
             Self::Bind { .. }
             | Self::Address { .. }
-            | Self::KeysExhausted
+            | Self::KeysExhausted { .. }
             | Self::TooManySessions(_)
             | Self::System { .. } => Fault::System,
         }
@@ -215,6 +220,7 @@ impl Error {
             Ended::Failed(Failure::PeerSilent) => Self::PeerSilent { address, may_have_run },
             Ended::Failed(Failure::Deadline) => Self::Deadline { address, may_have_run },
             Ended::Failed(Failure::PeerRestarted) => Self::PeerRestarted { address, may_have_run },
+            Ended::Failed(Failure::KeysExhausted) => Self::KeysExhausted { may_have_run },
             Ended::Failed(Failure::PathShrank) => Self::PathShrank { address, may_have_run },
             Ended::Failed(Failure::Refused(RefusalCode::NotServing)) => Self::NotServing { address },
             Ended::Failed(Failure::Refused(RefusalCode::TooLong)) => Self::TooLongForPeer,
@@ -238,7 +244,7 @@ impl From<Misuse> for Error {
             Misuse::NoTrust | Misuse::NoSession => Self::Config(misuse.to_string()),
             Misuse::Handshake(why) => Self::Credentials(why),
             Misuse::TooManySessions(n) => Self::TooManySessions(n),
-            Misuse::KeysExhausted => Self::KeysExhausted,
+            Misuse::KeysExhausted => Self::KeysExhausted { may_have_run: false },
             other => Self::Config(other.to_string()),
         }
     }

@@ -131,7 +131,7 @@ fn with_byte(packet: &[u8], at: usize, change: impl Fn(u8) -> u8) -> Vec<u8> {
 }
 
 /// Each way for a datagram to be wrong has its own counter, and that one is raised. Among them are what this version does not
-/// have: packet types to come, attempts and records that span packets [P-10.1],
+/// have: packet types to come and records that span packets [P-10.1],
 /// RESET [P-5.5], other epochs [P-6.5].
 #[test]
 fn every_reason_is_counted() {
@@ -158,7 +158,7 @@ fn every_reason_is_counted() {
             ("type 15", with_byte(&data, 0, |b| b | 0xf), |c| c.dropped_unknown_type),
             ("type 6", with_byte(&data, 0, |b| b & 0xf0 | 6), |c| c.dropped_unknown_type),
             ("a reset", reset, |c| c.dropped_reset),
-            ("another attempt", with_byte(&data, 30, |b| b ^ 1), |c| c.dropped_nonsense),
+            ("another attempt", with_byte(&data, 30, |b| b ^ 1), |c| c.dropped_bad_tag),
             ("a spanning record", with_byte(&data, 20, |_| 0x18), |c| c.dropped_malformed),
             ("a flag", with_byte(&data, 1, |b| b | 1), |c| c.dropped_malformed),
             ("priority 8", with_byte(&data, 3, |b| b | 8), |c| c.dropped_malformed),

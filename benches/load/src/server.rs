@@ -79,14 +79,14 @@ fn answer_parent() {
 enum Bound {
     Udp(Box<raw_udp::Echo>),
     Stream(TcpListener),
-    Sealane(sealane_peer::Echo),
+    Sealane(Box<sealane_peer::Echo>),
 }
 
 impl Bound {
     fn new(spec: &Spec, credentials: &Credentials) -> Result<Self> {
         Ok(match spec.peer {
             PeerKind::Udp => Self::Udp(Box::new(raw_udp::Echo::bind(spec)?)),
-            PeerKind::Sealane => Self::Sealane(sealane_peer::Echo::bind(spec, credentials)?),
+            PeerKind::Sealane => Self::Sealane(Box::new(sealane_peer::Echo::bind(spec, credentials)?)),
             _ => Self::Stream(stream::listen()?),
         })
     }

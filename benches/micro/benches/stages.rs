@@ -11,7 +11,9 @@ use proto::config::Config;
 use proto::machine::Machine;
 use proto::time::Instant;
 use record::aead::Cipher;
-use record::keys::{Chain, Opening, Sealing, Secret};
+use record::budget::Limits;
+use record::epochs::{Inbound, Outbound};
+use record::keys::Secret;
 use record::open::{TAIL_MAX, open_into};
 use record::seal::{Ids, Message};
 use wire::bytes::Writer;
@@ -53,15 +55,18 @@ fn message(size: usize) -> Message<Vec<u8>> {
 fn seal_and_open(c: &mut Criterion) {
     let crypto = offload::software::crypto();
     for cipher in Cipher::ALL {
-        let chain = Chain::new(crypto, &Secret::new([7; 32]), cipher, Side::Client);
-        let (sealing, opening) = (Sealing::new(crypto, &chain), Opening::new(crypto, &chain));
+        let secret = Secret::new([7; 32]);
+        let mut sealing = Outbound::new(crypto, &secret, cipher, Side::Client, Limits::PROTOCOL);
+        let inbound = Inbound::new(crypto, &secret, cipher, Side::Client);
+        let opening = inbound.named(0).expect("the first epoch");
         for size in SIZES {
-            let message = message(size);
+            let mut message = message(size);
+            message.bind(&mut sealing).expect("there is enough");
             let mut record = vec![0; message.record_len(0)];
             let mut group = c.benchmark_group("seal");
             group.throughput(Throughput::Bytes(size as u64));
             group.bench_function(BenchmarkId::new(cipher.name(), size), |b| {
-                b.iter(|| message.seal(&sealing.data, 0, black_box(&mut record)));
+                b.iter(|| message.seal(&sealing, 0, black_box(&mut record)));
             });
             group.finish();
             let view = record_at(&record, 0).expect("it is one");

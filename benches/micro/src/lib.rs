@@ -45,8 +45,9 @@ pub struct Pair {
     body: Vec<u8>,
 }
 
-fn endpoint(seed: u8) -> Endpoint {
+fn endpoint(seed: u8, rekey_after: u64) -> Endpoint {
     let mut config = Config::new(offload::software::crypto());
+    config.key_limits = config.key_limits.rekey_after(rekey_after);
     config.proto.serving = true;
     let mut state = u64::from(seed) << 56;
     let entropy = move |bytes: &mut [u8]| {
@@ -62,7 +63,12 @@ fn endpoint(seed: u8) -> Endpoint {
 impl Pair {
     /// A pair whose messages have `bytes` bytes, with an open session.
     pub fn new(bytes: usize) -> Self {
-        let (mut client, mut server) = (endpoint(1), endpoint(2));
+        Self::rekeying(bytes, u64::MAX)
+    }
+
+    /// The same, and each side takes a new key after so many records.
+    pub fn rekeying(bytes: usize, rekey_after: u64) -> Self {
+        let (mut client, mut server) = (endpoint(1, rekey_after), endpoint(2, rekey_after));
         let secret = Secret::new([7; 32]);
         server.install(SocketAddr::from(ADDRESSES[0]), Side::Server, &secret, "client", DATAGRAM_MAX);
         let target = client.install(SocketAddr::from(ADDRESSES[1]), Side::Client, &secret, "server", DATAGRAM_MAX);

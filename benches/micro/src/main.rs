@@ -1,5 +1,5 @@
 //! What one RPC costs without a kernel, both sides together:
-//! `cargo run --release -p micro -- [bytes] [rounds] [outstanding]`.
+//! `cargo run --release -p micro -- [bytes] [rounds] [outstanding] [records per key]`.
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "it measures")]
 
@@ -12,7 +12,8 @@ fn main() {
     let bytes = args.next().unwrap_or(64);
     let rounds = args.next().unwrap_or(1_000_000);
     let outstanding = args.next().unwrap_or(1).max(1);
-    let (mut pair, mut trains) = (Pair::new(bytes), Trains::default());
+    let rekey_after = args.next().map_or(u64::MAX, |records| records as u64);
+    let (mut pair, mut trains) = (Pair::rekeying(bytes, rekey_after), Trains::default());
     for _ in 0..1000 / outstanding {
         pair.round(outstanding, &mut trains);
     }

@@ -3,6 +3,8 @@
 
 use offload::software::{aws_lc, rustcrypto};
 use record::aead::{Cipher, Crypto};
+use record::budget::Limits;
+use record::epochs::Outbound;
 use record::keys::{Chain, DataKey, Secret};
 use record::open::{TAIL_MAX, open_in_place, open_into};
 use record::seal::{Id, Message};
@@ -13,8 +15,20 @@ use wire::trailer::{Kind, Trailer};
 
 use crate::input::Input;
 
-fn key(crypto: &'static dyn Crypto, cipher: Cipher) -> DataKey {
-    Chain::new(crypto, &Secret::new([7; 32]), cipher, Side::Client).data_key(crypto)
+const SECRET: [u8; 32] = [7; 32];
+/// Epochs that are tried.
+const EPOCHS: u8 = 3;
+
+fn opener(crypto: &'static dyn Crypto, cipher: Cipher, epoch: u8) -> DataKey {
+    let mut chain = Chain::new(crypto, &Secret::new(SECRET), cipher, Side::Client);
+    (0..epoch).for_each(|_| chain.advance(crypto));
+    chain.data_key(crypto)
+}
+
+fn sealer(crypto: &'static dyn Crypto, cipher: Cipher, epoch: u8) -> Outbound {
+    let mut keys = Outbound::new(crypto, &Secret::new(SECRET), cipher, Side::Client, Limits::PROTOCOL);
+    (0..epoch).for_each(|_| keys.advance(crypto));
+    keys
 }
 
 /// The target.
@@ -25,8 +39,10 @@ pub fn open(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.u8();
     let cipher = Cipher::ALL[usize::from(how) % Cipher::ALL.len()];
-    let (ours, theirs) = (key(&aws_lc::PROVIDER, cipher), key(&rustcrypto::PROVIDER, cipher));
-    let (sealer, opener) = if how & 0x80 == 0 { (&ours, &theirs) } else { (&theirs, &ours) };
+    let (ours, theirs): (&'static dyn Crypto, &'static dyn Crypto) = (&aws_lc::PROVIDER, &rustcrypto::PROVIDER);
+    let (seals, opens) = if how & 0x80 == 0 { (ours, theirs) } else { (theirs, ours) };
+    let epoch = how / 8 % EPOCHS;
+    let (mut sealer, opener) = (sealer(seals, cipher, epoch), &opener(opens, cipher, epoch));
     let index = input.u8();
     let payload = 1 + input.u16() % 2000;
     let (changed, with) = (input.u16(), input.u8());
@@ -34,14 +50,15 @@ pub fn open(data: &[u8]) {
     foreign(opener, body);
     let geometry = Geometry::stated(body.len() as u32, payload).expect("so few bytes can be cut");
     let index = u16::from(index) % geometry.records() as u16;
-    let message = Message::freeze(
+    let mut message = Message::freeze(
         Id::response(RpcId::new(Side::Server, u64::from(how))),
         body,
         Trailer::new(geometry, Kind::Response),
         &[],
     );
     let mut record = vec![0; message.record_len(index)];
-    message.seal(sealer, index, &mut record);
+    message.bind(&mut sealer).expect("the key is new");
+    message.seal(&sealer, index, &mut record);
     let place = geometry.bytes(index);
     let view = record_at(&record, 0).expect("it is a record");
     let mut out = vec![0; place.len() + TAIL_MAX];

@@ -108,7 +108,7 @@ impl Stage {
         }
         world.run(world.now() + 30 * US);
         let (_, session) = world.hooks.tap.sessions().first().map(|session| (0, session)).expect("a session");
-        let forger = Forger::new(session.keys(Side::Client), SessionId::from_u64(session.server.1));
+        let forger = Forger::new(session.keys(Side::Client, 0), SessionId::from_u64(session.server.1));
         Self { world, forger }
     }
 

@@ -10,6 +10,7 @@ mod demo;
 mod handshake;
 mod sim;
 mod attack;
+mod audit;
 
 use anyhow::{Error, Result};
 use clap::{Parser, Subcommand};
@@ -52,6 +53,8 @@ enum Command {
     Sim(sim::Args),
     /// Attack a server and clients on this machine: what comes of it must be nothing
     Attack(attack::Args),
+    /// Prove by looking at everything: that no key seals two things under one nonce
+    Audit(audit::Args),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Command::Handshake(args) => handshake::run(args).map(|()| ExitCode::SUCCESS),
         Command::Sim(args) => sim::run(args),
         Command::Attack(args) => attack::run(args),
+        Command::Audit(args) => audit::run(args),
     };
     ended.unwrap_or_else(|error| explain(&error))
 }

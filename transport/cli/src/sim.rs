@@ -46,7 +46,7 @@ fn mechanism(name: &str) -> Result<Mechanism> {
 }
 
 /// A bar on standard error, if somebody looks at it.
-fn bar(length: u64) -> ProgressBar {
+pub(crate) fn bar(length: u64) -> ProgressBar {
     let bar = ProgressBar::new(length);
     if !io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());

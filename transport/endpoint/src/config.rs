@@ -8,6 +8,7 @@ use std::time::Duration;
 #[cfg(feature = "tls")]
 use handshake::config::{ClientConfig, ServerConfig};
 use record::aead::{Cipher, Crypto};
+use record::budget::Limits as KeyLimits;
 use record::keys::Secret;
 
 use crate::rates::Limits;
@@ -46,6 +47,12 @@ pub struct Config {
     /// A session of which nothing was heard for so long is forgotten. Default 1 hour; a new call makes a new one, from three
     /// quarters of this time on, because the peer may be ahead of us. Alike at both ends.
     pub session_idle: Duration,
+    /// What one key may protect. Default: the limits of the protocol, which can only be lowered. Lower ones cost a round trip,
+    /// which nothing waits for, and some microseconds per epoch at each end. [P-6.7]
+    pub key_limits: KeyLimits,
+    /// A session whose keys are older takes no new calls: they begin a new one, with a new handshake. Default 24 hours, so that
+    /// who learns a session's secrets learns no more than a day. [P-6.7]
+    pub session_age_max: Duration,
     /// A handshake that takes longer fails. Default 10 s.
     pub handshake_timeout: Duration,
     /// What strangers may cause: answers, handshakes.
@@ -84,6 +91,8 @@ impl Config {
             sessions_max: wire::limits::SESSIONS_MAX,
             handshakes_max: 4096,
             session_idle: Duration::from_secs(3600),
+            key_limits: KeyLimits::PROTOCOL,
+            session_age_max: Duration::from_secs(24 * 3600),
             handshake_timeout: Duration::from_secs(10),
             limits: Limits::default(),
             reset_key: None,

@@ -35,6 +35,14 @@ counters! {
     controls_sealed,
     /// Control packets opened.
     controls_opened,
+    /// Epochs that we began, after the first of each session.
+    epochs_begun,
+    /// EPOCH_WANTED said, repeats included.
+    epochs_wanted,
+    /// Messages that had to wait for an epoch, because their key had protected as much as it may.
+    messages_held,
+    /// Messages that went on under another attempt.
+    attempts,
     /// Handshakes completed.
     handshakes_completed,
     /// Handshakes that failed.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use proto::io::Failure;
 use proto::time::Instant;
-use record::seal::seal_control;
+use record::seal::{Bound, seal_control};
 use wire::bytes::Writer;
 use wire::control::Frame;
 use wire::header::{Header, PacketType};
@@ -30,10 +30,6 @@ pub struct Transmit {
     pub priority: u8,
 }
 
-/// Control packets under one key after which a new session is wanted, and after which this one ends: as for data records,
-/// each of which is longer. [P-6.7]
-const CONTROL_PACKETS_SOFT: u64 = record::budget::RECORDS_SOFT;
-const CONTROL_PACKETS_MAX: u64 = record::budget::RECORDS_MAX;
 /// Priority of what is not data: above all of it.
 const CONTROL_PRIORITY: u8 = 7;
 
@@ -78,9 +74,16 @@ impl State {
 
     /// The next control packet: all that is to be said to one peer, as far as it fits.
     fn control(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
-        let slot = match self.notices.front() {
-            Some(&(slot, _)) => slot,
-            None => self.machine.peek_talkative()?,
+        let slot = loop {
+            let slot = match self.notices.front() {
+                Some(&(slot, _)) => slot,
+                None => self.machine.peek_talkative()?,
+            };
+            if self.at(slot).keys.as_mut().is_none_or(|keys| keys.sealing.current().may_control()) {
+                break slot;
+            }
+            // Nothing more is said rather than anything beyond what the key may protect. [P-6.7]
+            self.close(slot, &Ended::Failed(Failure::SessionClosed));
         };
         let mut frames = [0; DATAGRAM_MIN - CONTROL_HEADER_LEN - TAG_LEN];
         let mut w = Writer::new(&mut frames);
@@ -126,23 +129,23 @@ impl State {
         let header = Header {
             kind: PacketType::Control,
             flags: 0,
-            epoch: keys.sealing.epoch,
+            epoch: keys.sealing.epoch() as u8,
             priority: CONTROL_PRIORITY,
             steer,
             segment: (CONTROL_HEADER_LEN + frames.len() + TAG_LEN) as u16,
             session: session.peer_id,
         };
-        let (key, number) = keys.sealing.next_control();
+        let sealing = keys.sealing.current();
+        let (key, number) = sealing.next_control()?;
         let len = seal_control(key, number, &header, frames, out);
+        let (wants, closing) = (sealing.wants_next_epoch(), session.closing);
         self.machine.count_sent(now, len);
         self.counters.controls_sealed += 1;
         self.counters.packets_sent += 1;
-        let ends = session.closing || number >= CONTROL_PACKETS_MAX;
-        if number == CONTROL_PACKETS_SOFT {
-            self.notices.push_back((slot, Frame::Renew));
-            self.retire(slot);
+        if wants && !closing {
+            self.want_epoch(slot, now);
         }
-        if ends && !self.notices.iter().any(|(s, _)| *s == slot) {
+        if closing && !self.notices.iter().any(|(s, _)| *s == slot) {
             self.close(slot, &Ended::Failed(Failure::SessionClosed));
         }
         Some(Transmit { to, len, segment: len, priority: CONTROL_PRIORITY })
@@ -155,8 +158,18 @@ impl State {
         let mut segment_peer = 0;
         let mut packets = 0;
         while let Some((slot, peer, record, priority)) = self.machine.peek_work(now) {
-            let call = self.calls[slot as usize].as_ref().expect("an RPC with work has a message");
-            let message = call.out.as_ref().expect("an RPC with work has a message");
+            let call = self.calls[slot as usize].as_mut().expect("an RPC with work has a message");
+            let message = call.out.as_mut().expect("an RPC with work has a message");
+            if message.epoch().is_none() {
+                let keys = self.sessions[peer as usize].as_mut().and_then(|session| session.keys.as_mut())?;
+                let bound = message.bind(&mut keys.sealing);
+                // Whatever there is to do besides, this one comes again as the next.
+                if bound != Ok(Bound::Quietly) {
+                    self.bound(slot, peer, bound, now);
+                    continue;
+                }
+            }
+            let message = &*message;
             let packet_len = DATA_HEADER_LEN + message.record_len(record as u16);
             let filled = transmit.map_or(0, |t| t.len);
             if let Some(t) = transmit {
@@ -180,7 +193,7 @@ impl State {
             let header = Header {
                 kind: PacketType::Data,
                 flags: 0,
-                epoch: keys.sealing.epoch,
+                epoch: message.epoch()? as u8,
                 priority: work.priority,
                 steer: message.id().rpc().steer(),
                 segment: segment as u16,
@@ -188,7 +201,7 @@ impl State {
             };
             let mut at = filled;
             for index in work.records() {
-                at += packet(message, &keys.sealing.data, &header, index as u16, &mut out[at..]);
+                at += packet(message, &keys.sealing, &header, index as u16, &mut out[at..]);
             }
             let count = work.end - work.start;
             packets += count as usize;
@@ -209,7 +222,7 @@ impl State {
 /// One packet: the header, and one record behind it.
 fn packet<B: AsRef<[u8]>>(
     message: &record::seal::Message<B>,
-    key: &record::keys::DataKey,
+    keys: &record::epochs::Outbound,
     header: &Header,
     index: u16,
     out: &mut [u8],
@@ -217,6 +230,6 @@ fn packet<B: AsRef<[u8]>>(
     let len = DATA_HEADER_LEN + message.record_len(index);
     let (clear, sealed) = out[..len].split_at_mut(DATA_HEADER_LEN);
     wire::data::emit_header(&mut Writer::new(clear), header, message.geometry().length());
-    message.seal(key, index, sealed);
+    message.seal(keys, index, sealed);
     len
 }

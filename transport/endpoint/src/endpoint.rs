@@ -28,7 +28,7 @@ use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::rates::Strangers;
 use crate::session::{CallId, Queued};
-use crate::state::{Entropy, Event, State, Target, reserve_budget};
+use crate::state::{Entropy, Event, State, Target};
 use crate::tokens::Tokens;
 
 /// RPCs that have ended, from which on a send does not put tidying off any longer.
@@ -104,6 +104,8 @@ impl Endpoint {
                 counters: Counters::default(),
                 flights: VecDeque::new(),
                 handshake_timers: IndexHeap::default(),
+                epoch_timers: IndexHeap::default(),
+                epochs_due: Instant::FAR,
                 queue_deadline: Instant::FAR,
                 idle_look: Instant::FAR,
                 notices: VecDeque::new(),
@@ -173,12 +175,12 @@ impl Endpoint {
         let to = &state.targets[target as usize];
         if let Some(slot) = to.session {
             let session = state.at(slot);
-            // Near the end of what its keys may protect, a session takes no new calls. [P-6.7] Nor when it was silent for so long
-            // that the peer may forget it before they arrive: that would only be known after some seconds.
-            let spent = session.keys.as_ref().is_some_and(|keys| keys.sealing.budget.wants_next_epoch());
-            let (open, heard) = (session.keys.is_some(), session.heard);
-            let near_end = open && now.since(heard) >= state.config.session_idle / 4 * 3;
-            if !spent && !near_end {
+            // When its keys are old, a session takes no new calls. [P-6.7] Nor when it was silent for so long that the peer may
+            // forget it before they arrive: that would only be known after some seconds.
+            let (since, heard) = (session.keys.as_ref().map(|keys| keys.since), session.heard);
+            let old = since.is_some_and(|since| now.since(since) >= state.config.session_age_max);
+            let near_end = since.is_some() && now.since(heard) >= state.config.session_idle / 4 * 3;
+            if !old && !near_end {
                 return Ok(slot);
             }
             state.retire(slot);
@@ -279,14 +281,9 @@ impl Endpoint {
             return Err(Misuse::TooLong { length, limit: session.message_max });
         }
         let geometry = Geometry::cut(length, session.datagram_max);
-        if let Err(exhausted) = reserve_budget(session, geometry) {
-            // The caller must not wait for what can never be sealed.
-            state.machine.refuse(slot);
-            state.drain_machine();
-            return Err(exhausted);
-        }
-        let near_end = session.keys.as_ref().is_some_and(|keys| keys.sealing.budget.wants_next_epoch());
-        if near_end && !core::mem::replace(&mut session.renewing, true) {
+        let age_max = state.config.session_age_max;
+        let old = session.keys.as_ref().is_some_and(|keys| now.since(keys.since) >= age_max);
+        if old && !core::mem::replace(&mut session.renewing, true) {
             state.notices.push_back((peer, Frame::Renew));
         }
         let mut acks = [None; PIGGYBACK_ACKS_MAX];
@@ -374,41 +371,6 @@ impl Endpoint {
         self.state.machine.rpcs_open() > 0 || self.state.held_bytes > 0
     }
 
-    // ---- Streams ----
-
-    /// Copies the next verified bytes of a streamed message, from `offset` on, to `into`. Gives how many, and whether the
-    /// message ends there; `None` when the stream broke.
-    pub fn read(&mut self, id: CallId, offset: usize, into: &mut [u8]) -> Option<(usize, bool)> {
-        let (peer, _) = self.state.session(id.session)?;
-        let slot = self.state.machine.find(peer, id.rpc)?;
-        let incoming = self.state.machine.incoming(slot)?;
-        let (length, ready) = (incoming.geometry().length() as usize, incoming.contiguous() as usize);
-        let call = self.state.calls[slot as usize].as_mut()?;
-        let n = ready.saturating_sub(offset).min(into.len());
-        match (&call.whole, &mut call.buffer) {
-            (Some(whole), _) => into[..n].copy_from_slice(&whole[offset..offset + n]),
-            (None, Some(buffer)) => into[..n].copy_from_slice(&buffer.bytes()[offset..offset + n]),
-            (None, None) => return None,
-        }
-        Some((n, offset + n == length))
-    }
-
-    /// The application has read a stream to its end, or no longer wants the rest. A request stays open for its reply.
-    pub fn end_stream(&mut self, id: CallId) {
-        let Some((peer, session)) = self.state.session(id.session) else { return };
-        let ours = id.rpc.began() == session.side;
-        let Some(slot) = self.state.machine.find(peer, id.rpc) else { return };
-        match self.state.machine.rpc(slot) {
-            Some((_, _, RpcState::Complete)) => drop(self.state.drop_call(slot)),
-            Some(_) if ours => drop(self.abort(id)),
-            _ => {
-                if let Some(call) = self.state.call(slot) {
-                    call.whole = None;
-                }
-            }
-        }
-    }
-
     // ---- The contract ----
 
     /// Does what could wait until there was nothing to receive. Only needed with [`Config::tidies_when_idle`]; there may
@@ -442,6 +404,7 @@ impl Endpoint {
         self.state.machine.handle_timeout(now);
         self.state.tidy();
         self.state.handshake_timeouts(now);
+        self.state.epoch_timeouts(now);
         self.state.fail_queued(now);
         self.state.forget_idle(now);
     }
@@ -449,7 +412,8 @@ impl Endpoint {
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn timeout(&self) -> Option<Instant> {
         let handshake = self.state.handshake_timers.peek().map(|(at, _)| at);
-        let others = Some(self.state.idle_look.min(self.state.queue_deadline)).filter(|at| *at != Instant::FAR);
+        let others = self.state.idle_look.min(self.state.queue_deadline).min(self.state.epochs_due);
+        let others = Some(others).filter(|at| *at != Instant::FAR);
         [self.state.machine.timeout(), handshake, others].into_iter().flatten().min()
     }
 
@@ -480,7 +444,7 @@ impl Endpoint {
                 usize::from(message.geometry().payload()) + wire::limits::PACKET_OVERHEAD > datagram_max
             });
             if too_large && self.state.machine.rpc(slot).is_some_and(|(_, peer, _)| narrowed.contains(&peer)) {
-                self.state.machine.undeliverable(slot);
+                self.state.machine.undeliverable(slot, Failure::PathShrank);
             }
         }
         self.state.drain_machine();

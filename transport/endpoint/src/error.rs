@@ -62,6 +62,7 @@ fn failure(failure: &Failure) -> &'static str {
         Failure::Deadline => "the deadline passed",
         Failure::SessionClosed => "the session was closed",
         Failure::PeerRestarted => "the peer restarted, or forgot the session: the outcome is unknown",
+        Failure::KeysExhausted => "no key could protect the message any more",
         Failure::PathShrank => "the path to the peer carries less than was thought",
         Failure::Refused(RefusalCode::NotServing) => "the peer takes no requests",
         Failure::Refused(RefusalCode::TooLong) => "the message is longer than its receiver accepts",

@@ -16,8 +16,7 @@ use handshake::{client::Client, server::Server};
 use proto::io::{Failure, RpcInfo};
 use proto::time::Instant;
 use record::budget::OpenFailures;
-use record::keys::{Chain, Opening, Sealing};
-use record::replay::Window;
+use record::epochs::{Inbound, Outbound};
 use record::seal::Ids;
 use wire::control::Frame;
 use wire::handshake::{HandshakePacket, RetryPacket};
@@ -46,13 +45,12 @@ impl State {
         let crypto = self.config.crypto;
         let Established { peer, secret, cipher, identity, mutual, rtt, exchange, resumed, early, .. } = established;
         let session = self.sessions[slot as usize].as_mut().expect("a session in use");
-        let ours = Chain::new(crypto, &secret, cipher, session.side);
-        let theirs = Chain::new(crypto, &secret, cipher, session.side.peer());
         session.keys = Some(Box::new(Keys {
-            sealing: Sealing::new(crypto, &ours),
-            opening: Opening::new(crypto, &theirs),
-            control_window: Window::new(),
+            sealing: Outbound::new(crypto, &secret, cipher, session.side, self.config.key_limits),
+            opening: Inbound::new(crypto, &secret, cipher, session.side.peer()),
             failures: OpenFailures::new(cipher),
+            since: now,
+            asked: None,
         }));
         session.cipher = cipher;
         session.peer_id = peer.session;

@@ -44,6 +44,8 @@ pub struct SessionInfo {
     pub resumed: bool,
     /// Largest datagram towards the peer.
     pub datagram_max: usize,
+    /// Which epoch we seal in, and the latest of the peer's in which anything opened.
+    pub epochs: Option<(u64, u64)>,
     /// How long the peer takes to answer, smoothed.
     pub rtt: Option<std::time::Duration>,
 }
@@ -122,6 +124,7 @@ impl Endpoint {
                 exchange: session.exchange,
                 resumed: session.resumed,
                 datagram_max: session.datagram_max,
+                epochs: session.keys.as_ref().map(|keys| (keys.sealing.epoch(), keys.opening.epoch())),
                 rtt: self.state.machine.rtt(slot as u32),
             })
         };

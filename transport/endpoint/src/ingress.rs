@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use proto::io::{Arrival, State as RpcState};
 use proto::time::Instant;
+use record::epochs::Opening;
 use record::error::OpenError;
 use record::open::{Acks, TAIL_MAX, open_control, open_in_place, open_into};
 use wire::bytes::Reader;
@@ -20,7 +21,7 @@ use wire::trailer::Trailer;
 use crate::error::Ended;
 use crate::pool::{Buffer, Payload};
 use crate::session::Phase;
-use crate::state::{Call, Event, State};
+use crate::state::{Call, Event, NOTICES_MAX, State};
 
 /// Payloads up to this many bytes are copied out of a receive buffer that holds several messages, so that one of them does
 /// not keep the memory of all.
@@ -28,8 +29,6 @@ const COPIED_MAX: usize = 2048;
 
 /// RPCs that may wait to be forgotten while messages keep coming.
 const ENDED_MAX: usize = 64;
-/// Frames of sessions that may wait to be sent; what would go beyond is not said.
-const NOTICES_MAX: usize = 1024;
 
 impl State {
     /// A train of datagrams of `segment` bytes each came from one address. Gives the buffer back unless payloads keep it.
@@ -84,7 +83,7 @@ impl State {
             return None;
         };
         let keys = session.keys.as_ref().filter(|_| !session.closing);
-        match keys.map(|keys| keys.opening.epoch == header.epoch) {
+        match keys.map(|keys| keys.opening.named(header.epoch).is_some()) {
             Some(true) => Some(slot),
             Some(false) => {
                 self.counters.dropped_wrong_epoch += 1;
@@ -110,12 +109,22 @@ impl State {
         }
     }
 
-    /// A valid packet of the peer came.
-    fn alive(&mut self, slot: u32, now: Instant) {
+    /// The keys of an epoch of `peer`'s that a packet named, which [`Self::addressed`] found. It may have ended with a record
+    /// before in the same packet: that opened under a newer epoch then, so this cannot be of it.
+    fn opening(&self, peer: u32, epoch: u8) -> &Opening {
+        let keys = self.sessions[peer as usize].as_ref().and_then(|session| session.keys.as_ref());
+        keys.and_then(|keys| keys.opening.named(epoch)).expect("addressed")
+    }
+
+    /// A valid packet of the peer came, sealed in that epoch.
+    fn alive(&mut self, slot: u32, epoch: u8, now: Instant) {
         let from = self.from;
         let session = self.at(slot);
         session.heard = now;
         let moved = session.address != from;
+        if let Some(keys) = &mut session.keys {
+            keys.opening.opened(epoch);
+        }
         match &session.phase {
             Phase::Open => {}
             // What opened was sealed with keys that only a finished handshake gives.
@@ -137,20 +146,15 @@ impl State {
             };
             at = view.sealed.end;
             if self.sessions[slot as usize].is_some() {
-                self.record(now, slot, packet, &view, base);
+                self.record(now, slot, header.epoch, packet, &view, base);
             }
         }
     }
 
     /// One record: straight to its place when its message is known, else in place.
-    fn record(&mut self, now: Instant, peer: u32, packet: &mut [u8], view: &RecordView, base: usize) {
-        let message = view.number.message();
-        // Later attempts come with NICs and changing paths; nobody sends them to this version. [P-3.4]
-        if message.attempt() != 0 {
-            self.counters.dropped_nonsense += 1;
-            return;
-        }
-        let rpc = message.rpc();
+    fn record(&mut self, now: Instant, peer: u32, epoch: u8, packet: &mut [u8], view: &RecordView, base: usize) {
+        // Whatever attempt it is of: all of them bring the same bytes of one message. [P-3.4]
+        let rpc = view.number.message().rpc();
         let found = self.machine.find(peer, rpc);
         let growing = found.and_then(|slot| {
             let ours = matches!(self.machine.rpc(slot)?.2, RpcState::Answering | RpcState::Receiving);
@@ -172,15 +176,16 @@ impl State {
             // Of short records, the tail may cover several.
             let keep = place.len() < TAIL_MAX || (next < geometry.records() && incoming.has(next as u16));
             if view.plaintext_len() > place.len() + TAIL_MAX {
-                return self.padded_record(now, peer, packet, view, slot);
+                return self.padded_record(now, peer, epoch, packet, view, slot);
             }
-            let keys = self.sessions[peer as usize].as_ref().and_then(|s| s.keys.as_ref()).expect("addressed");
+            let keys = self.sessions[peer as usize].as_ref().and_then(|s| s.keys.as_ref());
+            let key = keys.and_then(|keys| keys.opening.named(epoch)).expect("addressed");
             let buffer = self.calls[slot as usize].as_mut().and_then(|call| call.buffer.as_mut());
             let out = &mut buffer.expect("a message of several records has a buffer").bytes()[place.start..];
-            match open_into(&keys.opening.data, packet, view, place.len(), out, keep) {
+            match open_into(&key.data, packet, view, place.len(), out, keep) {
                 Err(why) => self.refused(peer, why),
                 Ok((trailer, acks)) => {
-                    self.alive(peer, now);
+                    self.alive(peer, epoch, now);
                     let arrival = self.machine.arrived(now, peer, rpc, found, index, &trailer);
                     self.arrived(now, peer, arrival, &acks, &[], index, &trailer, 0..0);
                     // There was no room to remember that it ran: the machine has dropped it, and its half here goes, too.
@@ -191,11 +196,10 @@ impl State {
             }
             return;
         }
-        let keys = self.sessions[peer as usize].as_ref().and_then(|s| s.keys.as_ref()).expect("addressed");
-        match open_in_place(&keys.opening.data, packet, view) {
+        match open_in_place(&self.opening(peer, epoch).data, packet, view) {
             Err(why) => self.refused(peer, why),
             Ok(opened) => {
-                self.alive(peer, now);
+                self.alive(peer, epoch, now);
                 let arrival = self.machine.arrived(now, peer, rpc, found, index, &opened.trailer);
                 let place = base + opened.payload.start..base + opened.payload.end;
                 let payload = &packet[opened.payload];
@@ -205,13 +209,12 @@ impl State {
     }
 
     /// A record of a growing message with more padding than fits behind its place: opened in place, then copied. [P-4.5]
-    fn padded_record(&mut self, now: Instant, peer: u32, packet: &mut [u8], view: &RecordView, slot: u32) {
-        let keys = self.sessions[peer as usize].as_ref().and_then(|s| s.keys.as_ref()).expect("addressed");
+    fn padded_record(&mut self, now: Instant, peer: u32, epoch: u8, packet: &mut [u8], view: &RecordView, slot: u32) {
         let (rpc, index) = (view.number.message().rpc(), view.number.index());
-        match open_in_place(&keys.opening.data, packet, view) {
+        match open_in_place(&self.opening(peer, epoch).data, packet, view) {
             Err(why) => self.refused(peer, why),
             Ok(opened) => {
-                self.alive(peer, now);
+                self.alive(peer, epoch, now);
                 let arrival = self.machine.arrived(now, peer, rpc, Some(slot), index, &opened.trailer);
                 let buffer = self.call(slot).and_then(|call| call.buffer.as_mut());
                 if let (Arrival::New { .. }, Some(buffer)) = (arrival, buffer) {
@@ -374,18 +377,19 @@ impl State {
         let Some(slot) = self.addressed(now, header, packet.len()) else { return };
         let Ok(number) = packet_number(packet) else { return self.counters.dropped_truncated += 1 };
         let keys = self.at(slot).keys.as_mut().expect("addressed");
-        if !keys.control_window.check(number) {
+        let opening = keys.opening.named_mut(header.epoch).expect("addressed");
+        if !opening.window.check(number) {
             self.counters.dropped_replayed_control += 1;
             return;
         }
-        let frames = match open_control(&keys.opening.control, number, packet) {
+        let frames = match open_control(&opening.control, number, packet) {
             Ok(frames) => frames,
             Err(why) => return self.refused(slot, why),
         };
         // Only now, as the tag has verified. [P-5.4]
-        keys.control_window.commit(number);
+        opening.window.commit(number);
         self.counters.controls_opened += 1;
-        self.alive(slot, now);
+        self.alive(slot, header.epoch, now);
         let mut r = Reader::new(&packet[frames]);
         while !r.is_empty() {
             let Ok(frame) = Frame::parse(&mut r) else {
@@ -396,6 +400,8 @@ impl State {
                 Frame::Done => self.start_sending(slot, now),
                 Frame::Renew => self.retire(slot),
                 Frame::Close => return self.close(slot, &Ended::Failed(proto::io::Failure::SessionClosed)),
+                Frame::EpochWanted { epoch } => self.epoch_wanted(slot, epoch),
+                Frame::EpochReady { epoch } => self.epoch_ready(slot, epoch),
                 Frame::PathChallenge { token } if self.notices.len() < NOTICES_MAX => {
                     self.notices.push_back((slot, Frame::PathResponse { token }));
                 }

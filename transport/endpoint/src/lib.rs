@@ -16,10 +16,12 @@ pub mod session;
 pub mod state;
 pub mod resets;
 pub mod handshakes;
+pub mod epochs;
 pub mod egress;
 pub mod moves;
 pub mod ingress;
 pub mod endpoint;
+pub mod streams;
 pub mod early;
 pub mod info;
 #[cfg(feature = "tls")]

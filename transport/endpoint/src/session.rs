@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use handshake::exchange::KeyExchange;
 use handshake::identity::PeerIdentity;
 use proto::time::Instant;
 use record::aead::Cipher;
 use record::budget::OpenFailures;
-use record::keys::{Opening, Sealing};
-use record::replay::Window;
+use record::epochs::{Inbound, Outbound};
 use record::seal::{Id, Ids};
 use wire::ids::{SessionId, Side};
 use wire::trailer::Kind;
@@ -61,17 +61,28 @@ pub struct Queued {
     pub early: bool,
 }
 
+/// A question for the next epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// When it was asked first.
+    pub since: Instant,
+    /// How long to wait before it is asked again.
+    pub pause: Duration,
+}
+
 /// The keys of an open session.
 #[derive(Debug)]
 pub struct Keys {
     /// What we seal with.
-    pub sealing: Sealing,
+    pub sealing: Outbound,
     /// What we open with.
-    pub opening: Opening,
-    /// Control packets of the peer that were seen.
-    pub control_window: Window,
-    /// Packets that did not open.
+    pub opening: Inbound,
+    /// Packets that did not open, over all epochs.
     pub failures: OpenFailures,
+    /// Since when the session has keys: it is renewed when they are old.
+    pub since: Instant,
+    /// The peer was asked for the next epoch and has not answered.
+    pub asked: Option<Asked>,
 }
 
 /// Where a session stands.

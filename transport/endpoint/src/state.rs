@@ -17,7 +17,7 @@ use record::seal::Message;
 use wire::control::Frame;
 use wire::geometry::Geometry;
 use wire::ids::{RpcId, SessionId, Side};
-use wire::limits::{PIGGYBACK_ACKS_MAX, TRAILER_LEN};
+use wire::limits::PIGGYBACK_ACKS_MAX;
 use wire::trailer::Kind;
 
 use crate::config::Config;
@@ -28,6 +28,9 @@ use crate::pool::{Buffer, Payload, Pool};
 use crate::rates::Strangers;
 use crate::session::{Answered, CallId, Protection, Queued, Session};
 use crate::tokens::Tokens;
+
+/// Frames of sessions that may wait to be sent; of what peers ask for, what would go beyond is not said.
+pub(crate) const NOTICES_MAX: usize = 1024;
 
 /// Fills its argument with random bytes. The only randomness an endpoint has.
 pub type Entropy = Box<dyn FnMut(&mut [u8]) + Send>;
@@ -208,6 +211,10 @@ pub struct State {
     /// Sessions whose handshake may have something to send.
     pub(crate) flights: VecDeque<u32>,
     pub(crate) handshake_timers: IndexHeap<Instant>,
+    /// Sessions whose peer was asked for the next epoch: when to ask again.
+    pub(crate) epoch_timers: IndexHeap<Instant>,
+    /// The first of these times.
+    pub(crate) epochs_due: Instant,
     /// The first deadline of what waits for a handshake.
     pub(crate) queue_deadline: Instant,
     /// When to look for idle sessions next.
@@ -313,13 +320,11 @@ impl State {
         let early = early && session.early.taken;
         let limit = session.message_max;
         let geometry = Geometry::cut(length.min(limit), session.datagram_max);
-        let taken =
-            if length > limit { Err(Misuse::TooLong { length, limit }) } else { reserve_budget(session, geometry) };
-        if let Err(why) = taken {
+        if length > limit {
             self.held_bytes -= length as u64;
             // The id was taken and is never used: our floor must not wait for it. [P-7.2]
             self.machine.skip(slot, rpc);
-            return Err(why);
+            return Err(Misuse::TooLong { length, limit });
         }
         let floor = self.machine.floor(slot);
         let mut acks = [None; PIGGYBACK_ACKS_MAX];
@@ -353,14 +358,18 @@ impl State {
 
     /// Forgets an RPC; its memory goes back.
     pub(crate) fn drop_call(&mut self, slot: u32) -> Option<Call> {
-        self.machine.free(slot);
+        let peer = self.machine.free(slot);
         // Whatever landed for it in the datagrams being handled must not be taken for its slot's next RPC.
         if !self.landed.is_empty() {
             self.landed.retain(|(landed, _)| *landed != slot);
         }
         let mut call = self.calls.get_mut(slot as usize)?.take()?;
-        if let Some(out) = &call.out {
+        if let Some(out) = &mut call.out {
             self.held_bytes -= u64::from(out.geometry().length());
+            let session = peer.and_then(|peer| self.sessions[peer as usize].as_mut());
+            if let Some(keys) = session.and_then(|session| session.keys.as_mut()) {
+                out.unbind(&mut keys.sealing);
+            }
         }
         if let Some(buffer) = call.buffer.take() {
             self.pool.give_back(buffer);
@@ -480,15 +489,9 @@ impl State {
             self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
         }
         self.handshake_timers.remove(slot);
+        self.set_epoch_timer(slot, None);
         self.notices.retain(|(s, _)| *s != slot);
         self.flights.retain(|s| *s != slot);
         self.unreserve(slot);
     }
-}
-
-/// Takes what `geometry` needs from the budget of the session's key: all of it, before the first record. [P-6.7]
-pub(crate) fn reserve_budget(session: &mut Session, geometry: Geometry) -> Result<(), Misuse> {
-    let keys = session.keys.as_mut().ok_or(Misuse::NoSession)?;
-    let plaintext = usize::from(geometry.payload()) + TRAILER_LEN + wire::limits::AUX_MAX;
-    keys.sealing.budget.reserve(geometry.records(), plaintext as u32).map_err(|_| Misuse::KeysExhausted)
 }

@@ -40,17 +40,27 @@ fn honest_records_are_taken() {
     assert_eq!(world.outcome(SERVER).0, [3_000]);
 }
 
-/// [P-3.4] [P-10.1] Attempts above 0 are dropped unopened, and do not stand in the way of the message itself.
+/// [P-3.4] Records of any attempt are of one message, and what came under one attempt stays; another cut is nonsense. When the
+/// message has run, no attempt runs it again.
 #[test]
-fn attempts_above_zero() {
+fn attempts_are_of_one_message() {
     let (mut world, forger) = as_client();
-    for attempt in 1..=MessageId::ATTEMPT_MAX {
-        let record = forger.part_of(MessageId::new(rpc(0), attempt), 0, Kind::Request, 100, 100, 0, &[]);
-        world.assert_dropped(CLIENT, SERVER, &forger.data(&[record]), &["dropped_nonsense"]);
-    }
-    world.feed(CLIENT, SERVER, &forger.data(&[forger.part(rpc(0), 0, Kind::Request, 100, 100)]));
+    let part = |attempt: u8, index: u16, payload: u16| {
+        let message = MessageId::new(rpc(0), attempt);
+        forger.data(&[forger.part_of(message, index, Kind::Request, 3_000, payload, 0, &[])])
+    };
+    world.feed(CLIENT, SERVER, &part(3, 0, 1_000));
+    world.assert_dropped(CLIENT, SERVER, &part(4, 2, 900), &["dropped_nonsense"]);
+    world.assert_dropped(CLIENT, SERVER, &part(7, 0, 1_000), &["dropped_duplicate"]);
+    world.feed(CLIENT, SERVER, &part(0, 2, 1_000));
+    world.feed(CLIENT, SERVER, &part(7, 1, 1_000));
     world.settle();
-    assert_eq!(world.outcome(SERVER).0, [100]);
+    assert_eq!(world.outcome(SERVER).0, [3_000]);
+    for attempt in 0..=MessageId::ATTEMPT_MAX {
+        world.feed(CLIENT, SERVER, &part(attempt, 0, 1_000));
+    }
+    world.settle();
+    assert_eq!((world.outcome(SERVER).0, world.counters(SERVER).dropped_duplicate), (vec![3_000], 9));
 }
 
 /// [P-10.1] Bundles, kind 3, are opened and dropped.
@@ -148,7 +158,7 @@ fn what_arrived_stays_as_it_is() {
     assert_eq!(world.outcome(SERVER).0, [5_000]);
 }
 
-/// [P-10.1] Other epochs than 0 are not in use: dropped, whatever the packet.
+/// [P-6.5] Epochs that nobody asked for are not in use: dropped, whatever the packet.
 #[test]
 fn other_epochs() {
     let (mut world, mut forger) = as_client();
@@ -162,7 +172,8 @@ fn other_epochs() {
     }
 }
 
-/// [P-10.1] Frames that are specified and not used yet are read and ignored: nothing is answered, nothing moves.
+/// [P-10.1] [P-6.5] Frames that are specified and not used yet, and a readiness that nobody asked for, are read and ignored:
+/// nothing is answered, nothing moves.
 #[test]
 fn frames_for_later() {
     let (mut world, mut forger) = as_client();

@@ -33,7 +33,8 @@ impl Machine {
             Frame::Floor { floor } => self.raise_floor(peer, floor),
             Frame::Cutoffs { version, cutoffs } => return self.on_cutoffs(peer, Cutoffs { version, largest: cutoffs }),
             // Not this layer's, or not in use yet.
-            Frame::PathChallenge { .. } | Frame::PathResponse { .. } | Frame::EpochReady { .. } => {}
+            Frame::PathChallenge { .. } | Frame::PathResponse { .. } => {}
+            Frame::EpochReady { .. } | Frame::EpochWanted { .. } => {}
             Frame::Done | Frame::Close | Frame::Renew => {}
         }
         true

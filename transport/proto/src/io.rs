@@ -20,6 +20,8 @@ pub enum Failure {
     PeerRestarted,
     /// The message was cut for a path that turned out to carry less.
     PathShrank,
+    /// No key could protect it any more, or it had to be sealed anew too often. [P-6.7] [P-3.4]
+    KeysExhausted,
 }
 
 /// What became of a record that verified.

@@ -30,6 +30,7 @@ pub mod room;
 pub mod resend;
 pub mod machine;
 pub mod outputs;
+pub mod held;
 pub mod arrivals;
 pub mod answers;
 pub mod clock;

@@ -297,13 +297,13 @@ impl Machine {
         }
     }
 
-    /// Our message of `slot` can never arrive: it was cut for a path that carried more. Whoever waits is told.
-    pub fn undeliverable(&mut self, slot: u32) {
+    /// Our message of `slot` can never arrive, and this is why. Whoever waits is told.
+    pub fn undeliverable(&mut self, slot: u32, why: Failure) {
         let Some(rpc) = self.rpcs.get(slot).filter(|rpc| !rpc.ended && rpc.out.is_some()) else { return };
         let (peer, id, ours, may_have_run) = (rpc.peer, rpc.id, rpc.ours, rpc.may_have_run());
         if ours {
             self.say(peer, Frame::Cancel { rpc: id });
-            self.fail(slot, Failure::PathShrank, may_have_run);
+            self.fail(slot, why, may_have_run);
         } else {
             self.say(peer, Frame::Refused { rpc: id, code: RefusalCode::Aborted });
             self.release(slot, false, false);
@@ -321,9 +321,9 @@ impl Machine {
         self.free(slot);
     }
 
-    /// The endpoint is done with `slot`: it took the message of a complete RPC, or handled its last event.
-    pub fn free(&mut self, slot: u32) {
-        let Some(rpc) = self.rpcs.remove(slot) else { return };
+    /// The endpoint is done with `slot`: it took the message of a complete RPC, or handled its last event. Gives its peer.
+    pub fn free(&mut self, slot: u32) -> Option<u32> {
+        let rpc = self.rpcs.remove(slot)?;
         self.unready(slot);
         self.awaited -= u32::from(rpc.awaits_response());
         self.timers.remove(slot);
@@ -343,6 +343,7 @@ impl Machine {
         }
         // Room got free, or is no longer waited for.
         self.leave_room(rpc.peer, rpc.id);
+        Some(rpc.peer)
     }
 
     /// Ends what is not complete yet, or the endpoint's use of what is.

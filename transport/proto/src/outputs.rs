@@ -35,7 +35,9 @@ impl Machine {
 
     pub(crate) fn refresh_ready(&mut self, slot: u32) {
         let rpc = self.rpcs.taken(slot);
-        let Some(out) = rpc.out.as_ref().filter(|out| out.is_ready() && !rpc.ended) else { return self.unready(slot) };
+        let Some(out) = rpc.out.as_ref().filter(|out| out.is_ready() && !rpc.ended && !rpc.held) else {
+            return self.unready(slot);
+        };
         let left = if self.config.order == Order::Srpt { out.bytes_left() } else { 0 };
         self.ready.set(slot, (left, rpc.age));
         if self.pacer.is_on() {

@@ -49,6 +49,8 @@ pub struct Rpc {
     pub repeated: bool,
     /// Its response came and found no room: it is not for us to ask until there is some. [P-8.7]
     pub waits_for_room: bool,
+    /// Our message waits for the next epoch: it is not among what is ready. [P-6.5]
+    pub held: bool,
     /// Its client waits for many responses. [P-8.11]
     pub incast: bool,
     /// It already failed or was released; only the endpoint's `free` is awaited.
@@ -74,6 +76,7 @@ impl Rpc {
             asked: 0,
             repeated: false,
             waits_for_room: false,
+            held: false,
             incast: false,
             ended: false,
             told: false,

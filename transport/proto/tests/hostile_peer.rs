@@ -108,7 +108,7 @@ fn attend(half: &mut Half, rng: &mut Rng, arrival: Arrival) {
                 assert!(half.machine.respond(half.now, slot, Geometry::cut(20_000, 1472)))
             }
             State::InService => half.machine.refuse(slot),
-            State::Complete => half.machine.free(slot),
+            State::Complete => drop(half.machine.free(slot)),
             other => panic!("{rpc:?} is complete and {other:?}"),
         }
     }

@@ -75,6 +75,29 @@ impl Limits {
             records_max: RECORDS_MAX >> shift,
         }
     }
+
+    /// The same, but the next epoch is wanted from `records` on, if that is earlier. What a key may protect at most stays: so
+    /// messages go on under the old key for as long as the peer takes to be ready, however low this is.
+    #[must_use]
+    pub const fn rekey_after(self, records: u64) -> Self {
+        let records = if records == 0 { 1 } else { records };
+        Self { records_soft: if records < self.records_soft { records } else { self.records_soft }, ..self }
+    }
+
+    /// Packets of a control key from which on the next epoch is wanted: each is no longer than a record may be. [P-6.7]
+    pub const fn controls_soft(&self) -> u64 {
+        self.records_soft
+    }
+
+    /// The most packets of a control key. [P-6.7]
+    pub const fn controls_max(&self) -> u64 {
+        self.records_max
+    }
+
+    /// Whether a new key could protect `records` records of `plaintext_bytes_each`.
+    pub const fn allow(&self, records: u32, plaintext_bytes_each: u32) -> bool {
+        Budget::new(*self).reserve(records, plaintext_bytes_each).is_ok()
+    }
 }
 
 impl Default for Limits {

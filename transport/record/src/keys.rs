@@ -1,4 +1,5 @@
 //! Owns the key schedule: one secret of a session becomes, per direction and epoch, a data key and a control key. [P-6.3]
+//! Which epochs live, and what each may still protect, is in `epochs`.
 //!
 //! The secret comes from the TLS exporter or from an installed session. Every step is HKDF-Expand-Label (RFC 8446 section
 //! 7.1) with the prefix `sealane1 `, so no key of ours equals a key of TLS. Secrets are wiped when dropped; nothing here
@@ -11,7 +12,6 @@ use wire::ids::{RecordNumber, Side};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::aead::{Aead, Cipher, Crypto, NONCE_LEN};
-use crate::budget::{Budget, Limits};
 
 /// Bytes of every secret.
 pub const SECRET_LEN: usize = 32;
@@ -170,56 +170,5 @@ impl ControlKey {
 impl fmt::Debug for ControlKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ControlKey(..)")
-    }
-}
-
-/// All that seals in one direction and epoch: keys, what they may still protect, and the next control number.
-#[derive(Debug)]
-pub struct Sealing {
-    /// The epoch, as packets carry it.
-    pub epoch: u8,
-    /// For data records.
-    pub data: DataKey,
-    /// What the data key may still protect.
-    pub budget: Budget,
-    control: ControlKey,
-    next_control: u64,
-}
-
-impl Sealing {
-    /// The sealing half of `chain`'s present epoch.
-    pub fn new(crypto: &dyn Crypto, chain: &Chain) -> Self {
-        Self {
-            epoch: chain.epoch() as u8,
-            data: chain.data_key(crypto),
-            budget: Budget::new(Limits::default()),
-            control: chain.control_key(crypto),
-            next_control: 0,
-        }
-    }
-
-    /// The control key with a packet number that nobody had before. The number is spent whether or not it is used.
-    pub fn next_control(&mut self) -> (&ControlKey, u64) {
-        let number = self.next_control;
-        self.next_control += 1;
-        (&self.control, number)
-    }
-}
-
-/// All that opens in one direction and epoch.
-#[derive(Debug)]
-pub struct Opening {
-    /// The epoch, as packets carry it.
-    pub epoch: u8,
-    /// For data records.
-    pub data: DataKey,
-    /// For control packets.
-    pub control: ControlKey,
-}
-
-impl Opening {
-    /// The opening half of `chain`'s present epoch.
-    pub fn new(crypto: &dyn Crypto, chain: &Chain) -> Self {
-        Self { epoch: chain.epoch() as u8, data: chain.data_key(crypto), control: chain.control_key(crypto) }
     }
 }

@@ -12,5 +12,6 @@ pub mod error;
 pub mod budget;
 pub mod keys;
 pub mod replay;
+pub mod epochs;
 pub mod seal;
 pub mod open;

@@ -3,6 +3,10 @@
 //! A [`Message`] is frozen when it is first planned: it owns its plaintext and its trailer, and nothing can change either
 //! afterwards, so sealing a record a second time gives the same bytes (a retransmission repeats, it never re-seals other
 //! plaintext under a number). The right to seal under a message id is an [`Id`], which cannot be copied. [P-3.3]
+//!
+//! A message is bound to an epoch before its first record, and all of its records are sealed there. If that epoch must end
+//! before the message, it is unbound; should anything of it still have to go, it is bound again, under its next attempt. So a
+//! record number is never sealed in two epochs, and what holds each key's budget is a type. [P-6.5] [P-6.7]
 
 use wire::bytes::Writer;
 use wire::control::emit_header;
@@ -13,7 +17,9 @@ use wire::ids::{MessageId, RecordNumber, RpcId, Side};
 use wire::limits::{AUX_MAX, CONTROL_HEADER_LEN, RECORD_HEADER_LEN, TAG_LEN, TRAILER_LEN};
 use wire::trailer::Trailer;
 
-use crate::keys::{ControlKey, DataKey};
+use crate::budget::Exhausted;
+use crate::epochs::{Lease, Outbound};
+use crate::keys::ControlKey;
 
 /// The right to seal one message. Neither `Clone` nor `Copy`: consumed by [`Message::freeze`]. [P-3.3]
 ///
@@ -73,10 +79,31 @@ struct Tail {
     len: u8,
 }
 
-/// A message that is ready to be sealed, any number of times, always to the same bytes.
+/// A message is bound to the present epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// As most are.
+    Quietly,
+    /// For a later attempt than the first, or with it the next epoch is wanted.
+    Notably,
+}
+
+/// Why a message cannot be bound to the present epoch. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unbound {
+    /// The key has protected as much as it may: the next epoch can take it.
+    Exhausted,
+    /// Its attempts are used up, or it is more than any key may protect.
+    Never,
+}
+
+/// A message that is ready to be sealed, any number of times, always to the same bytes while it is bound.
 #[derive(Debug)]
 pub struct Message<B> {
     id: MessageId,
+    /// The present attempt was bound, now or before.
+    attempted: bool,
+    lease: Option<Lease>,
     geometry: Geometry,
     tail: Tail,
     body: B,
@@ -96,7 +123,7 @@ impl<B: AsRef<[u8]>> Message<B> {
         trailer.aux_len = w.len() as u8;
         w.put(&trailer.emit());
         let len = w.len() as u8;
-        Self { id: id.0, geometry: trailer.geometry, tail: Tail { bytes, len }, body }
+        Self { id: id.0, attempted: false, lease: None, geometry: trailer.geometry, tail: Tail { bytes, len }, body }
     }
 
     /// Which message.
@@ -114,8 +141,54 @@ impl<B: AsRef<[u8]>> Message<B> {
         RECORD_HEADER_LEN + self.geometry.bytes(index).len() + usize::from(self.tail.len) + TAG_LEN
     }
 
-    /// Seals record `index` into `out`, which has [`Self::record_len`] bytes.
-    pub fn seal(&self, key: &DataKey, index: u16, out: &mut [u8]) {
+    /// The epoch that it is bound to.
+    #[inline]
+    pub fn epoch(&self) -> Option<u64> {
+        self.lease.as_ref().map(Lease::epoch)
+    }
+
+    /// Binds the message to the present epoch, unless it is bound: takes all of its records from the budget of that key, and its
+    /// next attempt if it was bound before. [P-3.4] [P-6.7]
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    #[inline]
+    pub fn bind(&mut self, keys: &mut Outbound) -> Result<Bound, Unbound> {
+        if self.lease.is_some() {
+            return Ok(Bound::Quietly);
+        }
+        let again = self.attempted;
+        let id = if again { self.id.next_attempt().ok_or(Unbound::Never)? } else { self.id };
+        let (records, plaintext) =
+            (self.geometry.records(), u32::from(self.geometry.payload()) + u32::from(self.tail.len));
+        let sealing = keys.current();
+        match sealing.lease(records, plaintext) {
+            Ok(lease) => {
+                (self.id, self.attempted, self.lease) = (id, true, Some(lease));
+                let notable = again || sealing.budget().wants_next_epoch();
+                Ok(if notable { Bound::Notably } else { Bound::Quietly })
+            }
+            Err(Exhausted) if keys.limits().allow(records, plaintext) => Err(Unbound::Exhausted),
+            Err(Exhausted) => Err(Unbound::Never),
+        }
+    }
+
+    /// Takes the message out of its epoch: nothing more of it is sealed there.
+    #[inline]
+    pub fn unbind(&mut self, keys: &mut Outbound) {
+        if let Some(lease) = self.lease.take() {
+            keys.end(lease);
+        }
+    }
+
+    /// Seals record `index` into `out`, which has [`Self::record_len`] bytes, with the key of the epoch that the message is bound
+    /// to.
+    ///
+    /// # Panics
+    /// When it is not bound to an epoch of `keys` that lives: a bug of the caller.
+    pub fn seal(&self, keys: &Outbound, index: u16, out: &mut [u8]) {
+        let lease = self.lease.as_ref().expect("a message is bound before it is sealed");
+        let key = keys.of(lease).expect("the epoch lives").data();
         let number = RecordNumber::new(self.id, index);
         let tail = &self.tail.bytes[..usize::from(self.tail.len)];
         let payload = &self.body.as_ref()[self.geometry.bytes(index)];

@@ -5,13 +5,15 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{Audit, CRYPTO, body, data_key, trailer};
+use common::{Audit, body, outbound, trailer};
 use proptest::prelude::*;
 use record::aead::Cipher;
-use record::keys::{Chain, Sealing, Secret};
+use record::budget::Limits;
+use record::epochs::Outbound;
+use record::keys::Secret;
 use record::seal::{Id, Ids, Message, seal_control};
 use wire::header::{Header, PacketType};
-use wire::ids::{RpcId, SessionId, Side};
+use wire::ids::{RecordNumber, RpcId, SessionId, Side};
 use wire::trailer::Kind;
 
 /// One thing that an end does.
@@ -25,7 +27,7 @@ enum Act {
     Repeat(prop::sample::Index, prop::sample::Index),
     /// Sends a control packet of so many bytes.
     Control(usize),
-    /// Goes to the next epoch, with new keys. What is under way stays in the old one.
+    /// Goes to the next epoch, with new keys. What is under way stays in the old one, or moves when that ends.
     Advance,
 }
 
@@ -46,14 +48,13 @@ fn side() -> impl Strategy<Value = Side> {
 
 /// What `side` does in a session; how many different things it sealed.
 fn live(audit: &Audit, secret: [u8; 32], cipher: Cipher, side: Side, acts: &[Act]) -> usize {
-    let mut chain = Chain::new(audit, &Secret::new(secret), cipher, side);
-    let mut epochs = vec![Sealing::new(audit, &chain)];
+    let mut keys = Outbound::new(audit, &Secret::new(secret), cipher, side, Limits::PROTOCOL);
     let mut ids = Ids::new(side);
     let mut answered = BTreeSet::new();
-    let mut messages: Vec<(usize, Message<Vec<u8>>)> = Vec::new();
+    let mut messages: Vec<Message<Vec<u8>>> = Vec::new();
+    let mut numbers = BTreeSet::new();
     let mut sealed = 0;
     for (step, act) in acts.iter().enumerate() {
-        let now = epochs.len() - 1;
         let begun = match act {
             Act::Begin(length) => Some((ids.take().expect("there are many"), Kind::Request, *length)),
             Act::Answer(sequence, length) => answered.insert(*sequence).then(|| {
@@ -61,9 +62,15 @@ fn live(audit: &Audit, secret: [u8; 32], cipher: Cipher, side: Side, acts: &[Act
                 (Id::response(rpc), Kind::Response, *length)
             }),
             Act::Repeat(message, index) => {
-                if let Some((epoch, message)) = (!messages.is_empty()).then(|| message.get(&messages)) {
+                if !messages.is_empty() {
+                    let at = message.index(messages.len());
+                    let message = &mut messages[at];
                     let index = index.index(message.geometry().records() as usize) as u16;
-                    message.seal(&epochs[*epoch].data, index, &mut vec![0; message.record_len(index)]);
+                    // Its attempts may be used up: then it goes no more.
+                    if message.bind(&mut keys).is_ok() {
+                        message.seal(&keys, index, &mut vec![0; message.record_len(index)]);
+                        numbers.insert(RecordNumber::new(message.id(), index));
+                    }
                 }
                 None
             }
@@ -78,14 +85,17 @@ fn live(audit: &Audit, secret: [u8; 32], cipher: Cipher, side: Side, acts: &[Act
                     segment: 0,
                     session,
                 };
-                let (key, number) = epochs[now].next_control();
+                let (key, number) = keys.current().next_control().expect("there are many");
                 seal_control(key, number, &header, &vec![step as u8; *length], &mut [0; 100]);
                 sealed += 1;
                 None
             }
             Act::Advance => {
-                chain.advance(audit);
-                epochs.push(Sealing::new(audit, &chain));
+                if let Some(oldest) = keys.undrained() {
+                    messages.iter_mut().filter(|m| m.epoch() == Some(oldest)).for_each(|m| m.unbind(&mut keys));
+                }
+                assert_eq!(keys.undrained(), None);
+                keys.advance(audit);
                 None
             }
         };
@@ -93,15 +103,17 @@ fn live(audit: &Audit, secret: [u8; 32], cipher: Cipher, side: Side, acts: &[Act
             // Other bytes each time, so that a repeated number would show.
             let mut bytes = body(length);
             bytes.iter_mut().for_each(|byte| *byte ^= step as u8);
-            let message = Message::freeze(id, bytes, trailer(kind, length, 60), &[]);
+            let mut message = Message::freeze(id, bytes, trailer(kind, length, 60), &[]);
+            message.bind(&mut keys).expect("there is enough");
             for index in 0..message.geometry().records() as u16 {
-                message.seal(&epochs[now].data, index, &mut vec![0; message.record_len(index)]);
-                sealed += 1;
+                message.seal(&keys, index, &mut vec![0; message.record_len(index)]);
+                numbers.insert(RecordNumber::new(message.id(), index));
             }
-            messages.push((now, message));
+            messages.push(message);
         }
     }
-    sealed
+    // Not one record number was sealed in two epochs: attempts tell them apart.
+    sealed + numbers.len()
 }
 
 proptest! {
@@ -129,10 +141,11 @@ proptest! {
         order in prop::collection::vec(any::<prop::sample::Index>(), 1..20),
     ) {
         let id = Ids::new(Side::Client).take().unwrap();
-        let message = Message::freeze(id, body(length), trailer(Kind::Request, length, 500), &[]);
+        let mut message = Message::freeze(id, body(length), trailer(Kind::Request, length, 500), &[]);
+        message.bind(&mut outbound(cipher, Side::Client)).unwrap();
         let seal = |index: u16| {
             let mut out = vec![0; message.record_len(index)];
-            message.seal(&data_key(cipher, Side::Client), index, &mut out);
+            message.seal(&outbound(cipher, Side::Client), index, &mut out);
             out
         };
         let records = message.geometry().records() as usize;
@@ -160,10 +173,9 @@ fn ids_are_given_out_once() {
 /// [P-5.3] Packet numbers of CONTROL count from 0, and each is spent whether or not it is used.
 #[test]
 fn control_numbers_count() {
-    let mut sealing =
-        Sealing::new(&CRYPTO, &Chain::new(&CRYPTO, &Secret::new([1; 32]), Cipher::Aes128Gcm, Side::Client));
+    let mut keys = outbound(Cipher::Aes128Gcm, Side::Client);
     for number in 0..1000 {
-        assert_eq!(sealing.next_control().1, number);
+        assert_eq!(keys.current().next_control().unwrap().1, number);
     }
 }
 

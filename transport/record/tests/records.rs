@@ -4,7 +4,7 @@ mod common;
 
 use std::panic::AssertUnwindSafe;
 
-use common::{body, data_key, forge, trailer};
+use common::{body, data_key, forge, outbound, trailer};
 use proptest::prelude::*;
 use record::aead::Cipher;
 use record::error::OpenError;
@@ -18,12 +18,14 @@ const RPC: RpcId = RpcId::new(Side::Client, 0);
 
 fn message(length: usize, payload: u16, acks: &[RpcId]) -> Message<Vec<u8>> {
     let id = Ids::new(Side::Client).take().unwrap();
-    Message::freeze(id, body(length), trailer(Kind::Request, length, payload), acks)
+    let mut message = Message::freeze(id, body(length), trailer(Kind::Request, length, payload), acks);
+    message.bind(&mut outbound(Cipher::Aes128Gcm, Side::Client)).unwrap();
+    message
 }
 
 fn sealed(cipher: Cipher, message: &Message<Vec<u8>>, index: u16) -> Vec<u8> {
     let mut record = vec![0; message.record_len(index)];
-    message.seal(&data_key(cipher, Side::Client), index, &mut record);
+    message.seal(&outbound(cipher, Side::Client), index, &mut record);
     record
 }
 
@@ -227,10 +229,12 @@ fn a_place_of_another_size() {
 #[test]
 fn a_response_answers_under_its_own_key() {
     let request = message(64, 64, &[]);
-    let response = Message::freeze(Id::response(RPC), body(64), trailer(Kind::Response, 64, 64), &[]);
+    let mut keys = outbound(Cipher::Aes128Gcm, Side::Server);
+    let mut response = Message::freeze(Id::response(RPC), body(64), trailer(Kind::Response, 64, 64), &[]);
     assert_eq!(request.id(), response.id());
     let mut record = vec![0; response.record_len(0)];
-    response.seal(&data_key(Cipher::Aes128Gcm, Side::Server), 0, &mut record);
+    response.bind(&mut keys).unwrap();
+    response.seal(&keys, 0, &mut record);
     assert_ne!(record, sealed(Cipher::Aes128Gcm, &request, 0));
     let view = record_at(&record, 0).unwrap();
     let opened = open_in_place(&data_key(Cipher::Aes128Gcm, Side::Server), &mut record, &view).unwrap();

@@ -3,10 +3,12 @@
 
 mod common;
 
-use common::{CRYPTO, SECRET, body, hex, trailer};
+use common::{CRYPTO, SECRET, body, hex, outbound, trailer};
 use record::aead::{Cipher, Crypto};
+use record::budget::Limits;
+use record::epochs::{Opening, Sealing};
 use record::error::OpenError;
-use record::keys::{Chain, ControlKey, Opening, Sealing, Secret, expand_label};
+use record::keys::{Chain, ControlKey, Secret, expand_label};
 use record::open::{open_control, open_in_place};
 use record::seal::{Ids, Message, seal_control};
 use wire::bytes::Writer;
@@ -84,10 +86,12 @@ fn a_record_is_as_it_was() {
     for (cipher, expected) in Cipher::ALL.into_iter().zip(RECORDS) {
         let acks = [RpcId::new(Side::Server, 7)];
         let trailer = wire::trailer::Trailer { unscheduled: 3, floor_distance: 0, ..trailer(Kind::Request, 20, 20) };
-        let message = Message::freeze(Ids::new(Side::Client).take().unwrap(), body(20), trailer, &acks);
+        let mut message = Message::freeze(Ids::new(Side::Client).take().unwrap(), body(20), trailer, &acks);
         let chain = Chain::new(&CRYPTO, &Secret::new(SECRET), cipher, Side::Client);
         let mut record = vec![0; message.record_len(0)];
-        message.seal(&Sealing::new(&CRYPTO, &chain).data, 0, &mut record);
+        let mut keys = outbound(cipher, Side::Client);
+        message.bind(&mut keys).unwrap();
+        message.seal(&keys, 0, &mut record);
         assert_eq!(hex(&record), expected, "{cipher}");
         let view = record_at(&record, 0).unwrap();
         assert!(open_in_place(&Opening::new(&CRYPTO, &chain).data, &mut record, &view).is_ok());
@@ -139,11 +143,11 @@ fn epochs_have_their_own_keys() {
     );
     let mut before: Vec<Vec<u8>> = Vec::new();
     for epoch in 0..5 {
-        assert_eq!((ours.epoch(), Sealing::new(&CRYPTO, &ours).epoch), (epoch, epoch as u8));
-        let mut sealing = Sealing::new(&CRYPTO, &ours);
-        assert_eq!((sealing.budget.blocks(), sealing.next_control().1), (0, 0));
-        assert_eq!(sealing.budget.reserve(1, 16), Ok(()));
-        assert_eq!((sealing.budget.blocks(), sealing.budget.records()), (3, 1));
+        let mut sealing = Sealing::new(&CRYPTO, &ours, Limits::PROTOCOL);
+        assert_eq!((ours.epoch(), sealing.epoch()), (epoch, epoch));
+        assert_eq!((sealing.budget().blocks(), sealing.next_control().unwrap().1), (0, 0));
+        assert_eq!(sealing.lease(1, 16).unwrap().epoch(), epoch);
+        assert_eq!((sealing.budget().blocks(), sealing.budget().records()), (3, 1));
         let packet = control(&ours.control_key(&CRYPTO), 0);
         let opening = Opening::new(&CRYPTO, &theirs);
         assert!(open_control(&opening.control, 0, &mut packet.clone()).is_ok());
@@ -164,7 +168,7 @@ fn nothing_prints_a_key() {
         "{:?} {:?} {:?} {:?}",
         Secret::new(SECRET),
         chain,
-        Sealing::new(&CRYPTO, &chain),
+        Sealing::new(&CRYPTO, &chain, Limits::PROTOCOL),
         Opening::new(&CRYPTO, &chain)
     );
     assert!(printed.starts_with("Secret(..) Chain"), "{printed}");

@@ -25,6 +25,7 @@ pub mod experiment;
 pub mod incast;
 pub mod wiretap;
 pub mod fault;
-pub mod checker;
 pub mod malice;
+pub mod checker;
 pub mod chaos;
+pub mod audit;

@@ -20,12 +20,16 @@ use crate::rng::FastMap;
 
 /// The type of HANDSHAKE packets. [P-5.1]
 const HANDSHAKE: u8 = 3;
+/// Where packets state their epoch. [P-5.1]
+pub const EPOCH_AT: usize = 2;
 /// What a client says first, and what a server answers. [P-6.6]
 const HELLO: u8 = 1;
 const ANSWER: u8 = 2;
 
-/// What one side of a session seals with.
+/// What one side of a session seals with in one epoch.
 pub struct Keys {
+    /// The epoch.
+    pub epoch: u64,
     /// Of data records.
     pub data: (Box<dyn Aead>, [u8; NONCE_LEN]),
     /// Of control packets.
@@ -49,10 +53,51 @@ pub struct Session {
     pub server: (u32, u64),
     /// Since when.
     pub since: Time,
-    secret: Secret,
     cipher: Cipher,
-    /// What tells the key of client's and of server's data from all others.
-    pub key_names: [u64; 2],
+    /// The epochs of what client and server seal.
+    epochs: [Epochs; 2],
+}
+
+/// The epochs of one direction.
+#[derive(Debug)]
+struct Epochs {
+    /// Their secrets, the latest last.
+    secrets: Vec<Secret>,
+    /// What tells each key of data from all others.
+    names: Vec<u64>,
+}
+
+impl Epochs {
+    fn new(secret: Secret) -> Self {
+        let mut epochs = Self { secrets: Vec::new(), names: Vec::new() };
+        epochs.push(secret);
+        epochs
+    }
+
+    fn push(&mut self, secret: Secret) {
+        let key = expand(&secret, b"data key", 16);
+        self.names.push(u64::from_be_bytes(key[..8].try_into().expect("eight bytes")));
+        self.secrets.push(secret);
+    }
+
+    /// The next one begins.
+    fn advance(&mut self) {
+        let last = self.secrets.last().expect("there is one");
+        self.push(secret_of(last, b"epoch"));
+    }
+
+    /// The one that a packet names: of those that may live. [P-6.5]
+    fn named(&self, byte: u8) -> Option<u64> {
+        let latest = self.names.len() as u64 - 1;
+        (latest.saturating_sub(3)..=latest).find(|epoch| *epoch as u8 == byte)
+    }
+}
+
+const fn index(sender: Side) -> usize {
+    match sender {
+        Side::Client => 0,
+        Side::Server => 1,
+    }
 }
 
 fn expand(secret: &Secret, label: &[u8], len: usize) -> Vec<u8> {
@@ -66,19 +111,27 @@ fn secret_of(secret: &Secret, label: &[u8]) -> Secret {
 }
 
 impl Session {
-    fn traffic(&self, sender: Side) -> Secret {
-        secret_of(&self.secret, if sender == Side::Client { b"c traffic" } else { b"s traffic" })
+    /// What `sender` seals with, in an epoch that it has begun.
+    #[must_use]
+    pub fn keys(&self, sender: Side, epoch: u64) -> Keys {
+        let traffic = &self.epochs[index(sender)].secrets[epoch as usize];
+        let key = |key: &[u8], iv: &[u8]| {
+            let aead = crypto().aead(self.cipher, &expand(traffic, key, self.cipher.key_len()));
+            (aead, expand(traffic, iv, NONCE_LEN).try_into().expect("12 bytes"))
+        };
+        Keys { epoch, data: key(b"data key", b"data iv"), control: key(b"ctl key", b"ctl iv"), cipher: self.cipher }
     }
 
-    /// What `sender` seals with, in epoch 0.
+    /// The latest epoch in which `sender` sealed anything.
     #[must_use]
-    pub fn keys(&self, sender: Side) -> Keys {
-        let traffic = self.traffic(sender);
-        let key = |key: &[u8], iv: &[u8]| {
-            let aead = crypto().aead(self.cipher, &expand(&traffic, key, self.cipher.key_len()));
-            (aead, expand(&traffic, iv, NONCE_LEN).try_into().expect("12 bytes"))
-        };
-        Keys { data: key(b"data key", b"data iv"), control: key(b"ctl key", b"ctl iv"), cipher: self.cipher }
+    pub fn epoch(&self, sender: Side) -> u64 {
+        self.epochs[index(sender)].names.len() as u64 - 1
+    }
+
+    /// The epoch of `sender`'s that a packet names, if it is one of the last four.
+    #[must_use]
+    pub fn named(&self, sender: Side, byte: u8) -> Option<u64> {
+        self.epochs[index(sender)].named(byte)
     }
 
     /// Which side `host` is. (A session with oneself there is none.)
@@ -96,13 +149,10 @@ impl Session {
         }
     }
 
-    /// The name of the key with which `sender` seals data.
+    /// The name of the key with which `sender` seals data in an epoch that it has begun.
     #[must_use]
-    pub const fn key_name(&self, sender: Side) -> u64 {
-        self.key_names[match sender {
-            Side::Client => 0,
-            Side::Server => 1,
-        }]
+    pub fn key_name(&self, sender: Side, epoch: u64) -> u64 {
+        self.epochs[index(sender)].names[epoch as usize]
     }
 }
 
@@ -140,7 +190,19 @@ impl Wiretap {
             && !packet.alert()
         {
             self.handshake(now, frame, &packet);
+        } else if let Some((side, session)) = self.of_sealed(frame)
+            && session.epochs[index(side)].named(frame.bytes[EPOCH_AT].wrapping_sub(1)) == Some(session.epoch(side))
+        {
+            session.epochs[index(side)].advance();
         }
+    }
+
+    /// The session of a sealed packet, and which side it is from.
+    fn of_sealed(&mut self, frame: &Frame) -> Option<(Side, &mut Session)> {
+        let name = frame.bytes.get(8..16).filter(|_| matches!(frame.kind(), 1 | 2))?;
+        let at = *self.names.get(&(frame.to, u64::from_be_bytes(name.try_into().expect("eight bytes"))))?;
+        let session = &mut self.sessions[at as usize];
+        Some((session.side(frame.from), session))
     }
 
     fn handshake(&mut self, now: Time, frame: &Frame, packet: &HandshakePacket<'_>) {
@@ -164,18 +226,15 @@ impl Wiretap {
         {
             let root = crypto().hkdf_extract(b"sealane/1 installed", secret(self.seed, to, from).expose());
             let mixed = Secret::new(crypto().hkdf_extract(&root, &[&hello[..], &answer].concat()));
-            let mut session = Session {
+            let secret = secret_of(&mixed, b"inst session");
+            let of = |label: &[u8]| Epochs::new(secret_of(&secret, label));
+            let session = Session {
                 client: (to, receiver),
                 server: (from, sender),
                 since: now,
-                secret: secret_of(&mixed, b"inst session"),
                 cipher: self.cipher,
-                key_names: [0; 2],
+                epochs: [of(b"c traffic"), of(b"s traffic")],
             };
-            session.key_names = [Side::Client, Side::Server].map(|side| {
-                let key = expand(&session.traffic(side), b"data key", 16);
-                u64::from_be_bytes(key[..8].try_into().expect("eight bytes"))
-            });
             self.names.insert((from, sender), self.sessions.len() as u32);
             self.sessions.push(session);
         }

@@ -119,6 +119,11 @@ pub enum Frame {
         /// Modulo 256.
         epoch: u8,
     },
+    /// My keys of now have protected much: be ready to open `epoch` of mine, and say so by EPOCH_READY. [P-6.5]
+    EpochWanted {
+        /// Modulo 256.
+        epoch: u8,
+    },
     /// The handshake is complete at my end. [P-6.2]
     Done,
     /// My keys have protected almost as much as they may: begin a new session for what you begin from now on. [P-6.7]
@@ -149,6 +154,7 @@ mod tag {
     pub(super) const CLOSE: u8 = 14;
     pub(super) const RENEW: u8 = 15;
     pub(super) const FLOOR: u8 = 16;
+    pub(super) const EPOCH_WANTED: u8 = 17;
 }
 
 impl Frame {
@@ -168,7 +174,7 @@ impl Frame {
             | Self::Cancel { .. } => 1 + 6,
             Self::Cutoffs { .. } => Self::LEN_MAX,
             Self::PathChallenge { .. } | Self::PathResponse { .. } => 1 + 8,
-            Self::EpochReady { .. } => 1 + 1,
+            Self::EpochReady { .. } | Self::EpochWanted { .. } => 1 + 1,
             Self::Floor { .. } => 1 + 6,
             Self::Done | Self::Close | Self::Renew => 1,
         }
@@ -215,6 +221,10 @@ impl Frame {
             }
             Self::EpochReady { epoch } => {
                 w.u8(tag::EPOCH_READY);
+                w.u8(*epoch);
+            }
+            Self::EpochWanted { epoch } => {
+                w.u8(tag::EPOCH_WANTED);
                 w.u8(*epoch);
             }
             Self::Done => w.u8(tag::DONE),
@@ -266,6 +276,7 @@ impl Frame {
             tag::PATH_CHALLENGE => Self::PathChallenge { token: r.u64()? },
             tag::PATH_RESPONSE => Self::PathResponse { token: r.u64()? },
             tag::EPOCH_READY => Self::EpochReady { epoch: r.u8()? },
+            tag::EPOCH_WANTED => Self::EpochWanted { epoch: r.u8()? },
             tag::DONE => Self::Done,
             tag::CLOSE => Self::Close,
             tag::RENEW => Self::Renew,
@@ -321,6 +332,7 @@ mod tests {
             (Frame::PathChallenge { token: 0x0102_0304_0506_0708 }, vec![10, 1, 2, 3, 4, 5, 6, 7, 8]),
             (Frame::PathResponse { token: 0x0102_0304_0506_0708 }, vec![11, 1, 2, 3, 4, 5, 6, 7, 8]),
             (Frame::EpochReady { epoch: 0x77 }, vec![12, 0x77]),
+            (Frame::EpochWanted { epoch: 0x88 }, vec![17, 0x88]),
             (Frame::Done, vec![13]),
             (Frame::Close, vec![14]),
             (Frame::Renew, vec![15]),
@@ -350,7 +362,7 @@ mod tests {
         assert!(Frame::parse(&mut Reader::new(&grant(0x1f, 7))).is_ok());
         let resend = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1];
         let floor = [16, 0x10, 0, 0, 0, 0, 1];
-        for bytes in [&[0][..], &[17], &[255], &floor, &grant(0x20, 7), &grant(0, 8), &resend] {
+        for bytes in [&[0][..], &[18], &[255], &floor, &grant(0x20, 7), &grant(0, 8), &resend] {
             assert_eq!(Frame::parse(&mut Reader::new(bytes)), Err(Refusal::Malformed), "{bytes:?}");
         }
         for code in [0, 5, 255] {
@@ -361,7 +373,7 @@ mod tests {
     proptest! {
         /// [P-5.3] Any bytes are refused or mean exactly what they say; a frame's stated length is its length.
         #[test]
-        fn meaning_is_exact(kind in 0u8..18, body in proptest::collection::vec(any::<u8>(), 0..48), small in any::<bool>()) {
+        fn meaning_is_exact(kind in 0u8..19, body in proptest::collection::vec(any::<u8>(), 0..48), small in any::<bool>()) {
             let mut bytes = std::vec![kind];
             bytes.extend(&body);
             if small && bytes.len() > 2 {

@@ -158,6 +158,11 @@ impl MessageId {
         self.0 as u8 & Self::ATTEMPT_MAX
     }
 
+    /// The next attempt of the same RPC; `None` after the last. [P-3.4]
+    pub const fn next_attempt(self) -> Option<Self> {
+        if self.attempt() < Self::ATTEMPT_MAX { Some(Self(self.0 + 1)) } else { None }
+    }
+
     /// The 48 bits.
     pub const fn as_u48(self) -> u64 {
         self.0

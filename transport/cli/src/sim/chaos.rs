@@ -57,6 +57,7 @@ struct Report<'a> {
     packets: u64,
     faults: &'a BTreeMap<&'static str, u64>,
     refused: &'a BTreeMap<&'static str, u64>,
+    keys: &'a BTreeMap<&'static str, u64>,
     seeds: u64,
     /// Datagrams that no endpoint sent, not among the packets.
     forged: u64,
@@ -193,6 +194,7 @@ fn report<'a>(sum: &'a Outcome, failures: &'a [Failure], twice: u64, seconds: f6
         packets: sum.packets,
         faults: &sum.faults,
         refused: &sum.refused,
+        keys: &sum.keys,
         seeds: sum.seeds,
         forged: sum.forged,
         calls: &sum.calls,
@@ -218,9 +220,12 @@ fn table(report: &Report<'_>) -> String {
         "{} seeds, {} packets delivered in {} s of virtual time, {} violations ({} s, hash {})\n",
         report.seeds, report.packets, report.virtual_seconds, report.violations, report.seconds, report.hash
     );
-    for (title, counts) in
-        [("what went wrong", report.faults), ("what was refused", report.refused), ("calls", report.calls)]
-    {
+    for (title, counts) in [
+        ("what went wrong", report.faults),
+        ("what was refused", report.refused),
+        ("keys", report.keys),
+        ("calls", report.calls),
+    ] {
         let _ = writeln!(text, "\n{title}");
         for (name, count) in counts {
             let _ = writeln!(text, "  {name:28} {count:>12}");

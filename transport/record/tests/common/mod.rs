@@ -9,6 +9,8 @@ use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafe
 use aws_lc_rs::{constant_time, hkdf, hmac};
 use proptest::prelude::*;
 use record::aead::{Aead, Cipher, Crypto, Refused};
+use record::budget::Limits;
+use record::epochs::{Inbound, Outbound};
 use record::keys::{Chain, DataKey, Secret, expand_label};
 use wire::data::{record_aad, record_header};
 use wire::geometry::Geometry;
@@ -137,6 +139,16 @@ pub fn cipher() -> impl Strategy<Value = Cipher> {
 /// The data key of what `sender` seals in epoch 0.
 pub fn data_key(cipher: Cipher, sender: Side) -> DataKey {
     Chain::new(&CRYPTO, &Secret::new(SECRET), cipher, sender).data_key(&CRYPTO)
+}
+
+/// What `sender` seals with, in epoch 0.
+pub fn outbound(cipher: Cipher, sender: Side) -> Outbound {
+    Outbound::new(&CRYPTO, &Secret::new(SECRET), cipher, sender, Limits::PROTOCOL)
+}
+
+/// What opens that.
+pub fn inbound(cipher: Cipher, sender: Side) -> Inbound {
+    Inbound::new(&CRYPTO, &Secret::new(SECRET), cipher, sender)
 }
 
 /// `length` bytes in records of `payload`.

@@ -39,6 +39,8 @@ pub struct Outcome {
     pub faults: Counts,
     /// What endpoints dropped, by reason.
     pub refused: Counts,
+    /// How often keys changed, and what that took.
+    pub keys: Counts,
     /// Calls, by how they ended.
     pub calls: Counts,
     /// What the checker looked at.
@@ -76,6 +78,7 @@ impl Outcome {
         self.forged += other.forged;
         add(&mut self.faults, &other.faults);
         add(&mut self.refused, &other.refused);
+        add(&mut self.keys, &other.keys);
         add(&mut self.calls, &other.calls);
         let (a, b) = (&mut self.looks, &other.looks);
         a.sealed += b.sealed;
@@ -92,6 +95,7 @@ impl Outcome {
     fn of(run: &mut Run) -> Self {
         let mut faults = core::mem::take(&mut run.happened);
         let refused = run.refused();
+        let keys = core::mem::take(&mut run.keys);
         let (world, app) = (&run.world, &run.world.hooks);
         faults.extend(Fault::NAMES.into_iter().zip(app.faults.counts));
         faults.insert("cut_off", app.counts.cut_off);
@@ -105,6 +109,7 @@ impl Outcome {
             forged: app.counts.forged,
             faults,
             refused,
+            keys,
             calls,
             looks: app.checker.looks,
             peaks: app.checker.peaks,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use endpoint::config::Config;
 use proto::config::{GrantWindow, Priorities};
 use record::aead::Cipher;
+use record::budget::Limits;
 
 use crate::clock::{MS, SEC, Skew, Time, US};
 use crate::fabric::Network;
@@ -150,6 +151,18 @@ fn config(rng: &mut Rng, network: &Network) -> (Config, bool) {
     // As long as a session is used it is not forgotten, so this shows only where nothing is said for long.
     config.session_idle =
         one_of(rng, &[Duration::from_millis(1500), Duration::from_secs(3600), Duration::from_secs(3600)]);
+    // Most keys wear out all the time, some hardly ever. Where the most that they may protect is lowered, too, it is still more than
+    // all that is asked while a network is cut: a session that can ask no more ends.
+    config.key_limits = one_of(
+        rng,
+        &[
+            Limits::PROTOCOL,
+            Limits::PROTOCOL.rekey_after(30),
+            Limits::PROTOCOL.rekey_after(200),
+            Limits::PROTOCOL.rekey_after(1000),
+            Limits::lowered(13),
+        ],
+    );
     let silence = one_of(rng, &[100, 200, 400]);
     let proto = &mut config.proto;
     proto.serving = true;

@@ -37,6 +37,8 @@ const CALM_WITHIN: Time = 2 * SEC;
 const LOOK: Time = 20 * MS;
 /// Entries of the trace that are shown when a rule was broken.
 const LAST: usize = 40;
+/// Counters of endpoints that tell of changing keys.
+const OF_KEYS: [&str; 4] = ["epochs_begun", "epochs_wanted", "messages_held", "attempts"];
 
 /// A run.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub struct Run {
     pub happened: BTreeMap<&'static str, u64>,
     /// Drops of endpoints that are gone.
     gone: BTreeMap<&'static str, u64>,
+    /// How often keys changed at endpoints that are gone, and what that took.
+    pub keys: BTreeMap<&'static str, u64>,
     /// How often the network was cut, or joined for good.
     pub(super) cuts: u32,
     /// How long a silent peer is asked.
@@ -86,7 +90,7 @@ impl Run {
         }
         let silence = plan.config.proto.peer_timeout.as_nanos() as Time * 1000;
         let rng = Rng::new(plan.seed, 0xc4a0_5003);
-        Self { plan, world, rng, happened, gone: BTreeMap::new(), cuts: 0, silence }
+        Self { plan, world, rng, happened, gone: BTreeMap::new(), keys: BTreeMap::new(), cuts: 0, silence }
     }
 
     /// A rule will be broken on purpose.
@@ -398,6 +402,10 @@ impl Run {
             let dropped: Vec<_> = endpoint.counters().iter().filter(|(name, _)| name.starts_with("dropped_")).collect();
             for (name, count) in dropped {
                 *self.gone.entry(name).or_default() += count;
+            }
+            let of_keys = |(name, _): &(&'static str, u64)| OF_KEYS.contains(name);
+            for (name, count) in endpoint.counters().iter().filter(of_keys) {
+                *self.keys.entry(name).or_default() += count;
             }
         }
     }

@@ -104,6 +104,8 @@ pub struct Calls {
     /// RPCs of a malicious host that ran somewhere.
     strange: FastMap<(u32, u64, u64), ()>,
     open: u64,
+    /// Keys wear out so soon that a message that is stuck may use up its attempts. [P-3.4]
+    pub worn: bool,
     /// How many ended how, in the order of [`End::ALL`].
     pub ends: [u64; End::ALL.len()],
 }
@@ -117,7 +119,7 @@ impl Calls {
     #[must_use]
     pub fn new(seed: u64, malicious: Option<u32>) -> Self {
         let (names, strange) = (FastMap::default(), FastMap::default());
-        Self { seed, malicious, calls: Vec::new(), names, strange, open: 0, ends: [0; End::ALL.len()] }
+        Self { seed, malicious, calls: Vec::new(), names, strange, open: 0, worn: false, ends: [0; End::ALL.len()] }
     }
 
     /// A call begins; its number is the cookie to send it with.
@@ -329,6 +331,13 @@ impl Calls {
             Ended::Failed(Failure::Deadline) => None,
             Ended::Failed(Failure::Refused(RefusalCode::Aborted)) if strange || call.refused => None,
             Ended::Failed(Failure::Refused(_)) if strange => None,
+            // It was sealed anew too often; a response like that ends in a refusal. Where nothing goes wrong, none is.
+            Ended::Failed(Failure::KeysExhausted) if self.worn && !call.wish.must_succeed => None,
+            Ended::Failed(Failure::Refused(RefusalCode::Aborted))
+                if self.worn && call.ran && !call.wish.must_succeed =>
+            {
+                None
+            }
             // A refusal is not remembered, and a response that was given up is not either: who asks again hears only that it
             // ran. [P-8.8]
             Ended::Failed(Failure::Refused(RefusalCode::Forgotten)) if call.ran && (!live || call.refused) => None,

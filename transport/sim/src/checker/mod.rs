@@ -22,6 +22,7 @@ use endpoint::config::Config;
 use endpoint::endpoint::Endpoint;
 use endpoint::state::Event;
 use proto::time::Instant;
+use record::budget::Limits;
 use wire::control::packet_number;
 use wire::data::record_at;
 use wire::header::Header;
@@ -30,6 +31,8 @@ use wire::limits::{DATA_HEADER_LEN, RECORD_HEADER_LEN};
 use crate::clock::Time;
 use crate::fault::Altered;
 use crate::link::Frame;
+use crate::malice::forge::Forger;
+use crate::rng::FastMap;
 use crate::wiretap::Wiretap;
 use calls::{Broken, Calls};
 use limits::Peaks;
@@ -79,6 +82,8 @@ pub struct Checker {
     /// All paths.
     pub paths: Paths,
     nonces: Nonces,
+    /// Of which kinds of packets one was opened, by the name of the key of data: with keys that follow from the specification alone.
+    opened: FastMap<u64, u8>,
     /// What an endpoint looked like before an altered or forged packet arrived.
     before: Option<(Altered, View)>,
     inputs: u64,
@@ -93,13 +98,16 @@ impl Checker {
     /// Of a world in which `malicious` may break every rule.
     #[must_use]
     pub fn new(seed: u64, malicious: Option<u32>, config: Config, wiretap: Wiretap, paths: Paths) -> Self {
+        let mut calls = Calls::new(seed, malicious);
+        calls.worn = config.key_limits != Limits::PROTOCOL;
         Self {
             config,
             malicious,
             wiretap,
-            calls: Calls::new(seed, malicious),
+            calls,
             paths,
             nonces: Nonces::default(),
+            opened: FastMap::default(),
             before: None,
             inputs: 0,
             looks: Looks::default(),
@@ -154,16 +162,29 @@ impl Checker {
         let Some(session) = known.or_else(|| self.wiretap.spoken_by(frame.from, name)) else {
             return Err(format!("a packet of a session that nobody opened: {header:?}"));
         };
-        let key = session.key_name(session.side(frame.from));
+        let side = session.side(frame.from);
+        let Some(epoch) = session.named(side, header.epoch) else {
+            return Err(format!("a packet of an epoch that cannot live beside {}: {header:?}", session.epoch(side)));
+        };
+        let key = session.key_name(side, epoch);
+        let seen = self.opened.entry(key).or_default();
+        if *seen & frame.kind() == 0 {
+            *seen |= frame.kind();
+            let forger = Forger::new(session.keys(side, epoch), header.session);
+            if !forger.opens(&frame.bytes) {
+                return Err(format!("epoch {epoch} is not sealed with its keys: {header:?}"));
+            }
+        }
         if frame.kind() == 2 {
             let number = packet_number(&frame.bytes).map_err(|why| format!("a packet that is none: {why}"))?;
             return self.nonces.control(key, number);
         }
+        let direction = session.key_name(side, 0);
         let mut at = DATA_HEADER_LEN;
         while at < frame.bytes.len() {
             let view = record_at(&frame.bytes, at).map_err(|why| format!("a record that is none: {why}"))?;
             let sealed = &frame.bytes[at + RECORD_HEADER_LEN..view.sealed.end];
-            self.nonces.record(key, view.number.as_u64(), sealed)?;
+            self.nonces.record(direction, epoch, view.number.as_u64(), sealed)?;
             at = view.sealed.end;
         }
         Ok(())

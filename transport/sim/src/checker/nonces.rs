@@ -6,8 +6,8 @@ use crate::rng::{FastMap, mix};
 /// All nonces that were ever used.
 #[derive(Debug, Default)]
 pub struct Nonces {
-    /// What each record number of each data key sealed.
-    records: FastMap<(u64, u64), u64>,
+    /// What each record number of each direction sealed, and in which epoch.
+    records: FastMap<(u64, u64), (u64, u64)>,
     /// The last packet number of each control key. They leave in the order in which they are taken.
     controls: FastMap<u64, u64>,
 }
@@ -23,14 +23,19 @@ fn digest(bytes: &[u8]) -> u64 {
 }
 
 impl Nonces {
-    /// A record leaves: ciphertext and tag, under `number` of the data key `key`.
+    /// A record leaves: ciphertext and tag, under `number`, in an epoch of the direction whose first data key is `direction`.
     ///
     /// # Errors
-    /// When something else was sealed under that number.
-    pub fn record(&mut self, key: u64, number: u64, sealed: &[u8]) -> Result<(), String> {
-        let is = digest(sealed);
-        match *self.records.entry((key, number)).or_insert(is) {
-            was if was != is => Err(format!("key {key:016x} sealed two records under number {number:016x}")),
+    /// When something else was sealed under that number, in that epoch or in another: there is another attempt for that. [P-3.4]
+    pub fn record(&mut self, direction: u64, epoch: u64, number: u64, sealed: &[u8]) -> Result<(), String> {
+        let is = (epoch, digest(sealed));
+        match *self.records.entry((direction, number)).or_insert(is) {
+            (was, _) if was != epoch => {
+                Err(format!("direction {direction:016x}: number {number:016x} in the epochs {was} and {epoch}"))
+            }
+            was if was != is => {
+                Err(format!("direction {direction:016x}: two records under number {number:016x} of epoch {epoch}"))
+            }
             _ => Ok(()),
         }
     }
@@ -66,11 +71,12 @@ mod tests {
         let mut other = record;
         other[50] ^= 1;
         for key in [1, 2] {
-            assert!(nonces.record(key, 9, &record).is_ok() && nonces.record(key, 9, &record).is_ok());
-            assert!(nonces.record(key, 10, &other).is_ok());
+            assert!(nonces.record(key, 4, 9, &record).is_ok() && nonces.record(key, 4, 9, &record).is_ok());
+            assert!(nonces.record(key, 4, 10, &other).is_ok());
+            assert!(nonces.record(key, 5, 9, &record).is_err(), "the same number in another epoch");
             assert!(nonces.control(key, 5).is_ok() && nonces.control(key, 7).is_ok());
         }
-        assert!(nonces.record(1, 9, &other).is_err() && nonces.record(1, 10, &other[..99]).is_err());
+        assert!(nonces.record(1, 4, 9, &other).is_err() && nonces.record(1, 4, 10, &other[..99]).is_err());
         assert!(nonces.control(1, 7).is_err(), "the same packet number, whatever was sealed");
         assert!(nonces.control(2, 6).is_err());
     }

@@ -43,7 +43,8 @@ fn deep(endpoint: &Endpoint) -> u64 {
         let rtt = session.rtt.map_or(0, |rtt| rtt.as_nanos() as u64);
         let address = session.origin.address;
         let host = host_at(address).map_or(u64::MAX, u64::from);
-        hash = fold(hash, [session.id.as_u64(), session.datagram_max as u64, rtt, host]);
+        let (ours, theirs) = session.epochs.unwrap_or_default();
+        hash = fold(hash, [session.id.as_u64(), session.datagram_max as u64, rtt, host, ours, theirs]);
     }
     hash
 }

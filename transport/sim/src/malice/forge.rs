@@ -4,7 +4,7 @@
 use record::aead::{Aead, Cipher, NONCE_LEN, TAG_LEN};
 use wire::bytes::Writer;
 use wire::control::Frame;
-use wire::data::{emit_header, record_aad, record_header};
+use wire::data::{emit_header, record_aad, record_at, record_header};
 use wire::geometry::Geometry;
 use wire::header::{Header, PacketType};
 use wire::ids::{MessageId, RecordNumber, SessionId};
@@ -76,22 +76,57 @@ impl Forger {
         Self { keys, session }
     }
 
-    fn header(&self, kind: PacketType, priority: u8) -> Header {
-        Header { kind, flags: 0, epoch: 0, priority, steer: 0, segment: 0, session: self.session }
+    /// Whether a packet, from the same side in the same epoch, is sealed with the keys that the specification says: its first record,
+    /// or all of it.
+    #[must_use]
+    pub fn opens(&self, packet: &[u8]) -> bool {
+        if let Ok(view) = record_at(packet, DATA_HEADER_LEN).and_then(|view| Header::parse(packet).map(|h| (view, h)))
+            && view.1.kind == PacketType::Data
+        {
+            let (view, plaintext_len) = (&view.0, view.0.plaintext_len());
+            let (key, _) = &self.keys.data;
+            let mut sealed = packet[view.sealed.clone()].to_vec();
+            let aad = record_aad(view.number, plaintext_len);
+            return key.open_in_place(&self.data_nonce(view.number), &aad, &mut sealed).is_ok();
+        }
+        let Ok(number) = wire::control::packet_number(packet) else { return false };
+        let (clear, sealed) = packet.split_at(CONTROL_HEADER_LEN);
+        let key = &self.keys.control.0;
+        key.open_in_place(&self.control_nonce(number), clear, &mut sealed.to_vec()).is_ok()
     }
 
-    /// A record of any plaintext under any number. [P-4.1]
-    #[must_use]
-    pub fn record(&self, number: RecordNumber, plaintext: &[u8]) -> Vec<u8> {
-        let (key, iv) = &self.keys.data;
-        let mut nonce = *iv;
+    fn data_nonce(&self, number: RecordNumber) -> [u8; NONCE_LEN] {
+        let mut nonce = self.keys.data.1;
         let place = nonce[4..].iter_mut().zip(number.as_u64().to_be_bytes());
         match self.keys.cipher {
             Cipher::Aes128Gcm | Cipher::Aes256Gcm => place.for_each(|(at, byte)| *at = byte),
             Cipher::ChaCha20Poly1305 => place.for_each(|(at, byte)| *at ^= byte),
         }
+        nonce
+    }
+
+    fn control_nonce(&self, number: u64) -> [u8; NONCE_LEN] {
+        let mut nonce = self.keys.control.1;
+        nonce[4..].iter_mut().zip(number.to_be_bytes()).for_each(|(at, byte)| *at ^= byte);
+        nonce
+    }
+
+    fn header(&self, kind: PacketType, priority: u8) -> Header {
+        Header { kind, flags: 0, epoch: self.keys.epoch as u8, priority, steer: 0, segment: 0, session: self.session }
+    }
+
+    /// The epoch that it speaks in.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.keys.epoch
+    }
+
+    /// A record of any plaintext under any number. [P-4.1]
+    #[must_use]
+    pub fn record(&self, number: RecordNumber, plaintext: &[u8]) -> Vec<u8> {
+        let key = &self.keys.data.0;
         let mut out = record_header(number, plaintext.len()).to_vec();
-        seal(&**key, &nonce, &record_aad(number, plaintext.len()), plaintext, &mut out);
+        seal(&**key, &self.data_nonce(number), &record_aad(number, plaintext.len()), plaintext, &mut out);
         out
     }
 
@@ -113,13 +148,11 @@ impl Forger {
     /// A CONTROL packet of any bytes under any number. [P-5.3]
     #[must_use]
     pub fn control(&self, number: u64, frames: &[u8]) -> Vec<u8> {
-        let (key, iv) = &self.keys.control;
-        let mut nonce: [u8; NONCE_LEN] = *iv;
-        nonce[4..].iter_mut().zip(number.to_be_bytes()).for_each(|(at, byte)| *at ^= byte);
+        let key = &self.keys.control.0;
         let mut clear = vec![0; CONTROL_HEADER_LEN];
         wire::control::emit_header(&mut Writer::new(&mut clear), &self.header(PacketType::Control, 7), number);
         let mut out = clear.clone();
-        seal(&**key, &nonce, &clear, frames, &mut out);
+        seal(&**key, &self.control_nonce(number), &clear, frames, &mut out);
         out
     }
 }

@@ -11,7 +11,7 @@ use super::Forgery;
 use super::forge::{Forger, Part, frames};
 use crate::link;
 use crate::rng::{FastMap, Rng};
-use crate::wiretap::Wiretap;
+use crate::wiretap::{EPOCH_AT, Session, Wiretap};
 
 /// What a malicious peer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Act {
     OutOfWindow,
     /// One record number, two plaintexts.
     SecondPlaintext,
-    /// What is specified and not in use: attempts, bundles, slices.
+    /// What is specified and not in use, or only when it is asked for: attempts, bundles, slices, epochs.
     NotInUse,
     /// A floor that acknowledges and finishes what it does not know.
     LyingFloor,
@@ -80,6 +80,11 @@ struct Voice {
     count: u64,
 }
 
+/// Who speaks for `side` in its latest epoch.
+fn speaks(session: &Session, side: Side) -> Forger {
+    Forger::new(session.keys(side, session.epoch(side)), SessionId::from_u64(session.far(side).1))
+}
+
 /// A malicious peer.
 #[derive(Debug)]
 pub struct Insider {
@@ -108,11 +113,14 @@ impl Insider {
         let side = session.side(self.host);
         let voice = self.voices.entry(at).or_insert_with(|| {
             self.sessions.push(at);
-            let forger = Forger::new(session.keys(side), SessionId::from_u64(session.far(side).1));
+            let forger = speaks(session, side);
             Voice { forger, control: 0, sequence: 0, rpcs: Vec::new(), count: 0 }
         });
+        if voice.forger.epoch() != session.epoch(side) {
+            (voice.forger, voice.control) = (speaks(session, side), 0);
+        }
         let ours = frame.from == self.host;
-        if kind == 2 && ours {
+        if kind == 2 && ours && u64::from(frame.bytes[EPOCH_AT]) == voice.forger.epoch() % 256 {
             voice.control = voice.control.max(packet_number(&frame.bytes).unwrap_or(0));
         } else if kind == 1
             && let Ok(record) = record_at(&frame.bytes, DATA_HEADER_LEN)
@@ -229,7 +237,9 @@ impl Speaker<'_> {
     fn lie(&mut self) -> Frame {
         let rpc = self.any_rpc();
         let (a, b) = (self.rng.next() as u32, self.rng.next() as u32);
-        match self.rng.below(12) {
+        // The byte of an epoch that there might be.
+        let near = (self.voice.forger.epoch() + u64::from(a % 7)).wrapping_sub(3) as u8;
+        match self.rng.below(14) {
             0 => Frame::Resend { rpc, start: a.min(b), end: a.max(b) },
             1 => Frame::Resend { rpc, start: 0, end: u32::MAX },
             2 => Frame::Busy { rpc },
@@ -245,7 +255,9 @@ impl Speaker<'_> {
             8 => Frame::Cutoffs { version: a as u16, cutoffs: core::array::from_fn(|_| self.rng.next() as u32) },
             9 => Frame::PathChallenge { token: self.rng.next() },
             10 => Frame::PathResponse { token: self.rng.next() },
-            _ => Frame::EpochReady { epoch: a as u8 },
+            11 => Frame::EpochReady { epoch: if b % 4 == 0 { b as u8 } else { near } },
+            12 => Frame::EpochWanted { epoch: near },
+            _ => Frame::EpochWanted { epoch: a as u8 },
         }
     }
 
@@ -357,7 +369,9 @@ impl Speaker<'_> {
         let rpc = part.message.rpc();
         match self.rng.below(4) {
             0 => {
+                // Another attempt of what its endpoint may have sent, cut in another way.
                 let attempt = 1 + self.rng.below(7) as u8;
+                let rpc = if self.rng.below(2) == 0 { rpc } else { self.any_rpc() };
                 self.voice.forger.part(&Part { message: MessageId::new(rpc, attempt), ..part })
             }
             1 => {
