@@ -25,7 +25,7 @@ fn serve(socket: &Socket, ran: &Ran, asker: &Mutex<Option<Peer>>, stop: &AtomicB
     while !stop.load(Ordering::Relaxed) {
         match socket.recv_timeout(Duration::from_millis(20)) {
             Ok(Some(Delivery::Request(request))) => {
-                asker.lock().unwrap().get_or_insert_with(|| request.peer.peer.clone());
+                asker.lock().unwrap().get_or_insert_with(|| request.peer.peer);
                 *ran.lock().unwrap().entry(number_of(&request.payload)).or_default() += 1;
                 socket.reply(request.token, request.payload).unwrap();
             }
@@ -63,7 +63,7 @@ fn run(faults: Option<Faults>) {
         scope.spawn(|| serve(&a, &ran_a, &b_as_seen, &stop));
         scope.spawn(|| serve(&b, &ran_b, &nobody, &stop));
         b.call(&to_a, numbered(u64::MAX, 8)).unwrap();
-        let to_b = b_as_seen.lock().unwrap().clone().expect("it asked");
+        let to_b = b_as_seen.lock().unwrap().expect("it asked");
         thread::scope(|scope| {
             for t in 0..THREADS {
                 let (a, b, to_a, to_b, answered) = (&a, &b, &to_a, &to_b, &answered);
