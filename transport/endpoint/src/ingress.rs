@@ -112,17 +112,12 @@ impl State {
 
     /// A valid packet of the peer came.
     fn alive(&mut self, slot: u32, now: Instant) {
-        let from = self.from;
         let session = self.at(slot);
         session.heard = now;
-        let moved = session.address != from;
         match &session.phase {
             Phase::Open => {}
             // What opened was sealed with keys that only a finished handshake gives.
             Phase::Connecting(_) | Phase::Accepting(_) => self.confirm(slot, now),
-        }
-        if moved {
-            self.elsewhere(slot, now);
         }
     }
 
@@ -238,6 +233,7 @@ impl State {
         self.counters.records_opened += 1;
         match arrival {
             Arrival::New { slot, first, complete } => {
+                self.fresh(peer, now);
                 if first {
                     self.first_record(peer, slot, complete, payload, index, trailer, place);
                 }
@@ -386,6 +382,7 @@ impl State {
         keys.control_window.commit(number);
         self.counters.controls_opened += 1;
         self.alive(slot, now);
+        self.fresh(slot, now);
         let mut r = Reader::new(&packet[frames]);
         while !r.is_empty() {
             let Ok(frame) = Frame::parse(&mut r) else {
