@@ -104,7 +104,7 @@ fn the_same_secret_again_gives_other_keys() {
     });
 }
 
-/// Only the server restarts and is given the secret again: the client's session fails, the next one works.
+/// Only the server restarts and is given the secret again: the client is told so at once, and its next session works. [P-5.5]
 #[test]
 fn a_restarted_server() {
     bounded(|| {
@@ -126,7 +126,7 @@ fn a_restarted_server() {
         server.install_session(client.local_addr(), Role::Server, SECRET, "the client");
         let server = echo(server);
         let error = client.call_with(&peer, b"two", patient()).unwrap_err();
-        assert!(matches!(error, Error::PeerSilent { .. }), "{error:?}");
+        assert!(matches!(error, Error::PeerRestarted { .. }), "{error:?}");
         assert_eq!(&*client.call_with(&peer, b"three", patient()).unwrap(), b"three");
         client.call(&peer, b"quit").unwrap();
         server.join().unwrap();

@@ -118,10 +118,8 @@ impl State {
 
     /// A valid packet of the peer came, sealed in that epoch.
     fn alive(&mut self, slot: u32, epoch: u8, now: Instant) {
-        let from = self.from;
         let session = self.at(slot);
         session.heard = now;
-        let moved = session.address != from;
         if let Some(keys) = &mut session.keys {
             keys.opening.opened(epoch);
         }
@@ -129,9 +127,6 @@ impl State {
             Phase::Open => {}
             // What opened was sealed with keys that only a finished handshake gives.
             Phase::Connecting(_) | Phase::Accepting(_) => self.confirm(slot, now),
-        }
-        if moved {
-            self.elsewhere(slot, now);
         }
     }
 
@@ -241,6 +236,7 @@ impl State {
         self.counters.records_opened += 1;
         match arrival {
             Arrival::New { slot, first, complete } => {
+                self.fresh(peer, now);
                 if first {
                     self.first_record(peer, slot, complete, payload, index, trailer, place);
                 }
@@ -390,6 +386,7 @@ impl State {
         opening.window.commit(number);
         self.counters.controls_opened += 1;
         self.alive(slot, header.epoch, now);
+        self.fresh(slot, now);
         let mut r = Reader::new(&packet[frames]);
         while !r.is_empty() {
             let Ok(frame) = Frame::parse(&mut r) else {

@@ -10,8 +10,16 @@ use crate::session::Phase;
 use crate::state::{Event, State};
 
 impl State {
-    /// A valid packet came from another address than the peer's.
-    pub(crate) fn elsewhere(&mut self, slot: u32, now: Instant) {
+    /// Something valid came that was not here before: perhaps from another address than the peer's. (What was here before proves nothing
+    /// of now: anyone may have kept it.)
+    #[inline]
+    pub(crate) fn fresh(&mut self, slot: u32, now: Instant) {
+        if self.sessions[slot as usize].as_ref().is_some_and(|session| session.address != self.from) {
+            self.elsewhere(slot, now);
+        }
+    }
+
+    fn elsewhere(&mut self, slot: u32, now: Instant) {
         let rtt = self.machine.rtt(slot).unwrap_or_default();
         let Some(session) = self.sessions[slot as usize].as_ref() else { return };
         // A handshake that is not over knows its peer by the address, and has no time to move.

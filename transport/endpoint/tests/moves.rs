@@ -165,9 +165,9 @@ fn a_copier_moves_nothing() {
     world.assert_quiet();
 }
 
-/// [P-2.3] [P-5.4] What does not open asks nothing and moves nothing, wherever it comes from.
+/// [P-2.3] [P-5.4] What does not open asks nothing and moves nothing, wherever it comes from; nor does what opens and was here before.
 #[test]
-fn forgeries_ask_nothing() {
+fn forgeries_and_copies_that_are_late_ask_nothing() {
     let mut world = jumbo();
     world.request(CLIENT, 10);
     world.collect();
@@ -181,4 +181,14 @@ fn forgeries_ask_nothing() {
     world.deliver(&datagram);
     world.settle();
     assert_eq!(world.outcome(CLIENT), (vec![10], 0));
+    world.pass(Duration::from_millis(100));
+    let old: Vec<Vec<u8>> =
+        world.trace.iter().filter(|d| d.to == SERVER && d.sealed()).map(|d| d.bytes.clone()).collect();
+    assert!(old.len() > 2);
+    for bytes in old {
+        world.feed_from(SERVER, address(ELSEWHERE), &bytes, bytes.len());
+        world.server().tidy();
+        world.assert_silent(SERVER);
+    }
+    assert_eq!(world.ends[SERVER].holdings().moving, (0, 0));
 }

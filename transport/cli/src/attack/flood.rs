@@ -86,6 +86,10 @@ pub(super) fn run(options: Options) -> Result<Report> {
         (spent / here.received.max(1) as f64).round()
     };
     report.figure("server_ns_per_forged_packet", cost(&idle_here, &idle_there));
+    // In use, a server looks at the network anyway: what it spent beyond what its calls cost beside the other flood.
+    let of_calls = there.cpu_ns as f64 / there.calls.max(1) as f64 * here.calls as f64;
+    let busy = (here.cpu_ns as f64 - of_calls) / here.received.max(1) as f64;
+    report.figure("server_ns_per_forged_packet_in_use", busy.round());
     // A server that sleeps is woken by each train, which costs what it costs.
     report.figure("server_ns_per_forged_packet_woken_by_each_train", cost(&trickle_here, &trickle_there));
     Ok(report)
