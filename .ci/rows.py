@@ -1,4 +1,4 @@
-"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt|chaos|nonce|fabric FILE. Exits 1 with the reason."""
+"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt|chaos|nonce|fabric|handshake FILE. Exits 1 with the reason."""
 
 import json
 import sys
@@ -84,13 +84,29 @@ def fabric_faults(report):
             yield f"{name}: {run['unfinished']} of {run['samples']} messages did not arrive"
 
 
+def handshake_faults(report):
+    """The same for the handshake command: every way to begin, as what it claims to be. No time is judged on a machine that does more."""
+    rows = report.get("rows") or []
+    if [row.get("mode") for row in rows] != ["full", "resumed", "early-data"]:
+        yield "not all modes"
+    for row in rows:
+        early = row.get("mode") == "early-data"
+        if row.get("protection") != ("early-data" if early else "full") or row.get("forward_secrecy") is early:
+            yield f"{row.get('mode')}: first request {row.get('protection')}, forward secrecy {row.get('forward_secrecy')}"
+        if row.get("key_exchange") != "X25519MLKEM768" or (row.get("tcp") or {}).get("key_exchange") != "X25519MLKEM768":
+            yield f"{row.get('mode')}: key exchange {row.get('key_exchange')}, over TCP {row.get('tcp')}"
+        if not 0 < row.get("p50_us", 0) <= row.get("p95_us", 0):
+            yield f"{row.get('mode')}: p50 {row.get('p50_us')}, p95 {row.get('p95_us')}"
+        print("{:<12} p50 {:>8.0f} us  to TCP {:.2f}".format(row.get("mode"), row.get("p50_us"), row.get("ratio_to_tcp")))
+
+
 def main():
     check, path = sys.argv[1:]
     with open(path, encoding="utf-8") as file:
         report = json.load(file)
-    judges = {"chaos": chaos_faults, "nonce": nonce_faults, "fabric": fabric_faults}
+    judges = {"chaos": chaos_faults, "nonce": nonce_faults, "fabric": fabric_faults, "handshake": handshake_faults}
     found = list(judges[check](report) if check in judges else faults(check, report))
-    for row in report.get("rows") or []:
+    for row in (report.get("rows") or []) if check in COLUMNS else []:
         print("{:<12} {:>8} B  p50 {:>10} us  p99 {:>10} us".format(*(str(row.get(k)) for k in ("peer", "size", "p50_us", "p99_us"))))
     for fault in found:
         print("FAULT", fault, file=sys.stderr)

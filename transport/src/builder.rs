@@ -305,7 +305,7 @@ impl Knobs {
         let mut socket = Socket::over(shared, self.mtu, Link::new(self.link_rate, self.links), caps);
         #[cfg(feature = "aws-lc")]
         {
-            socket.credentials = self.tls.into();
+            socket.credentials = Box::new(self.tls).into();
         }
         Ok(socket)
     }

@@ -7,7 +7,7 @@ use wire::ids::Side;
 
 /// What a socket keeps of its choices of credentials: without TLS there are none.
 #[cfg(feature = "aws-lc")]
-pub(crate) use crate::credentials::Choices as Credentials;
+pub(crate) type Credentials = Box<crate::credentials::Choices>;
 #[cfg(not(feature = "aws-lc"))]
 pub(crate) type Credentials = ();
 

@@ -79,7 +79,10 @@ impl State {
                 }
             }
             Phase::Accepting(_) => {
-                self.say_done(slot, now);
+                // Others talk on at once, and what they are answered says the same; or they repeat themselves, and are told.
+                if mutual {
+                    self.say_done(slot, now);
+                }
                 self.start_sending(slot, now);
                 self.enter_early(slot, now);
             }
@@ -159,8 +162,9 @@ impl State {
         let to = &self.targets[target as usize];
         let (address, key, name) = (to.address, to.key, to.name.clone());
         let datagram_max = to.datagram_max.min(self.config.datagram_bytes_max);
-        // Its flights go in datagrams that every path carries: what this one carries is only believed so far.
+        // What the path carries is only believed so far: what is repeated goes in datagrams that every path carries.
         let setup = self.setup(id, datagram_max, key, now);
+        let setup = Setup { datagram_max: datagram_max.max(wire::limits::DATAGRAM_MIN), ..setup };
         let client = match key.and_then(|key| self.installed.get(&key).cloned()) {
             Some((key, Side::Client)) => Ok(Client::installed(&key, self.nonce(), &setup)),
             Some((_, Side::Server)) => Err(Misuse::NoTrust),
@@ -261,7 +265,7 @@ impl State {
             None if packet.header.session != SessionId::NONE => return self.counters.dropped_unknown_session += 1,
             None => self.accepting.get(&(from, packet.fields.sender)).copied(),
         };
-        match known.map_or_else(|| self.accept(now, from, packet), Ok) {
+        match known.map_or_else(|| self.accept(now, from, packet, len), Ok) {
             Ok(slot) => self.handshake_of(now, slot, packet, len),
             Err(Unmade::Refused) => self.counters.dropped_handshake += 1,
             Err(Unmade::RateLimited) => self.counters.dropped_rate_limited += 1,
@@ -301,7 +305,13 @@ impl State {
     }
 
     /// A stranger's first packet: a new handshake, if it can be one.
-    fn accept(&mut self, now: Instant, from: SocketAddr, packet: &HandshakePacket<'_>) -> Result<u32, Unmade> {
+    fn accept(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        packet: &HandshakePacket<'_>,
+        len: usize,
+    ) -> Result<u32, Unmade> {
         let offer = offer(packet).ok_or(Unmade::Refused)?;
         // Under load a stranger proves its address before anything is kept. [P-6.4]
         let validated = self.cookies.check(self.config.crypto, packet, from, now);
@@ -323,6 +333,9 @@ impl State {
         let (slot, id) = self.reserve().map_err(|_| Unmade::Refused)?;
         let key = if let Offer::Installed(key) = offer { Some(key) } else { None };
         let setup = self.setup(id, self.config.datagram_bytes_max, key, now);
+        // What came this way in one datagram, will go the other way in one.
+        let datagram_max = len.clamp(wire::limits::DATAGRAM_MIN, wire::limits::PACKET_MAX);
+        let setup = Setup { datagram_max, ..setup };
         match self.server(offer, now, packet, validated, &setup) {
             Some(server) => {
                 let datagram_max = self.config.datagram_bytes_max;

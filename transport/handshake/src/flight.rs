@@ -349,6 +349,8 @@ impl Flight {
             return;
         }
         self.repeat_at = None;
+        // What the path was believed to carry may be why nothing came back.
+        self.ends.datagram_max = DATAGRAM_MIN;
         let repeats = self.pace.repeat();
         self.repeat_messages();
         self.streams.iter_mut().for_each(|stream| stream.next = stream.acked);
