@@ -200,8 +200,8 @@ impl Wiretap {
     /// The session of a sealed packet, and which side it is from.
     fn of_sealed(&mut self, frame: &Frame) -> Option<(Side, &mut Session)> {
         let name = frame.bytes.get(8..16).filter(|_| matches!(frame.kind(), 1 | 2))?;
-        let at = *self.names.get(&(frame.to, u64::from_be_bytes(name.try_into().expect("eight bytes"))))?;
-        let session = &mut self.sessions[at as usize];
+        let at = self.session_at(frame.from, frame.to, u64::from_be_bytes(name.try_into().expect("eight bytes")))?;
+        let session = &mut self.sessions[at];
         Some((session.side(frame.from), session))
     }
 
@@ -247,11 +247,23 @@ impl Wiretap {
         Some((at, &self.sessions[at as usize]))
     }
 
-    /// The session that `host` has with somebody who calls it `name`: what is asked where that one may have moved to goes elsewhere.
+    /// The session of a sealed packet that `from` sent to `to`, who calls it `name`; or to where that one may have moved, which is
+    /// somebody else, or nobody. [P-2.3]
     #[must_use]
-    pub fn spoken_by(&self, host: u32, name: u64) -> Option<&Session> {
-        let is_it = |s: &&Session| s.client.0 == host && s.server.1 == name || s.server.0 == host && s.client.1 == name;
-        self.sessions.iter().rev().find(is_it)
+    pub fn session_of(&self, from: u32, to: u32, name: u64) -> Option<&Session> {
+        self.session_at(from, to, name).map(|at| &self.sessions[at])
+    }
+
+    fn session_at(&self, from: u32, to: u32, name: u64) -> Option<usize> {
+        let far = |s: &Session| s.far(s.side(from));
+        let is_it = |s: &Session| (s.client.0 == from || s.server.0 == from) && far(s).1 == name;
+        let known = self.names.get(&(to, name)).map(|at| *at as usize);
+        // A client's first message may have been answered twice: then it has said which answer it took.
+        let elsewhere = || self.sessions.iter().rfind(|s| is_it(s)).map(far);
+        known.or_else(|| {
+            let far = elsewhere()?;
+            self.names.get(&far).map(|at| *at as usize).or_else(|| self.sessions.iter().rposition(is_it))
+        })
     }
 
     /// All sessions, the oldest first; also those of which only the server's half ever was.

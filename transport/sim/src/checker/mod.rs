@@ -157,9 +157,7 @@ impl Checker {
     fn sealed(&mut self, frame: &Frame) -> Result<(), String> {
         let header = Header::parse(&frame.bytes).map_err(|why| format!("a packet that is none: {why}"))?;
         let name = header.session.as_u64();
-        let known = self.wiretap.session(frame.to, name).map(|(_, session)| session);
-        // A question to where its peer may have moved goes to somebody else, or to nobody. [P-2.3]
-        let Some(session) = known.or_else(|| self.wiretap.spoken_by(frame.from, name)) else {
+        let Some(session) = self.wiretap.session_of(frame.from, frame.to, name) else {
             return Err(format!("a packet of a session that nobody opened: {header:?}"));
         };
         let side = session.side(frame.from);
