@@ -1,7 +1,7 @@
 //! Owns how sessions come to be: handshakes that begin, move, succeed or fail. The handshakes themselves are a crate below.
 
 use std::collections::{HashSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use wire::handshake::{HandshakePacket, RetryPacket};
 use wire::ids::{SessionId, Side};
 
 use crate::error::{Ended, Misuse};
+use crate::rates::host;
 use crate::session::{CallId, Early, Keys, Phase, Session};
 use crate::state::{Event, State};
 
@@ -61,12 +62,8 @@ impl State {
         session.peer_datagram_max = usize::from(peer.datagram_max);
         session.datagram_max = session.datagram_max.min(usize::from(peer.datagram_max)).max(wire::limits::DATAGRAM_MIN);
         session.heard = now;
-        let host = match session.address.ip() {
-            IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(address) => address.to_bits(),
-        };
         self.tokens.promise(peer.session, slot, peer.reset_token);
-        self.machine.open_peer(slot, session.side, rtt, peer.unscheduled, host);
+        self.machine.open_peer(slot, session.side, rtt, peer.unscheduled, host(session.address.ip()));
         self.counters.handshakes_completed += 1;
         if self.idle_look == Instant::FAR {
             self.idle_look = now + self.config.session_idle / 4;

@@ -114,6 +114,16 @@ pub struct Strangers {
     unproven: Used,
 }
 
+/// What counts as one host: an IPv4 address, however it is written, or a whole /64 of IPv6, which one host can have.
+#[must_use]
+pub fn host(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        // In a part of IPv6 that nobody is given.
+        IpAddr::V4(ip) => 0xffff << 32 | u64::from(ip.to_bits()),
+        IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
+    }
+}
+
 impl Strangers {
     /// Nothing yet. `key` is random.
     #[must_use]
@@ -130,14 +140,11 @@ impl Strangers {
         }
     }
 
-    /// A host's place: of IPv6 a host has a whole /64.
+    /// A host's place.
     fn place(&self, source: SocketAddr) -> usize {
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(self.key);
-        match source.ip().to_canonical() {
-            IpAddr::V4(ip) => hasher.write_u32(ip.to_bits()),
-            IpAddr::V6(ip) => hasher.write_u64((ip.to_bits() >> 64) as u64),
-        }
+        hasher.write_u64(host(source.ip()));
         hasher.finish() as usize % PLACES
     }
 

@@ -121,7 +121,7 @@ impl Machine {
         let (mut at, now) = (0, self.now);
         while let Some(waiting) = self.room.get(at) {
             let (peer, rpc) = (waiting.peer, waiting.rpc);
-            let stale = now.since(waiting.at) >= self.config.peer_timeout;
+            let stale = self.room.is_silent(&waiting, now);
             if !stale && !self.has_room(peer, waiting.length) {
                 at += 1;
                 continue;

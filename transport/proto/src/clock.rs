@@ -28,12 +28,13 @@ impl Machine {
         while let Some((_, peer)) = self.ack_timers.peek().filter(|(at, _)| *at <= now) {
             self.flush_acks(peer);
         }
-        if self.room.expires() <= now && self.room.expire(now) {
-            self.offer_room();
-        }
         // Whatever fires is set to later than now, or taken out: so this ends.
         while let Some((_, slot)) = self.timers.peek().filter(|(at, _)| *at <= now) {
             self.fire(slot, now);
+        }
+        // After them: a call whose response waited, and whose peer was silent for too long, has ended by now.
+        if self.room.expires() <= now && self.room.expire(now) {
+            self.offer_room();
         }
         self.schedule_grants();
     }

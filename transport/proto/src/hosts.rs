@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 /// One host that others' sessions come from.
 #[derive(Debug, Default)]
 struct Host {
-    key: u128,
+    key: u64,
     sessions: u32,
     buffered: u64,
 }
@@ -14,14 +14,14 @@ struct Host {
 /// Hosts with open sessions, by number.
 #[derive(Debug, Default)]
 pub struct Hosts {
-    by_key: BTreeMap<u128, u32>,
+    by_key: BTreeMap<u64, u32>,
     hosts: Vec<Host>,
     free: Vec<u32>,
 }
 
 impl Hosts {
     /// A session with the host of that key opens; the host's number.
-    pub fn join(&mut self, key: u128) -> u32 {
+    pub fn join(&mut self, key: u64) -> u32 {
         let at = *self.by_key.entry(key).or_insert_with(|| {
             self.free.pop().unwrap_or_else(|| {
                 self.hosts.push(Host::default());

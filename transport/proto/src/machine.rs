@@ -71,6 +71,7 @@ impl Machine {
             pacer: Pacer::new(&config),
             granter: Granter::new(&config),
             traffic: Traffic::new(&config),
+            room: Room::new(&config),
             config,
             peers: Vec::new(),
             rpcs: Table::new(key),
@@ -84,7 +85,6 @@ impl Machine {
             events: VecDeque::new(),
             buffered: 0,
             hosts: Hosts::default(),
-            room: Room::default(),
             births: 0,
             now: Instant::ZERO,
         }
@@ -104,7 +104,7 @@ impl Machine {
     /// A session was established in `slot`; `side` is ours, `rtt` what its handshake took, `unscheduled` what the peer
     /// takes of each message without having granted it, `host` the number by which its host is known, however many sessions come
     /// from there.
-    pub fn open_peer(&mut self, slot: u32, side: Side, rtt: Duration, unscheduled: u32, host: u128) {
+    pub fn open_peer(&mut self, slot: u32, side: Side, rtt: Duration, unscheduled: u32, host: u64) {
         let index = slot as usize;
         if self.peers.len() <= index {
             self.peers.resize_with(index + 1, || None);

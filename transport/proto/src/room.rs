@@ -5,6 +5,7 @@
 //! and what is in them ends by itself, so that who begins and never sends takes nothing from others for long.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use wire::ids::RpcId;
 
@@ -46,15 +47,12 @@ pub struct Room {
     /// Asked for, and not here yet.
     kept: Vec<Entry>,
     kept_bytes: u64,
-    /// When the first of them is kept no longer.
+    /// When the first of them is kept no longer, or the first that waits may have been silent for too long: not later than that, but
+    /// perhaps earlier, as what is heard does not move it.
     expires: Instant,
     entries: u64,
-}
-
-impl Default for Room {
-    fn default() -> Self {
-        Self { waiting: Vec::new(), kept: Vec::new(), kept_bytes: 0, expires: Instant::FAR, entries: 0 }
-    }
+    /// Silence after which one that waits is forgotten.
+    silence: Duration,
 }
 
 /// What became of a message that found no room.
@@ -69,6 +67,12 @@ pub struct Noted {
 }
 
 impl Room {
+    /// One in which nobody waits.
+    pub const fn new(config: &Config) -> Self {
+        let silence = config.peer_timeout;
+        Self { waiting: Vec::new(), kept: Vec::new(), kept_bytes: 0, expires: Instant::FAR, entries: 0, silence }
+    }
+
     /// Whether nobody waits and nothing is kept: so it is as long as there is memory.
     pub const fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.kept.is_empty()
@@ -106,7 +110,7 @@ impl Room {
         config: &Config,
         now: Instant,
         (peer, rpc, length): (u32, RpcId, u32),
-        pause: core::time::Duration,
+        pause: Duration,
     ) -> Noted {
         if let Some(entry) = self.waiting.iter_mut().find(|entry| entry.is(peer, rpc)) {
             entry.at = now;
@@ -135,6 +139,7 @@ impl Room {
         };
         let at = self.waiting.partition_point(|entry| entry.key(config.order) < key);
         self.waiting.insert(at, entry);
+        self.expires = self.expires.min(now + self.silence);
         Noted { tell: true, waits: true, instead_of }
     }
 
@@ -148,6 +153,7 @@ impl Room {
     /// The `at`th of those that wait does so no longer.
     pub fn drop_waiting(&mut self, at: usize) {
         self.waiting.remove(at);
+        self.recount();
     }
 
     /// Room is not kept for `rpc` any more. Whether it was.
@@ -176,26 +182,32 @@ impl Room {
 
     fn recount(&mut self) {
         self.kept_bytes = self.kept.iter().map(|entry| u64::from(entry.length)).sum();
-        self.expires = self.kept.iter().map(|entry| entry.at).min().unwrap_or(Instant::FAR);
+        let silent = self.waiting.iter().map(|entry| entry.at + self.silence);
+        self.expires = self.kept.iter().map(|entry| entry.at).chain(silent).min().unwrap_or(Instant::FAR);
     }
 
-    /// When the first room that is kept is kept no longer; [`Instant::FAR`] when none is.
+    /// When to call [`Self::expire`]; [`Instant::FAR`] when nobody waits and nothing is kept.
     pub const fn expires(&self) -> Instant {
         self.expires
     }
 
-    /// Room that was kept long enough is kept no longer. Whether there was any.
+    /// Room that was kept long enough is kept no longer. Whether there was any, or somebody waits who was silent for too long: then
+    /// [`Self::get`] is to be asked for all of them.
     pub fn expire(&mut self, now: Instant) -> bool {
         let before = self.kept.len();
         self.kept.retain(|entry| entry.at > now);
         self.recount();
-        self.kept.len() != before
+        self.kept.len() != before || self.waiting.iter().any(|entry| self.is_silent(entry, now))
+    }
+
+    /// Whether nothing was heard for so long of one that waits that it is to be forgotten.
+    pub fn is_silent(&self, waiting: &Entry, now: Instant) -> bool {
+        now.since(waiting.at) >= self.silence
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
     use std::vec::Vec;
 
     use wire::ids::Side;
@@ -215,7 +227,7 @@ mod tests {
     #[test]
     fn the_list_is_short_and_sorted() {
         let config = Config { waiting_max: 6, waiting_per_peer_max: 4, ..Config::default() };
-        let mut room = Room::default();
+        let mut room = Room::new(&Config::default());
         for (sequence, length) in [50, 10, 40, 20, 60].into_iter().enumerate() {
             assert_eq!(note(&mut room, &config, 0, sequence as u64, length).waits, length != 60);
         }
@@ -234,7 +246,7 @@ mod tests {
     /// [P-8.7] Room is kept for a time, and its sender is told at most once in a pause.
     #[test]
     fn what_is_kept_ends() {
-        let (config, mut room) = (Config::default(), Room::default());
+        let (config, mut room) = (Config::default(), Room::new(&Config::default()));
         let rpc = RpcId::new(Side::Client, 0);
         assert!(note(&mut room, &config, 0, 0, 70).tell && !note(&mut room, &config, 0, 0, 70).tell);
         let later = Instant::from_nanos(1_000_000);

@@ -167,6 +167,27 @@ fn a_peer_that_only_says_it_lives() {
     assert!(half.machine.rpcs().all(|info| info.peer == 1));
 }
 
+/// [P-8.7] A message that waits for room and is not heard of any more is forgotten by itself, whether or not anything else happens. One
+/// that is heard of stays.
+#[test]
+fn who_waits_and_falls_silent() {
+    let mut half = full();
+    let silence = half.machine.config().peer_timeout;
+    assert_eq!(half.record_of(2, &request(0, 20_000), 0), Arrival::NoRoom);
+    assert_eq!(half.record_of(3, &request(0, 20_000), 0), Arrival::NoRoom);
+    let waiting = |half: &Half| half.machine.holdings().waiting;
+    assert_eq!(waiting(&half), 2);
+    // Those that hold the room go on, and one of those that wait.
+    for _ in 0..4 {
+        half.pass(silence / 2);
+        for peer in [0, 1, 3] {
+            half.machine.frame(half.now, peer, Frame::NeedAck { rpc: theirs(0) });
+            half.machine.frame(half.now, peer, Frame::Busy { rpc: theirs(0) });
+        }
+    }
+    assert_eq!(waiting(&half), 1);
+}
+
 /// [P-8.7] A response that waits for room keeps its call alive as long as its sender asks, and not longer.
 #[test]
 fn a_response_that_waits() {

@@ -57,7 +57,7 @@ impl Half {
     }
 
     /// A session with the host of that number.
-    pub fn open_at(&mut self, peer: u32, host: u128) {
+    pub fn open_at(&mut self, peer: u32, host: u64) {
         self.machine.open_peer(peer, Side::Server, RTT, u32::MAX, host);
     }
 
