@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ctutils::CtEq;
+
 /// Bytes of a binding: as many as Intel's reports leave to their user.
 pub const BINDING_LEN: usize = 64;
 
@@ -26,8 +28,7 @@ impl Binding {
     /// Whether evidence was made for this side of this session. The time that it takes does not depend on where they differ.
     #[must_use]
     pub fn is(&self, other: &[u8; BINDING_LEN]) -> bool {
-        let differences = self.0.iter().zip(other).fold(0, |all, (a, b)| all | (a ^ b));
-        std::hint::black_box(differences) == 0
+        self.0.ct_eq(other).to_bool()
     }
 }
 
