@@ -4,8 +4,7 @@
 //! arrived. Sessions are opened before, through the same network, and do not count. Messages count that begin after a
 //! warm-up; load goes on until the last of them has arrived, or for as long as is stated.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use endpoint::config::Config;
@@ -22,9 +21,10 @@ use crate::fabric::{Network, Node};
 use crate::framing::{Framing, ideal_own, ideal_paper};
 use crate::hooks::{Hooks, Spec};
 use crate::host::host_at;
+use crate::ideal::{Flow, Ideal};
 use crate::rng::Rng;
 use crate::slowdown::Slowdowns;
-use crate::workload::Workload;
+use crate::workload::{Arrival, Arrivals, Workload};
 use crate::world::World;
 
 /// What is run.
@@ -169,6 +169,22 @@ impl Meter {
         self.slowdowns.record(sent.bytes, paper, own);
     }
 
+    /// What else the message needs when it is alone, it needs here as well.
+    fn record_scheduled(&mut self, now: Time, flow: &Flow) {
+        let between = self.network.rack(flow.from) != self.network.rack(flow.to);
+        let beyond = ideal_own(&self.network, self.framing, flow.bytes, between) - self.link_time(flow.bytes);
+        let took = (now - flow.at + beyond) as f64;
+        let paper = ideal_paper(&self.network, flow.bytes, between) as f64;
+        if flow.counts {
+            self.slowdowns.record_scheduled(flow.bytes, took / paper);
+        }
+    }
+
+    /// Time that a message's frames take on a host's link.
+    fn link_time(&self, bytes: u32) -> Time {
+        self.framing.data(bytes) * 8 * (SEC / self.network.host_rate)
+    }
+
     /// What has not arrived counts as if it did now: it would take longer, and to leave it out would be worse.
     fn give_up(&mut self, now: Time) {
         for ((from, to, _), sent) in std::mem::take(&mut self.open) {
@@ -282,45 +298,6 @@ pub fn rate(plan: &Plan) -> f64 {
     plan.load * plan.network.host_rate as f64 / 8.0 / wire_bytes
 }
 
-/// Messages in the order in which they begin.
-#[derive(Clone, Debug)]
-struct Arrivals<'a> {
-    workload: &'a Workload,
-    hosts: u32,
-    mean_gap: f64,
-    rng: Rng,
-    /// When each host begins its next.
-    next: BinaryHeap<Reverse<(Time, u32)>>,
-}
-
-/// A message that is to be sent.
-#[derive(Clone, Copy, Debug)]
-struct Arrival {
-    at: Time,
-    from: u32,
-    to: u32,
-    bytes: u32,
-}
-
-impl<'a> Arrivals<'a> {
-    fn new(plan: &'a Plan) -> Self {
-        let hosts = plan.network.hosts();
-        let (mean_gap, mut rng) = (SEC as f64 / rate(plan), Rng::new(plan.seed, 2));
-        let next = (0..hosts).map(|host| Reverse((rng.exponential(mean_gap) as Time, host))).collect();
-        Self { workload: &plan.workload, hosts, mean_gap, rng, next }
-    }
-}
-
-impl Iterator for Arrivals<'_> {
-    type Item = Arrival;
-    fn next(&mut self) -> Option<Arrival> {
-        let Reverse((at, from)) = self.next.pop()?;
-        self.next.push(Reverse((at + self.rng.exponential(self.mean_gap) as Time, from)));
-        let to = (from + 1 + self.rng.below(u64::from(self.hosts) - 1) as u32) % self.hosts;
-        Some(Arrival { at, from, to, bytes: self.workload.sample(&mut self.rng) })
-    }
-}
-
 /// Hosts up to which every pair has a session; of more, those that will need one.
 const MESHED: u32 = 256;
 
@@ -369,13 +346,14 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(f64)) -> Outcome {
     let part = |part: f64| (plan.messages as f64 * part) as u64;
     let (warmup, messages) = (part(plan.warmup), plan.messages);
     let mut phases = Phases { warmup, messages, last: warmup + messages + part(plan.drain), begun: 0 };
-    let mut arrivals = Arrivals::new(plan);
+    let mut arrivals = Arrivals::new(&plan.workload, plan.network.hosts(), rate(plan), Rng::new(plan.seed, 2));
     let mut world = world(plan);
     open_sessions(&mut world, arrivals.clone().take(phases.last as usize + 1));
     let packets_before = world.counts.arrived;
     let start = world.now() + MS;
     let longest = plan.workload.points().last().expect("a point").0;
     let zeros = Payload::from(vec![0; longest as usize]);
+    let mut ideal = Ideal::new(plan.network.hosts());
     let (mut refused, mut bytes_sent) = (0u64, 0u64);
     let (mut from_time, mut to_time, mut used) = (start, start, 0u64);
     let mut state = HostState::default();
@@ -400,6 +378,8 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(f64)) -> Outcome {
             progress((phases.begun as f64 / (warmup + messages) as f64).min(1.0));
         }
         let counts = phases.counts();
+        let flow = Flow::new(at, (from, to), bytes, world.hooks.link_time(bytes), counts);
+        ideal.begin(flow, |now, flow| world.hooks.record_scheduled(now, &flow));
         match world.send(from, to, Kind::OneWay, zeros.slice(0..bytes as usize), 0) {
             Ok(id) => {
                 world.hooks.awaited += u64::from(counts);
@@ -409,6 +389,8 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(f64)) -> Outcome {
             Err(_) => refused += 1,
         }
     }
+    // With nothing that begins after: faster than in the run, so it stays a floor.
+    ideal.finish(|now, flow| world.hooks.record_scheduled(now, &flow));
     let hosts = plan.network.hosts();
     let peak = |edge: bool| {
         let ports = world.ports().iter().skip(hosts as usize);

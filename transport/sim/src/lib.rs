@@ -21,6 +21,7 @@ pub mod workload;
 pub mod framing;
 pub mod published;
 pub mod slowdown;
+pub mod ideal;
 pub mod experiment;
 pub mod incast;
 pub mod wiretap;

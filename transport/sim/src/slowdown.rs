@@ -14,7 +14,8 @@ const MOST: u64 = 100_000 * ONE as u64;
 pub const SAMPLES_MIN: u64 = 1000;
 /// Where the tables look, by position in the distribution of messages; 0 is the smallest messages.
 pub const POSITIONS: [f64; 8] = [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99];
-/// Positions that are judged, and how much worse than published each may be.
+/// Positions that are judged, and how much worse than published each may be; or than an ideal schedule of the same messages, where that
+/// is itself worse than published: what was published was then measured under less.
 pub const JUDGED: [(f64, f64); 4] = [(0.0, 1.1), (0.5, 1.2), (0.9, 1.2), (0.99, 1.2)];
 
 fn histogram() -> Histogram<u64> {
@@ -28,6 +29,8 @@ pub struct Slowdowns {
     samples: Vec<Histogram<u64>>,
     /// The same, over the ideal of the frames that were really sent.
     own: Vec<Histogram<u64>>,
+    /// What an ideal schedule gives the same messages, over the paper's ideal.
+    scheduled: Vec<Histogram<u64>>,
     /// Messages that began while it was measured and did not arrive until the run ended. They are among the samples, with the time
     /// that had passed.
     pub unfinished: Vec<u64>,
@@ -50,11 +53,17 @@ pub struct Row {
     pub measured: Figure,
     /// Over the ideal of our own frames.
     pub own: Figure,
+    /// The same messages under the schedule of [`crate::ideal`], over the paper's ideal.
+    pub scheduled: Figure,
     /// What was published for these sizes.
     pub published: [Option<Figure>; 5],
     /// The 99th percentile of each message's slowdown over the 99th percentile that was published for Homa and its own size: 1
     /// when all bins that make up this row are as published, however different they are.
     pub ratio: Option<f64>,
+    /// The same of the ideal schedule.
+    pub ideal_ratio: Option<f64>,
+    /// What `ratio` may be at most, where it is judged.
+    pub limit: Option<f64>,
     /// Whether it meets what it is judged by; `None` where nothing is judged, or the run was too short to tell.
     pub verdict: Option<bool>,
 }
@@ -81,7 +90,7 @@ impl Slowdowns {
             }
         }
         let samples = vec![histogram(); bins.len()];
-        Self { own: samples.clone(), unfinished: vec![0; bins.len()], samples, bins }
+        Self { own: samples.clone(), scheduled: samples.clone(), unfinished: vec![0; bins.len()], samples, bins }
     }
 
     fn bin(&self, bytes: u32) -> usize {
@@ -93,6 +102,12 @@ impl Slowdowns {
         let bin = self.bin(bytes);
         self.samples[bin].saturating_record((slowdown * ONE) as u64);
         self.own[bin].saturating_record((own * ONE) as u64);
+    }
+
+    /// With an ideal schedule a message of `bytes` takes that many times the paper's ideal.
+    pub fn record_scheduled(&mut self, bytes: u32, slowdown: f64) {
+        let bin = self.bin(bytes);
+        self.scheduled[bin].saturating_record((slowdown * ONE) as u64);
     }
 
     /// A message of `bytes` did not arrive; its slowdown so far was recorded.
@@ -107,8 +122,12 @@ impl Slowdowns {
     /// When it is another workload.
     pub fn add(&mut self, other: &Self) {
         assert_eq!(self.bins, other.bins, "two runs of one workload");
-        for (to, from) in self.samples.iter_mut().zip(&other.samples).chain(self.own.iter_mut().zip(&other.own)) {
-            to.add(from).expect("histograms of one kind");
+        for (to, from) in [&mut self.samples, &mut self.own, &mut self.scheduled].into_iter().zip([
+            &other.samples,
+            &other.own,
+            &other.scheduled,
+        ]) {
+            to.iter_mut().zip(from).for_each(|(to, from)| to.add(from).expect("histograms of one kind"));
         }
         for (to, from) in self.unfinished.iter_mut().zip(&other.unfinished) {
             *to += from;
@@ -142,20 +161,22 @@ impl Slowdowns {
     }
 
     fn row(&self, position: f64, bins: core::ops::Range<usize>) -> Row {
-        let (mut samples, mut own) = (histogram(), histogram());
-        for bin in bins.clone() {
-            samples.add(&self.samples[bin]).expect("histograms of one kind");
-            own.add(&self.own[bin]).expect("histograms of one kind");
-        }
+        let together = |of: &[Histogram<u64>]| {
+            let mut all = histogram();
+            of[bins.clone()].iter().for_each(|bin| all.add(bin).expect("histograms of one kind"));
+            all
+        };
+        let samples = together(&self.samples);
         let published = published::merge(&self.bins[bins.clone()]);
         let measured = figure(&samples);
-        let ratio = self.ratio(bins.clone());
+        let (ratio, ideal_ratio) = (self.ratio(&self.samples, bins.clone()), self.ratio(&self.scheduled, bins.clone()));
         let judged = JUDGED.iter().find(|(judged, _)| *judged == position).map(|(_, tolerance)| *tolerance);
         let unfinished: u64 = self.unfinished[bins.clone()].iter().sum();
-        let verdict = judged.zip(ratio).and_then(|(tolerance, ratio)| {
+        let limit = judged.map(|tolerance| tolerance * ideal_ratio.unwrap_or(1.0).max(1.0));
+        let verdict = limit.zip(ratio).and_then(|(limit, ratio)| {
             let enough = samples.len() >= SAMPLES_MIN && unfinished * 100 < samples.len();
             // Too slow is too slow, even if it is a lower bound.
-            (enough || ratio > tolerance).then_some(ratio <= tolerance)
+            (enough || ratio > limit).then_some(ratio <= limit)
         });
         Row {
             position,
@@ -164,18 +185,21 @@ impl Slowdowns {
             samples: samples.len(),
             unfinished,
             measured,
-            own: figure(&own),
+            own: figure(&together(&self.own)),
+            scheduled: figure(&together(&self.scheduled)),
             published: published.figures,
             ratio,
+            ideal_ratio,
+            limit,
             verdict,
         }
     }
 
-    fn ratio(&self, bins: core::ops::Range<usize>) -> Option<f64> {
+    fn ratio(&self, of: &[Histogram<u64>], bins: core::ops::Range<usize>) -> Option<f64> {
         let mut ratios = histogram();
         for bin in bins {
             let homa = self.bins[bin].figures[0]?;
-            for value in self.samples[bin].iter_recorded() {
+            for value in of[bin].iter_recorded() {
                 let ratio = value.value_iterated_to() as f64 / homa.p99;
                 ratios.saturating_record_n(ratio as u64, value.count_at_value());
             }
@@ -297,6 +321,24 @@ mod tests {
         (0..60).for_each(|_| slowdowns.record_unfinished(after.bytes_upto));
         (0..600).for_each(|_| slowdowns.record(before.bytes_upto, 1.0, 1.0));
         assert_eq!((row(&slowdowns).bytes_upto, row(&slowdowns).verdict), (at.bytes_upto, Some(true)));
+    }
+
+    /// Where the ideal schedule is slower than published, the tolerance is over the ideal; where it is faster, nothing changes.
+    #[test]
+    fn nobody_is_to_be_faster_than_the_ideal() {
+        let mut slowdowns = Slowdowns::new(&workload("w4"), 0.8);
+        let homa =
+            slowdowns.bins.iter().find(|bin| bin.bytes_upto == 662).expect("a bin").figures[0].expect("published").p99;
+        (0..SAMPLES_MIN).for_each(|_| slowdowns.record(662, 1.4 * homa, 1.0));
+        let row = |ideal: f64| {
+            let mut slowdowns = slowdowns.clone();
+            (0..SAMPLES_MIN).for_each(|_| slowdowns.record_scheduled(662, ideal * homa));
+            slowdowns.table()[3].clone()
+        };
+        assert_eq!((row(0.9).verdict, row(1.1).verdict, row(1.2).verdict), (Some(false), Some(false), Some(true)));
+        let (fast, slow) = (row(0.9), row(1.2));
+        assert!((fast.limit.expect("judged") - 1.2).abs() < 1e-9 && (slow.limit.expect("judged") - 1.44).abs() < 0.01);
+        assert!((slow.ideal_ratio.expect("published") - 1.2).abs() < 0.01 && slow.scheduled.p99 > 2.0);
     }
 
     #[test]

@@ -4,6 +4,10 @@
 //! they are within 6 % and a quarter of a percent of all messages. W1 Facebook memcached, W2 Google search, W3 Google data
 //! centre, W4 Facebook Hadoop, W5 DCTCP web search.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::clock::{SEC, Time};
 use crate::rng::Rng;
 
 /// A distribution of message sizes.
@@ -86,6 +90,50 @@ impl Workload {
     pub fn at(&self, position: f64) -> u32 {
         let at = self.points.partition_point(|(_, cumulative)| *cumulative < position - 1e-9);
         self.points[at.min(self.points.len() - 1)].0
+    }
+}
+
+/// Messages in the order in which they begin.
+#[derive(Clone, Debug)]
+pub struct Arrivals<'a> {
+    workload: &'a Workload,
+    hosts: u32,
+    mean_gap: f64,
+    rng: Rng,
+    /// When each host begins its next.
+    next: BinaryHeap<Reverse<(Time, u32)>>,
+}
+
+/// A message that is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// When it begins.
+    pub at: Time,
+    /// The host that sends it.
+    pub from: u32,
+    /// The host that it is for.
+    pub to: u32,
+    /// How long it is.
+    pub bytes: u32,
+}
+
+impl<'a> Arrivals<'a> {
+    /// Each of `hosts` begins `rate` messages per second, on average, at times of a Poisson process, for others at random.
+    #[must_use]
+    pub fn new(workload: &'a Workload, hosts: u32, rate: f64, mut rng: Rng) -> Self {
+        let mean_gap = SEC as f64 / rate;
+        let next = (0..hosts).map(|host| Reverse((rng.exponential(mean_gap) as Time, host))).collect();
+        Self { workload, hosts, mean_gap, rng, next }
+    }
+}
+
+impl Iterator for Arrivals<'_> {
+    type Item = Arrival;
+    fn next(&mut self) -> Option<Arrival> {
+        let Reverse((at, from)) = self.next.pop()?;
+        self.next.push(Reverse((at + self.rng.exponential(self.mean_gap) as Time, from)));
+        let to = (from + 1 + self.rng.below(u64::from(self.hosts) - 1) as u32) % self.hosts;
+        Some(Arrival { at, from, to, bytes: self.workload.sample(&mut self.rng) })
     }
 }
 
