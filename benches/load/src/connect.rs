@@ -18,7 +18,7 @@ pub(crate) fn connect(
     pattern: &Arc<Pattern>,
 ) -> Result<Box<dyn Client>> {
     Ok(match spec.peer {
-        PeerKind::Udp => Box::new(raw_udp::Caller::connect(spec, port, pattern)?),
+        PeerKind::Udp | PeerKind::UdpIdeal => Box::new(raw_udp::Caller::connect(spec, port, pattern)?),
         PeerKind::Tcp => Box::new(tcp::Caller::connect(spec, port, pattern)?),
         PeerKind::KtlsIdeal | PeerKind::KtlsIdealPm => ktls::connect(spec, port, pattern)?,
         PeerKind::Tls => tls::connect(spec, port, credentials, pattern)?,

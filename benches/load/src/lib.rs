@@ -1,6 +1,6 @@
 //! Load generators, and the transports that Sealane is compared with, done as well as they can be.
 //!
-//! Owns: one echo server and one client per peer (`udp`, `tcp`, `ktls-ideal`, `ktls-ideal-pm`, `tls`, `sealane`), the
+//! Owns: one echo server and one client per peer (`udp`, `udp-ideal`, `tcp`, `ktls-ideal`, `ktls-ideal-pm`, `tls`, `sealane`), the
 //! closed loop that drives them and verifies every byte, and the interleaved rounds that make the figures comparable.
 //! Refuses: printing and argument parsing (that is `benches/peers` and `sealane demo`), and any tuning that one peer
 //! gets and another could use but does not.
@@ -28,6 +28,7 @@ mod tcp;
 mod sealed;
 mod ktls;
 mod tls;
+mod udp_ideal;
 mod raw_udp;
 mod sealane_peer;
 mod connect;

@@ -1,4 +1,4 @@
-//! Peer `udp`: the floor. Datagrams with GSO and GRO, no framing, no retransmission.
+//! Peers `udp` and `udp-ideal`: the floors. Datagrams with GSO and GRO, no framing, no retransmission.
 //!
 //! Owns: how messages become trains, and a window so that no receive buffer overflows. A message takes as many equal
 //! datagrams as it needs (the last is padded by a few bytes), so several messages can share one train. Both sides know
@@ -21,7 +21,8 @@ use udp::{Datagrams, Mmsg, Options, SendError, Transmit};
 use crate::buffer::{Block, Buffer};
 use crate::client::{Client, Deliver, REPLY_TIMEOUT};
 use crate::pattern::Pattern;
-use crate::spec::{Mode, Spec};
+use crate::spec::{Mode, PeerKind, Spec};
+use crate::udp_ideal::{OVERHEAD, Records};
 
 /// Payload of a datagram: what fits an MTU of 1,500 with 60 bytes to spare, as the baselines had.
 const SEGMENT_BYTES_MAX: usize = 1440;
@@ -94,7 +95,8 @@ impl Port {
         if spec.mode == Mode::Block {
             SockRef::from(&socket.fds()).set_nonblocking(false)?;
         }
-        let layout = Layout::new(spec.size, spec.mtu, socket.caps().segments_max());
+        let sealed = if spec.peer == PeerKind::UdpIdeal { OVERHEAD } else { 0 };
+        let layout = Layout::new(spec.size + sealed, spec.mtu, socket.caps().segments_max());
         // The kernel counts its bookkeeping as well, which at worst doubles what a train takes.
         let window = (socket.caps().receive_buffer_bytes / 2).max(layout.train);
         Ok(Self { socket, peer: local, mode: spec.mode, layout, window })
@@ -232,9 +234,9 @@ impl Inbox {
 }
 
 /// The client.
-#[derive(Debug)]
 pub(crate) struct Caller {
     port: Port,
+    records: Option<Records>,
     pattern: Arc<Pattern>,
     size: usize,
     unsent: Range<u64>,
@@ -255,8 +257,17 @@ impl Caller {
         SockRef::from(&port.socket.fds()).set_read_timeout(Some(REPLY_TIMEOUT))?;
         let inbox = Inbox::new(&port);
         let (pattern, size) = (pattern.clone(), spec.size);
-        let mut caller =
-            Self { port, pattern, size, unsent: 0..0, expected: 0, stage: Buffer::with_capacity(64 << 10), inbox };
+        let records = if spec.peer == PeerKind::UdpIdeal { Some(Records::client()?) } else { None };
+        let mut caller = Self {
+            port,
+            records,
+            pattern,
+            size,
+            unsent: 0..0,
+            expected: 0,
+            stage: Buffer::with_capacity(64 << 10),
+            inbox,
+        };
         caller.greet()?;
         Ok(caller)
     }
@@ -278,6 +289,12 @@ impl Caller {
     }
 
     fn push(&mut self) -> Result<()> {
+        if let Some(records) = &mut self.records {
+            for id in std::mem::take(&mut self.unsent) {
+                self.port.send_one(records.seal(self.pattern.message(id))?)?;
+            }
+            return Ok(());
+        }
         let Layout { stride, train, .. } = self.port.layout;
         let in_flight = |first: u64, expected: u64| (first - expected) as usize * stride;
         while !self.unsent.is_empty() {
@@ -320,8 +337,11 @@ impl Client for Caller {
             Err(e) => bail!("cannot receive: {e}"),
         }
         let whole = self.inbox.whole(&self.port);
-        for message in self.inbox.bytes[..whole].chunks(self.port.layout.stride) {
-            deliver(self.expected, &message[..self.size]);
+        for message in self.inbox.bytes[..whole].chunks_mut(self.port.layout.stride) {
+            match &self.records {
+                Some(records) => deliver(self.expected, records.open(message)?),
+                None => deliver(self.expected, &message[..self.size]),
+            }
             self.expected += 1;
         }
         self.inbox.consume(whole);
@@ -337,21 +357,24 @@ impl Client for Caller {
 }
 
 /// The server's socket.
-#[derive(Debug)]
-pub(crate) struct Echo(Port);
+pub(crate) struct Echo {
+    port: Port,
+    records: Option<Records>,
+}
 
 impl Echo {
     pub(crate) fn bind(spec: &Spec) -> Result<Self> {
-        Ok(Self(Port::bind(spec)?))
+        let records = if spec.peer == PeerKind::UdpIdeal { Some(Records::server()?) } else { None };
+        Ok(Self { port: Port::bind(spec)?, records })
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.0.socket.local_addr().port()
+        self.port.socket.local_addr().port()
     }
 
     /// Echoes for one client, until it says farewell.
     pub(crate) fn serve(mut self) -> Result<()> {
-        let port = &mut self.0;
+        let port = &mut self.port;
         SockRef::from(&port.socket.fds()).set_nonblocking(false)?;
         let (_, len, from) = recvfrom(port.socket.fds(), &mut [0; 16][..], RecvFlags::empty())?;
         let from = from.and_then(|from| SocketAddr::try_from(from).ok());
@@ -372,7 +395,13 @@ impl Echo {
                 Ok(Arrival::Bytes) => {
                     greetings = 0;
                     let whole = inbox.whole(port);
-                    port.send_messages(&inbox.bytes[..whole])?;
+                    match &mut self.records {
+                        Some(records) => {
+                            let plain = records.open(&mut inbox.bytes[..whole])?;
+                            port.send_one(records.seal(plain)?)?;
+                        }
+                        None => port.send_messages(&inbox.bytes[..whole])?,
+                    }
                     inbox.consume(whole);
                 }
                 Err(Errno::CONNREFUSED) => break,

@@ -85,7 +85,7 @@ enum Bound {
 impl Bound {
     fn new(spec: &Spec, credentials: &Credentials) -> Result<Self> {
         Ok(match spec.peer {
-            PeerKind::Udp => Self::Udp(Box::new(raw_udp::Echo::bind(spec)?)),
+            PeerKind::Udp | PeerKind::UdpIdeal => Self::Udp(Box::new(raw_udp::Echo::bind(spec)?)),
             PeerKind::Sealane => Self::Sealane(Box::new(sealane_peer::Echo::bind(spec, credentials)?)),
             _ => Self::Stream(stream::listen()?),
         })

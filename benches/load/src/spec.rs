@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// Largest message a cell may have: Sealane's own default limit.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
+/// Most bytes of a message that is one datagram, with what sealing adds.
+const UDP_IDEAL_BYTES_MAX: usize = 1375;
+
 /// Most messages that may be outstanding at once.
 pub(crate) const OUTSTANDING_MAX: usize = 4096;
 
@@ -20,6 +23,8 @@ pub(crate) const OUTSTANDING_MAX: usize = 4096;
 pub enum PeerKind {
     /// Raw UDP with GSO and GRO: the floor, neither sealed nor reliable.
     Udp,
+    /// The same with one AEAD per message: what no encrypted transport over UDP can beat. One message at a time, in one datagram.
+    UdpIdeal,
     /// Length-prefixed TCP.
     Tcp,
     /// TCP plus one AEAD per record of at most 16 KB: what software kTLS cannot beat.
@@ -34,12 +39,14 @@ pub enum PeerKind {
 
 impl PeerKind {
     /// Every peer, in the order of the tables.
-    pub const ALL: [Self; 6] = [Self::Udp, Self::Tcp, Self::KtlsIdeal, Self::KtlsIdealPm, Self::Tls, Self::Sealane];
+    pub const ALL: [Self; 7] =
+        [Self::Udp, Self::UdpIdeal, Self::Tcp, Self::KtlsIdeal, Self::KtlsIdealPm, Self::Tls, Self::Sealane];
 
     /// The name in tables, JSON and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Udp => "udp",
+            Self::UdpIdeal => "udp-ideal",
             Self::Tcp => "tcp",
             Self::KtlsIdeal => "ktls-ideal",
             Self::KtlsIdealPm => "ktls-ideal-pm",
@@ -49,10 +56,16 @@ impl PeerKind {
     }
 
     /// The peers that make sense at this number of outstanding messages: one record per message is a
-    /// different thing from one record for all that is ready only when several can be ready.
+    /// different thing from one record for all that is ready only when several can be ready, and one datagram after the other
+    /// is no floor for what can share a train.
     pub fn default_set(outstanding: usize) -> Vec<Self> {
-        let wanted = |p: &Self| outstanding > 1 || *p != Self::KtlsIdealPm;
-        Self::ALL.into_iter().filter(wanted).collect()
+        let unwanted = if outstanding > 1 { Self::UdpIdeal } else { Self::KtlsIdealPm };
+        Self::ALL.into_iter().filter(|peer| *peer != unwanted).collect()
+    }
+
+    /// Whether it can carry messages of so many bytes.
+    pub(crate) fn takes(self, size: usize) -> bool {
+        self != Self::UdpIdeal || size <= UDP_IDEAL_BYTES_MAX
     }
 
     /// Whether bytes come from a TCP stream, so that the size of a read is a choice.
@@ -150,6 +163,12 @@ impl Spec {
             "outstanding {} is not within 1 and {OUTSTANDING_MAX}",
             self.outstanding
         );
+        ensure!(
+            self.peer.takes(self.size),
+            "peer udp-ideal takes messages of at most {UDP_IDEAL_BYTES_MAX} bytes, not {}",
+            self.size
+        );
+        ensure!(self.peer != PeerKind::UdpIdeal || self.outstanding == 1, "peer udp-ideal takes one message at a time");
         ensure!(self.read_bytes >= 4096, "read size {} is below 4096", self.read_bytes);
         if let Some(mtu) = self.mtu {
             ensure!((576..=65_535).contains(&mtu), "mtu {mtu} is not within 576 and 65535");
@@ -202,8 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn one_record_per_message_is_measured_under_load_only() {
+    fn peers_are_measured_where_they_make_sense() {
         assert!(!PeerKind::default_set(1).contains(&PeerKind::KtlsIdealPm));
         assert!(PeerKind::default_set(16).contains(&PeerKind::KtlsIdealPm));
+        assert!(PeerKind::default_set(1).contains(&PeerKind::UdpIdeal));
+        assert!(!PeerKind::default_set(16).contains(&PeerKind::UdpIdeal));
+        let long = Spec::new(PeerKind::UdpIdeal, Mode::Spin, UDP_IDEAL_BYTES_MAX + 1);
+        assert!(long.check().unwrap_err().to_string().contains("at most 1375"));
+        assert!(Spec { outstanding: 2, size: 64, ..long }.check().unwrap_err().to_string().contains("one message"));
     }
 }

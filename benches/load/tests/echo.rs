@@ -34,7 +34,9 @@ fn expect_rows(report: &Report, peers: usize, sizes: usize) {
 fn one_at_a_time() {
     for mode in [Mode::Block, Mode::Spin] {
         let peers = PeerKind::default_set(1);
-        expect_rows(&run(peers.clone(), &SIZES, 1, mode), peers.len(), SIZES.len());
+        let report = run(peers.clone(), &SIZES, 1, mode);
+        // One datagram does not hold the largest two.
+        assert_eq!(report.rows.len(), peers.len() * SIZES.len() - 2);
     }
 }
 

@@ -55,7 +55,7 @@ struct Common {
     /// Path MTU to keep to, in bytes, IP header included [default: as found].
     #[arg(long)]
     mtu: Option<u32>,
-    /// Which of udp, tcp, ktls-ideal, ktls-ideal-pm (load only), tls, sealane [default: all].
+    /// Which of udp, udp-ideal (one at a time, up to 1,375 bytes), tcp, ktls-ideal, ktls-ideal-pm (load only), tls, sealane [default: all].
     #[arg(long)]
     peers: Option<String>,
     /// Measured milliseconds per cell and round, at most.
