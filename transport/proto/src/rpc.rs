@@ -57,6 +57,8 @@ pub struct Rpc {
     pub ended: bool,
     /// The endpoint was told that it ended.
     pub told: bool,
+    /// It is found by its name: see [`crate::table`].
+    pub named: bool,
 }
 
 impl Rpc {
@@ -80,6 +82,7 @@ impl Rpc {
             incast: false,
             ended: false,
             told: false,
+            named: false,
         }
     }
 

@@ -8,6 +8,7 @@ use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 use wire::ids::RpcId;
 
+use crate::io::State;
 use crate::rpc::Rpc;
 
 /// Hashes names with a key of its own: the peer chooses sequences, and must not be able to choose collisions.
@@ -26,8 +27,10 @@ impl BuildHasher for Keyed {
 pub struct Table {
     slots: Vec<Option<Rpc>>,
     free: Vec<u32>,
+    /// Of all but the youngest, and those that were over when the next one came.
     names: HashTable<u32>,
-    /// The slot of the youngest: where few are open it is mostly the one that is asked for, and needs no hash.
+    /// The slot of the youngest: where few are open it is mostly the one that is asked for. It gets a name when another comes, so that
+    /// one at a time needs no hash.
     youngest: u32,
     hash: Keyed,
 }
@@ -49,13 +52,16 @@ impl Table {
         if is_it(&self.youngest) {
             return Some(self.youngest);
         }
+        if self.names.is_empty() {
+            return None;
+        }
         let hash = self.hash_of(peer, rpc);
         self.names.find(hash, is_it).copied()
     }
 
     /// Takes an RPC in.
     pub fn insert(&mut self, rpc: Rpc) -> u32 {
-        let hash = self.hash_of(rpc.peer, rpc.id);
+        self.name_youngest();
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
         if slot as usize == self.slots.len() {
             self.slots.push(Some(rpc));
@@ -63,20 +69,33 @@ impl Table {
             self.slots[slot as usize] = Some(rpc);
         }
         self.youngest = slot;
-        let Self { slots, names, hash: keyed, .. } = self;
-        names.insert_unique(hash, slot, |slot| {
-            let rpc = slots[*slot as usize].as_ref().expect("named slots are taken");
-            keyed.hash_one((rpc.peer, rpc.id.as_u48()))
-        });
         slot
+    }
+
+    /// Another comes: what was the youngest is asked for by name from now on, if it is at all. A response that arrived is not:
+    /// whoever still asks is told from the memory of what is finished. [P-7.1]
+    fn name_youngest(&mut self) {
+        let Self { slots, names, hash: keyed, youngest, .. } = self;
+        let hash_of = |rpc: &Rpc| keyed.hash_one((rpc.peer, rpc.id.as_u48()));
+        let Some(rpc) = slots.get_mut(*youngest as usize).and_then(Option::as_mut) else { return };
+        if rpc.named || (rpc.ended && rpc.state == State::Responding) {
+            return;
+        }
+        rpc.named = true;
+        let hash = hash_of(rpc);
+        names.insert_unique(hash, *youngest, |slot| {
+            hash_of(slots[*slot as usize].as_ref().expect("named slots are taken"))
+        });
     }
 
     /// Gives an RPC out; its slot may be used again.
     pub fn remove(&mut self, slot: u32) -> Option<Rpc> {
         let rpc = mem::take(self.slots.get_mut(slot as usize)?)?;
-        let hash = self.hash_of(rpc.peer, rpc.id);
-        if let Ok(entry) = self.names.find_entry(hash, |s| *s == slot) {
-            entry.remove();
+        if rpc.named {
+            let hash = self.hash_of(rpc.peer, rpc.id);
+            if let Ok(entry) = self.names.find_entry(hash, |s| *s == slot) {
+                entry.remove();
+            }
         }
         self.free.push(slot);
         Some(rpc)
@@ -118,7 +137,6 @@ mod tests {
     use super::*;
     use wire::ids::Side;
 
-    use crate::io::State;
     use crate::time::Instant;
 
     /// What is remembered of the youngest is never taken for another, whatever has become of its slot.
