@@ -11,7 +11,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Authority, bounded, echo, pattern};
+use common::{Authority, beside_echo, bounded, pattern};
 use sealane::{Body, Delivery, Wait};
 
 /// Allocations of the whole process, since it began.
@@ -73,11 +73,10 @@ fn calls_allocate_nothing() {
         let ca = Authority::new();
         for wait in [Wait::Adaptive, Wait::Block] {
             for size in [64, 1_024] {
-                let server = ca.server().wait(wait).bind("127.0.0.1:0").unwrap();
-                let at = server.local_addr();
-                let server = echo(server);
-                let client = ca.client().wait(wait).bind("127.0.0.1:0").unwrap();
-                let peer = client.peer(at, "localhost").unwrap();
+                let (server, client, peer) = beside_echo(
+                    ca.server().wait(wait).bind("127.0.0.1:0").unwrap(),
+                    ca.client().wait(wait).bind("127.0.0.1:0").unwrap(),
+                );
                 let sent = pattern(1, size);
                 let calls = |n| (0..n).for_each(|_| assert!(*client.call(&peer, &sent).unwrap() == *sent));
                 calls(2 * CALLS);
@@ -98,11 +97,8 @@ fn calls_allocate_nothing() {
 fn large_calls_allocate_nothing() {
     alone(|| {
         let ca = Authority::new();
-        let server = ca.server().bind("127.0.0.1:0").unwrap();
-        let at = server.local_addr();
-        let server = echo(server);
-        let client = ca.client().bind("127.0.0.1:0").unwrap();
-        let peer = client.peer(at, "localhost").unwrap();
+        let (server, client, peer) =
+            beside_echo(ca.server().bind("127.0.0.1:0").unwrap(), ca.client().bind("127.0.0.1:0").unwrap());
         let sent = pattern(1, 60_000);
         let calls = |n| (0..n).for_each(|_| assert!(*client.call(&peer, &sent).unwrap() == *sent));
         calls(CALLS);
@@ -119,11 +115,8 @@ fn large_calls_allocate_nothing() {
 fn sends_hardly_allocate() {
     alone(|| {
         let ca = Authority::new();
-        let server = ca.server().bind("127.0.0.1:0").unwrap();
-        let at = server.local_addr();
-        let server = echo(server);
-        let client = ca.client().bind("127.0.0.1:0").unwrap();
-        let peer = client.peer(at, "localhost").unwrap();
+        let (server, client, peer) =
+            beside_echo(ca.server().bind("127.0.0.1:0").unwrap(), ca.client().bind("127.0.0.1:0").unwrap());
         let sent = pattern(1, 256);
         let rounds = |n| {
             for _ in 0..n {

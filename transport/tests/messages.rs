@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use common::{Authority, LONG, echo, pattern};
+use common::{Authority, LONG, beside_echo, echo, pattern};
 use sealane::{CallOptions, CallStream, Cipher, Clients, Delivery, Error, PeerIdentity, Socket, StreamKind, Wait};
 
 const SIZES: [usize; 14] =
@@ -40,11 +40,8 @@ fn every_size_comes_back_whole() {
 #[test]
 fn the_largest_message_and_one_byte_more() {
     let ca = Authority::new();
-    let server = ca.server().bind("127.0.0.1:0").unwrap();
-    let at = server.local_addr();
-    let server = echo(server);
-    let client = ca.client().bind("127.0.0.1:0").unwrap();
-    let peer = client.peer(at, "localhost").unwrap();
+    let (server, client, peer) =
+        beside_echo(ca.server().bind("127.0.0.1:0").unwrap(), ca.client().bind("127.0.0.1:0").unwrap());
     let sent = pattern(7, 64 << 20);
     let back = client.call(&peer, &sent).unwrap();
     assert!(*back == *sent);
@@ -59,11 +56,10 @@ fn the_largest_message_and_one_byte_more() {
 fn every_cipher_works() {
     let ca = Authority::new();
     for cipher in Cipher::ALL {
-        let server = ca.server().cipher(cipher).bind("127.0.0.1:0").unwrap();
-        let at = server.local_addr();
-        let server = echo(server);
-        let client = ca.client().bind("127.0.0.1:0").unwrap();
-        let peer = client.peer(at, "localhost").unwrap();
+        let (server, client, peer) = beside_echo(
+            ca.server().cipher(cipher).bind("127.0.0.1:0").unwrap(),
+            ca.client().bind("127.0.0.1:0").unwrap(),
+        );
         let sent = pattern(1, 100_000);
         assert!(*client.call(&peer, &sent).unwrap() == *sent);
         assert_eq!(client.info().sessions[0].cipher, cipher);
@@ -76,11 +72,10 @@ fn every_cipher_works() {
 fn every_way_of_waiting_works() {
     let ca = Authority::new();
     for wait in [Wait::Spin, Wait::Block, Wait::Adaptive] {
-        let server = ca.server().wait(wait).bind("127.0.0.1:0").unwrap();
-        let at = server.local_addr();
-        let server = echo(server);
-        let client = ca.client().wait(wait).bind("127.0.0.1:0").unwrap();
-        let peer = client.peer(at, "localhost").unwrap();
+        let (server, client, peer) = beside_echo(
+            ca.server().wait(wait).bind("127.0.0.1:0").unwrap(),
+            ca.client().wait(wait).bind("127.0.0.1:0").unwrap(),
+        );
         for seed in 0..50 {
             let sent = pattern(seed, 64);
             assert!(*client.call(&peer, &sent).unwrap() == *sent);
@@ -93,11 +88,8 @@ fn every_way_of_waiting_works() {
 #[test]
 fn responses_find_their_requests_by_id_and_cookie() {
     let ca = Authority::new();
-    let server = ca.server().bind("127.0.0.1:0").unwrap();
-    let at = server.local_addr();
-    let server = echo(server);
-    let client = ca.client().bind("127.0.0.1:0").unwrap();
-    let peer = client.peer(at, "localhost").unwrap();
+    let (server, client, peer) =
+        beside_echo(ca.server().bind("127.0.0.1:0").unwrap(), ca.client().bind("127.0.0.1:0").unwrap());
     let ids: Vec<_> = (0..100u64).map(|n| client.send(&peer, pattern(n, n as usize * 37), n).unwrap()).collect();
     // One is taken out of turn, by its name.
     assert!(*client.wait(ids[50]).unwrap() == *pattern(50, 50 * 37));
@@ -265,11 +257,10 @@ fn deadlines_aborts_and_late_replies() {
 #[test]
 fn a_full_send_buffer_says_so_or_blocks() {
     let ca = Authority::new();
-    let server = ca.server().bind("127.0.0.1:0").unwrap();
-    let at = server.local_addr();
-    let server = echo(server);
-    let client = ca.client().send_bytes_max(100_000).bind("127.0.0.1:0").unwrap();
-    let peer = client.peer(at, "localhost").unwrap();
+    let (server, client, peer) = beside_echo(
+        ca.server().bind("127.0.0.1:0").unwrap(),
+        ca.client().send_bytes_max(100_000).bind("127.0.0.1:0").unwrap(),
+    );
     let body = pattern(1, 60_000);
     client.try_send(&peer, &body, 1).unwrap();
     let error = client.try_send(&peer, &body, 2).unwrap_err();
@@ -335,11 +326,10 @@ fn an_inbox_that_nobody_reads_is_bounded() {
 fn a_sleep_after_much_spinning_ends() {
     let ca = Authority::new();
     for wait in [Wait::Spin, Wait::Adaptive] {
-        let server = ca.server().wait(wait).bind("127.0.0.1:0").unwrap();
-        let at = server.local_addr();
-        let server = echo(server);
-        let client = ca.client().wait(wait).bind("127.0.0.1:0").unwrap();
-        let peer = client.peer(at, "localhost").unwrap();
+        let (server, client, peer) = beside_echo(
+            ca.server().wait(wait).bind("127.0.0.1:0").unwrap(),
+            ca.client().wait(wait).bind("127.0.0.1:0").unwrap(),
+        );
         for _ in 0..3 {
             for _ in 0..400 {
                 assert_eq!(*client.call(&peer, b"quick").unwrap(), *b"quick");

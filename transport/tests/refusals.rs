@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use common::{Authority, LONG, bounded, echo, patient, until};
+use common::{Authority, LONG, beside_echo, bounded, patient, until};
 use sealane::builder::Ready;
 use sealane::{
     Builder, CallOptions, Clients, Delivery, Error, Fault, HandshakeError, Identity, PeerIdentity, Socket, Trust,
@@ -257,11 +257,10 @@ fn a_socket_that_does_not_serve_refuses_requests() {
 fn longer_than_the_receiver_accepts() {
     bounded(|| {
         let ca = Authority::new();
-        let server = ca.server().message_bytes_max(10_000).bind("127.0.0.1:0").unwrap();
-        let at = server.local_addr();
-        let server = echo(server);
-        let client = ca.client().bind("127.0.0.1:0").unwrap();
-        let peer = client.peer(at, "localhost").unwrap();
+        let (server, client, peer) = beside_echo(
+            ca.server().message_bytes_max(10_000).bind("127.0.0.1:0").unwrap(),
+            ca.client().bind("127.0.0.1:0").unwrap(),
+        );
         let error = client.call_with(&peer, vec![1; 10_001], patient()).unwrap_err();
         assert!(matches!(error, Error::TooLongForPeer), "{error:?}");
         assert_eq!((error.may_have_run(), error.fault()), (false, Fault::Peer));
@@ -432,11 +431,8 @@ fn credentials_that_cannot_be_used() {
 fn a_closed_socket_says_so() {
     bounded(|| {
         let ca = Authority::new();
-        let server = ca.server().bind("127.0.0.1:0").unwrap();
-        let at = server.local_addr();
-        let server = echo(server);
-        let client = ca.client().bind("127.0.0.1:0").unwrap();
-        let peer = client.peer(at, "localhost").unwrap();
+        let (server, client, peer) =
+            beside_echo(ca.server().bind("127.0.0.1:0").unwrap(), ca.client().bind("127.0.0.1:0").unwrap());
         client.call_with(&peer, b"x", patient()).unwrap();
         client.call_with(&peer, b"quit", patient()).unwrap();
         server.join().unwrap();

@@ -15,7 +15,7 @@ use std::time::Duration;
 pub use authority::Authority;
 use sealane::builder::Ready;
 use sealane::fault::{Faults, Faulty, Tally};
-use sealane::{Builder, CallOptions, Delivery, Socket};
+use sealane::{Builder, CallOptions, Delivery, Peer, Socket};
 
 /// Bytes that tell where they belong: a message of `len` bytes made from `seed`.
 pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
@@ -62,6 +62,12 @@ pub fn echo(server: Socket) -> thread::JoinHandle<u64> {
         }
         answered
     })
+}
+
+/// A server that answers like [`echo`], a client, and the one as the other's peer.
+pub fn beside_echo(server: Socket, client: Socket) -> (thread::JoinHandle<u64>, Socket, Peer) {
+    let peer = client.peer(server.local_addr(), "localhost").unwrap();
+    (echo(server), client, peer)
 }
 
 /// A network that loses, reorders and repeats, the same way for the same seed.
