@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use endpoint::config::Config;
 use endpoint::endpoint::{Endpoint, Sending, To};
+use endpoint::pool::Buffer;
 use endpoint::state::Event;
 use proto::time::Instant;
 use record::keys::Secret;
@@ -43,6 +44,8 @@ pub struct Pair {
     target: u32,
     now: Instant,
     body: Vec<u8>,
+    /// What the client and the server receive into, as a driver keeps it.
+    spare: [Option<Buffer>; 2],
 }
 
 fn endpoint(seed: u8, rekey_after: u64) -> Endpoint {
@@ -73,7 +76,8 @@ impl Pair {
         server.install(SocketAddr::from(ADDRESSES[0]), Side::Server, &secret, "client", DATAGRAM_MAX);
         let target = client.install(SocketAddr::from(ADDRESSES[1]), Side::Client, &secret, "server", DATAGRAM_MAX);
         let target = target.expect("a client's end has a target");
-        let mut pair = Self { client, server, target, now: Instant::from_nanos(1_000_000_000), body: vec![5; bytes] };
+        let (now, body) = (Instant::from_nanos(1_000_000_000), vec![5; bytes]);
+        let mut pair = Self { client, server, target, now, body, spare: [None, None] };
         pair.round(1, &mut Trains::default());
         pair
     }
@@ -108,14 +112,15 @@ impl Pair {
 
     /// `trains` arrive at `to`. The copy into its buffers stands for the kernel's.
     pub fn ingress(&mut self, to: Side, trains: &Trains) {
-        let (to, from) = match to {
-            Side::Client => (&mut self.client, ADDRESSES[1]),
-            Side::Server => (&mut self.server, ADDRESSES[0]),
+        let [clients, servers] = &mut self.spare;
+        let (to, spare, from) = match to {
+            Side::Client => (&mut self.client, clients, ADDRESSES[1]),
+            Side::Server => (&mut self.server, servers, ADDRESSES[0]),
         };
         for train in &trains.trains[..trains.used] {
-            let mut buffer = to.buffer();
+            let mut buffer = spare.take().unwrap_or_else(|| to.buffer());
             buffer.bytes()[..train.len].copy_from_slice(&train.bytes[..train.len]);
-            to.handle_datagrams(self.now, SocketAddr::from(from), buffer, train.len, train.segment);
+            *spare = to.handle_datagrams(self.now, SocketAddr::from(from), buffer, train.len, train.segment);
         }
         if to.timeout().is_some_and(|at| at <= self.now) {
             to.handle_timeout(self.now);
