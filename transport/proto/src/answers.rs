@@ -116,6 +116,9 @@ impl Machine {
                     self.say(peer, Frame::Busy { rpc });
                 }
             }
+            // It has begun to answer, so it had all of our request: an old question, or nonsense. A question in return would make
+            // two that each lack something ask each other without end.
+            None if r.ours => {}
             // It believes that its request is here. If not, it learns what is missing, else that it has to wait.
             None => self.ask_for_gaps_or_wait(slot),
         }

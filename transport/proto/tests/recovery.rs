@@ -333,3 +333,20 @@ fn a_floor_makes_room_for_what_states_an_old_one() {
     assert_eq!(half.said(), [Frame::Floor { floor: 2 }]);
     assert_eq!(half.sent(), [(ours(2), 0, 1)]);
 }
+
+/// [P-8.5] Once a response has begun, nobody needs the request: a question about it is not answered with a question, whose answer might
+/// be the same question again.
+#[test]
+fn a_question_about_an_answered_request_is_not_answered() {
+    let mut half = Half::new(serving());
+    half.begin(ours(0), Kind::Request, 300);
+    half.sent();
+    let response = message(ours(0), Kind::Response, 3_000, 3_000);
+    half.record(&response, 0);
+    half.said();
+    assert!(half.frame(Frame::Resend { rpc: ours(0), start: 0, end: 300 }));
+    assert_eq!(half.said(), []);
+    // What is missing of the response is asked for in time all the same.
+    let asked = half.pass(half.machine.config().resend_max);
+    assert!(asked.contains(&Frame::Resend { rpc: ours(0), start: 1_000, end: 3_000 }), "{asked:?}");
+}
