@@ -134,6 +134,8 @@ impl State {
             layouts: handshake::params::LAYOUT_ALIGNED,
             shards: 1,
             idle: Duration::ZERO,
+            shows: None,
+            demands: None,
         };
         Setup {
             crypto: self.config.crypto,

@@ -263,6 +263,7 @@ impl Machine {
             exchange: agreed.exchange,
             resumed: agreed.resumed,
             early: agreed.early,
+            sides: agreed.sides,
             rtt: self.flight.pace().shortest().unwrap_or_default(),
         });
         self.state = State::Done;
@@ -417,6 +418,8 @@ mod tests {
             shards: 1,
             reset_token: [0; 16],
             idle: LIFETIME,
+            shows: None,
+            demands: None,
         }
     }
 

@@ -78,6 +78,8 @@ pub fn params(session: SessionId) -> TransportParams {
         shards: 1,
         reset_token: session.as_u64().to_be_bytes().repeat(2).try_into().unwrap(),
         idle: Duration::from_secs(60),
+        shows: None,
+        demands: None,
     }
 }
 
