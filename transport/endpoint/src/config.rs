@@ -11,6 +11,7 @@ use record::aead::{Cipher, Crypto};
 use record::budget::Limits as KeyLimits;
 use record::keys::Secret;
 
+use crate::evidence::Attest;
 use crate::rates::Limits;
 
 /// How an endpoint works.
@@ -68,6 +69,8 @@ pub struct Config {
     pub unix_seconds_at_zero: u64,
     /// Bytes of requests that are taken from one first flight, where tickets allow any. [P-6.9]
     pub early_data_bytes_max: usize,
+    /// What is shown of what runs here, and demanded of peers. Default: nothing. [P-6.16]
+    pub attest: Attest,
     /// Messages longer than this are delivered as streams, before they are complete. Default: none are.
     pub stream_above: Option<usize>,
 }
@@ -99,6 +102,7 @@ impl Config {
             tidies_when_idle: false,
             unix_seconds_at_zero: 0,
             early_data_bytes_max: 0,
+            attest: Attest::default(),
             stream_above: None,
         }
     }
