@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use attest::binding::Binding;
@@ -100,13 +101,17 @@ pub(crate) enum Outcome {
 }
 
 impl Work {
-    /// Does it.
+    /// Does it. A platform's library that panics has failed, and takes nobody along.
     #[must_use]
     pub fn run(self) -> Done {
-        let outcome = match self.task {
-            Task::Make { attester, binding } => Outcome::Made(statement(&*attester, &binding)),
+        // Nothing that may be left half done is seen again: the parts are shared and cannot be changed from here.
+        let attempt = |task: &dyn Fn() -> Outcome| catch_unwind(AssertUnwindSafe(task));
+        let outcome = match &self.task {
+            Task::Make { attester, binding } => attempt(&|| Outcome::Made(statement(&**attester, binding)))
+                .unwrap_or_else(|_| Outcome::Made(Err(Error::Unavailable("its library panicked".to_owned())))),
             Task::Judge { policy, statement, binding, unix_seconds } => {
-                Outcome::Judged(policy.judge(&statement, &binding, unix_seconds))
+                attempt(&|| Outcome::Judged(policy.judge(statement, binding, *unix_seconds)))
+                    .unwrap_or(Outcome::Judged(Err(Error::Malformed("its verifier panicked"))))
             }
         };
         Done { session: self.session, outcome }
