@@ -43,7 +43,7 @@ pub struct Config {
     pub kept_buffers_min: usize,
     /// Sessions at once. Default 1,048,576, the most that a session id can tell apart.
     pub sessions_max: usize,
-    /// Handshakes at once that others began. Default 4,096: each may hold 64 KiB.
+    /// Handshakes at once that others began. Default 4,096: each may hold 73 KiB.
     pub handshakes_max: usize,
     /// A session of which nothing was heard for so long is forgotten. Default 1 hour; a new call makes a new one, from three
     /// quarters of this time on, because the peer may be ahead of us. Alike at both ends.
