@@ -96,6 +96,13 @@ mod tests {
                 );
             }
         }
+        // The version stands in the constant. [P-1.2]
+        let said = [&b"\0\0\0\x02ck"[..], b"\0\0\0\x02cp", b"\0\0\0\x02sp"].concat();
+        let key = format!("sealane/{} hash of what was shown", wire::limits::VERSION);
+        let context = CRYPTO.hmac(key.as_bytes().try_into().unwrap(), &said);
+        let mut expected = [0; BINDING_LEN];
+        expand_label(&CRYPTO, &Secret::new([1; 32]), b"c attest", &context, &mut expected);
+        assert_eq!(of(&plain(), 1, Side::Client), expected);
         // Both ends see the same.
         let server = Sides::new(Side::Server, shown(b"sk", b"sp"), shown(b"ck", b"cp"));
         assert_eq!(server, plain());
