@@ -52,6 +52,11 @@ pub enum Mishap {
         /// Whose.
         host: u32,
     },
+    /// What a host began comes from another address from now on; the old one is dead.
+    Rebind {
+        /// Whose.
+        host: u32,
+    },
 }
 
 /// A seed's world and what happens in it.
@@ -117,7 +122,7 @@ impl Plan {
             datagram_max: one_of(&mut rng, &[1232, 1452, 1472, 1472, 4000, 8972]),
             clocks: (0..hosts).map(|_| clock(&mut rng)).collect(),
             rules: rules(&mut rng, hosts),
-            mishaps: mishaps(&mut rng, hosts, silence),
+            mishaps: mishaps(&mut rng, hosts, silence, malicious),
             strict,
             packets: PACKETS,
         }
@@ -226,7 +231,7 @@ fn rules(rng: &mut Rng, hosts: u32) -> Vec<Rule> {
     rules
 }
 
-fn mishaps(rng: &mut Rng, hosts: u32, silence: Time) -> Vec<(Time, Mishap)> {
+fn mishaps(rng: &mut Rng, hosts: u32, silence: Time, malicious: Option<u32>) -> Vec<(Time, Mishap)> {
     let mut mishaps = Vec::new();
     for _ in 0..6 + rng.below(4) {
         let host = rng.below(hosts.into()) as u32;
@@ -248,6 +253,13 @@ fn mishaps(rng: &mut Rng, hosts: u32, silence: Time) -> Vec<(Time, Mishap)> {
     }
     for _ in 0..8 {
         mishaps.push((rng.below(TROUBLE), Mishap::Close { host: rng.below(hosts.into()) as u32 }));
+    }
+    for _ in 0..3 + rng.below(4) {
+        let (at, host) = (rng.below(TROUBLE), rng.below(hosts.into()) as u32);
+        // Who keeps no rule says what it likes from wherever it likes: nobody follows it.
+        if malicious != Some(host) {
+            mishaps.push((at, Mishap::Rebind { host }));
+        }
     }
     mishaps
 }
