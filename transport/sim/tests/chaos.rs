@@ -131,6 +131,7 @@ fn some_seeds() {
     {
         assert!(sum.refused.get(format!("dropped_{reason}").as_str()).is_some_and(|count| *count > 0), "{reason}");
     }
+    assert!(sum.keys["messages_held"] > 0, "{:?}", sum.keys);
     assert!(sum.keys["sessions_moved"] > 20, "{:?}", sum.keys);
     assert!(sum.looks.unauthentic > 1000 && sum.looks.everything > 50, "{:?}", sum.looks);
     for end in ["reply", "error", "cancelled", "crashed"] {
