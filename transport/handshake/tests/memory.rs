@@ -47,7 +47,7 @@ fn a_server_holds_no_more_than_it_says() {
     let first = stranger(Side::Client, Level::Initial, 0, FRAGMENT);
     let setup = setup(SERVER, 1232, now);
     let mut server = Server::tls(&server_config(&identity(&ca), None), &packet(&first), false, &setup).unwrap();
-    let mut give = |server: &mut Server, bytes: &[u8]| {
+    let give = |server: &mut Server, bytes: &[u8]| {
         let _ = server.handle(now, &packet(bytes), bytes.len());
         assert!(server.buffered_bytes() <= BUFFERED_MAX, "{}", server.buffered_bytes());
     };
