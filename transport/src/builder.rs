@@ -26,6 +26,7 @@ use crate::waiting::Shared;
 pub use crate::credentials::{Clients, Identity, Trust};
 
 mod rare;
+mod evidence;
 
 /// A step of the builder: nothing was said yet of whom to trust.
 #[derive(Debug)]
@@ -69,6 +70,7 @@ struct Knobs {
     stream_above: Option<usize>,
     rare: rare::Choices,
     renewal: renewal::Renewal,
+    attest: endpoint::evidence::Attest,
     wrap: Option<Wrap>,
 }
 
@@ -112,6 +114,7 @@ impl Builder<NeedsTrust> {
                 stream_above: None,
                 rare: rare::Choices::default(),
                 renewal: renewal::Renewal::default(),
+                attest: endpoint::evidence::Attest::default(),
                 wrap: None,
             },
             step: NeedsTrust(()),
@@ -269,6 +272,10 @@ impl Knobs {
             let (asked, most) = (self.message_bytes_max, wire::limits::MESSAGE_MAX);
             return wrong(format!("messages of {asked} bytes cannot be sent: at most {most}"));
         }
+        #[cfg(feature = "aws-lc")]
+        evidence::check(&self.attest, self.tls.early_data_bytes_max > 0)?;
+        #[cfg(not(feature = "aws-lc"))]
+        evidence::check(&self.attest, false)?;
         self.link_rate.check().map_err(Error::Config)?;
         if self.peer_timeout.is_zero() || self.handshake_timeout.is_zero() {
             return wrong("a timeout of zero would fail every call".to_owned());
@@ -293,6 +300,7 @@ impl Knobs {
         #[cfg(feature = "aws-lc")]
         self.tls.settle(&self.ciphers)?;
         let config = self.endpoint_config(&caps, address)?;
+        let attests = self.attest.attester.is_some() || self.attest.policy.is_some();
         let udp: Box<dyn Datagrams> = Box::new(socket);
         let udp = match self.wrap {
             Some(wrap) => wrap(udp),
@@ -302,6 +310,9 @@ impl Knobs {
         let entropy = Box::new(|bytes: &mut [u8]| getrandom::fill(bytes).expect("the system gives randomness"));
         let shared = Shared::new(Endpoint::new(config, entropy), udp, self.wait, self.helper)?;
         shared.lock().marks = self.mark_priorities;
+        if attests {
+            crate::attesting::start(&shared)?;
+        }
         let mut socket = Socket::over(shared, self.mtu, Link::new(self.link_rate, self.links), caps);
         #[cfg(feature = "aws-lc")]
         {
@@ -325,6 +336,7 @@ impl Knobs {
         config.send_bytes_max = self.send_bytes_max;
         config.handshake_timeout = self.handshake_timeout;
         self.renewal.apply(&mut config);
+        config.attest = self.attest.clone();
         config.stream_above = self.stream_above;
         self.rare.apply(&mut config);
         config.tidies_when_idle = true;

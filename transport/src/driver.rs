@@ -3,12 +3,13 @@
 #![expect(clippy::disallowed_methods, reason = "the driver is where the clock is read")]
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::Waker;
 use std::time::{Duration, Instant as Clock};
 
 use endpoint::egress::Transmit;
 use endpoint::endpoint::Endpoint;
+use endpoint::evidence::Work;
 use endpoint::pool::{Buffer, Payload};
 use endpoint::session::CallId;
 use endpoint::state::{Event, Origin};
@@ -162,6 +163,8 @@ pub(crate) struct Core {
     pub(crate) followers: usize,
     pub(crate) helper_parked: bool,
     pub(crate) outside: Option<Outside>,
+    /// Where evidence is made and judged.
+    pub(crate) works: Option<mpsc::Sender<Work>>,
     pub(crate) closed: bool,
 }
 
@@ -202,6 +205,7 @@ impl Core {
             followers: 0,
             helper_parked: false,
             outside: None,
+            works: None,
             closed: false,
         }
     }
@@ -335,6 +339,7 @@ impl Core {
     /// Files what happened where its waiters look for it, and wakes those that are not blocked in a call.
     pub(crate) fn file(&mut self) -> bool {
         let mut filed = false;
+        self.hand_out_work();
         while let Some(event) = self.endpoint.poll_event() {
             filed = true;
             match event {

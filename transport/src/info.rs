@@ -51,6 +51,10 @@ impl fmt::Display for Info {
             if let Some(exchange) = session.exchange {
                 write!(f, ", {exchange}{}", if session.resumed { ", resumed" } else { "" })?;
             }
+            if let Some(report) = &session.origin.report {
+                write!(f, ", {} evidence", report.format)?;
+                report.measurements.iter().try_for_each(|measured| write!(f, " {measured}"))?;
+            }
             writeln!(f)?;
         }
         for call in &self.rpcs {

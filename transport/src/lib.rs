@@ -12,12 +12,14 @@
 compile_error!("Sealane runs on Linux only: it needs UDP segmentation offload, epoll and timer descriptors");
 
 pub mod error;
+pub mod attestation;
 #[cfg(feature = "aws-lc")]
 mod credentials;
 mod config;
 mod link;
 mod driver;
 mod waiting;
+mod attesting;
 mod message;
 mod stream;
 mod delivery;

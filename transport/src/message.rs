@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use attest::claims::Report;
 use endpoint::endpoint::To;
 use endpoint::pool::Payload;
 use endpoint::session::{CallId, Protection};
@@ -109,6 +110,8 @@ pub struct PeerInfo {
     pub addr: SocketAddr,
     /// Who it proved to be in the handshake.
     pub identity: Arc<PeerIdentity>,
+    /// What it proved to run, where we demand evidence of that: its verified measurements.
+    pub attested: Option<Arc<Report>>,
     /// To send to it in the same session, whoever began that.
     pub peer: Peer,
 }
@@ -116,7 +119,7 @@ pub struct PeerInfo {
 impl PeerInfo {
     pub(crate) fn new(from: Origin, id: CallId) -> Self {
         let peer = Peer { to: To::Session(id.session), address: from.address };
-        Self { addr: from.address, identity: from.identity, peer }
+        Self { addr: from.address, identity: from.identity, attested: from.report, peer }
     }
 }
 

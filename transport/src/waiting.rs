@@ -293,6 +293,16 @@ impl Shared {
         core.arm_outside();
     }
 
+    /// Something was filed by a thread that waits for nothing itself: whoever waits looks again.
+    pub(crate) fn announce(&self, core: &mut Core) {
+        self.news.notify_all();
+        if matches!(core.leader, Leader::Caller | Leader::Helper) {
+            core.asleep_until = Instant::ZERO;
+            self.wake.wake();
+        }
+        core.arm_outside();
+    }
+
     /// The helper thread.
     fn help(&self) {
         let nap_max = if self.wait == Wait::Spin { HELPER_NAP_MAX_SPIN } else { HELPER_NAP_MAX };

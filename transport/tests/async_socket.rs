@@ -359,3 +359,28 @@ fn outside_of_a_runtime_it_says_so() {
     assert!(matches!(error, Error::System { .. }), "{error:?}");
     assert!(error.to_string().contains("tokio runtime"), "{error}");
 }
+
+/// [P-6.16] A task that waits for evidence is woken by the thread that judges it.
+#[test]
+fn evidence_wakes_who_waits() {
+    use sealane::attestation::{Asks, Measurement, Mock};
+    run(async {
+        let ca = Authority::new();
+        let measured = |value: &str| Measurement { register: 0, value: value.as_bytes().to_vec() };
+        let mock = Arc::new(Mock::measured(vec![measured("GOOD")]));
+        let policy = |value: &str| Asks::new().verifier(Mock::default()).pin(measured(value)).development();
+        let server = ca.server().attester(mock.clone()).attestation_policy(policy("GOOD")).bind("127.0.0.1:0").unwrap();
+        let server = Arc::new(AsyncSocket::new(server).unwrap());
+        let serving = echo_task(&server);
+        for (value, taken) in [("GOOD", true), ("BAD", false), ("GOOD", true)] {
+            let client =
+                ca.client().attester(mock.clone()).attestation_policy(policy(value)).bind("127.0.0.1:0").unwrap();
+            let client = AsyncSocket::new(client).unwrap();
+            let peer = client.peer(server.socket().local_addr(), "localhost").unwrap();
+            assert_eq!(client.connect(&peer).await.is_ok(), taken);
+            assert_eq!(client.call(&peer, b"x").await.is_ok(), taken);
+        }
+        drop(server);
+        serving.abort();
+    });
+}

@@ -46,6 +46,8 @@ fn setup(session: SessionId, now: Instant) -> Setup {
         shards: 1,
         reset_token: [3; 16],
         idle: Duration::ZERO,
+        shows: None,
+        demands: None,
     };
     let lifetime = Duration::from_secs(10);
     Setup { crypto: offload::software::crypto(), local, datagram_max: DATAGRAM_MIN, now, unix_seconds: TODAY, lifetime }

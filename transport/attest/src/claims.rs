@@ -13,14 +13,26 @@ pub struct Measurement {
     pub value: Vec<u8>,
 }
 
+impl Measurement {
+    /// Its value: as text where it is printable, else in hexadecimal.
+    #[must_use]
+    pub fn text(&self) -> String {
+        text(&self.value)
+    }
+}
+
+/// A value as text where it is printable, else in hexadecimal.
+pub(crate) fn text(value: &[u8]) -> String {
+    match std::str::from_utf8(value) {
+        Ok(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) => text.to_owned(),
+        _ => value.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}
+
 impl fmt::Display for Measurement {
-    /// The register and its value: as text where it is printable, else in hexadecimal.
+    /// The register and [its value](Self::text).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}=", self.register)?;
-        match std::str::from_utf8(&self.value) {
-            Ok(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) => f.write_str(text),
-            _ => self.value.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
-        }
+        write!(f, "{}={}", self.register, self.text())
     }
 }
 

@@ -33,8 +33,10 @@ pub enum Error {
     UnknownFormat(u16),
     /// It cannot be read.
     Malformed(&'static str),
-    /// It is not genuine, or not any more.
+    /// It is not genuine.
     NotGenuine(String),
+    /// It was genuine, or will be: what vouches for it does not hold now.
+    Expired(String),
     /// It is genuine, and was made for something else: another session, the other side, an earlier time.
     NotBound,
     /// Its owner can look into it.
@@ -45,9 +47,13 @@ pub enum Error {
     Measurement {
         /// Which.
         register: u8,
+        /// What it may hold, as text or in hexadecimal.
+        pinned: Vec<String>,
         /// What it holds, as text or in hexadecimal; empty when it was not shown.
         shown: String,
     },
+    /// More waits to be judged than can be.
+    Busy,
 }
 
 impl fmt::Display for Error {
@@ -59,15 +65,15 @@ impl fmt::Display for Error {
             Self::UnknownFormat(code) => write!(f, "no verifier for evidence of format {code}"),
             Self::Malformed(what) => write!(f, "evidence cannot be read: {what}"),
             Self::NotGenuine(why) => write!(f, "evidence is not genuine: {why}"),
+            Self::Expired(why) => write!(f, "evidence does not hold at this time: {why}"),
             Self::NotBound => f.write_str("evidence was not made for this session and side"),
             Self::Debug => f.write_str("the peer's memory can be read by its host: a debug mode is on"),
             Self::Shortcoming(what) => write!(f, "the peer's platform is not in order: {what}"),
-            Self::Measurement { register, shown } if shown.is_empty() => {
-                write!(f, "register {register} is pinned and was not shown")
+            Self::Measurement { register, pinned, shown } => {
+                let (pinned, shown) = (pinned.join(" or "), if shown.is_empty() { "nothing" } else { shown });
+                write!(f, "register {register}: expected {pinned}, found {shown}")
             }
-            Self::Measurement { register, shown } => {
-                write!(f, "register {register} holds {shown}, which is not pinned")
-            }
+            Self::Busy => f.write_str("more evidence waits to be judged than can be"),
         }
     }
 }

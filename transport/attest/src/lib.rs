@@ -9,6 +9,7 @@
 pub mod binding;
 pub mod claims;
 pub mod evidence;
+pub mod verdict;
 pub mod policy;
 pub mod mock;
 #[cfg(feature = "tdx")]

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::binding::Binding;
-use crate::claims::{Claims, Measurement, Report};
+use crate::claims::{Claims, Measurement, Report, text};
 use crate::evidence::{EVIDENCE_MAX, Error, Verifier};
 
 /// What a peer must show.
@@ -82,6 +82,17 @@ impl Asks {
 }
 
 impl Policy {
+    /// The formats that it can judge: what a peer is told. A peer that has none of them is refused.
+    pub fn formats(&self) -> impl Iterator<Item = u16> + '_ {
+        self.verifiers.iter().map(|verifier| verifier.format().code)
+    }
+
+    /// Whether it is closed to mocks and debug modes.
+    #[must_use]
+    pub const fn is_production(&self) -> bool {
+        self.production
+    }
+
     /// Judges what a peer showed for `binding`, at that time (seconds since 1970).
     ///
     /// # Errors
@@ -107,11 +118,9 @@ impl Policy {
         for (register, values) in &self.pins {
             let shown = measurements.iter().find(|measured| measured.register == *register);
             if !shown.is_some_and(|measured| values.contains(&measured.value)) {
-                let text = |measured: &Measurement| {
-                    let text = measured.to_string();
-                    text.split_once('=').map_or(String::new(), |(_, value)| value.to_owned())
-                };
-                return Err(Error::Measurement { register: *register, shown: shown.map_or(String::new(), text) });
+                let pinned = values.iter().map(|value| text(value)).collect();
+                let shown = shown.map_or(String::new(), Measurement::text);
+                return Err(Error::Measurement { register: *register, pinned, shown });
             }
         }
         Ok(Report { format: verifier.format().name, measurements, shortcomings })

@@ -29,10 +29,10 @@ fn what_is_pinned_passes_and_nothing_else() {
     assert_eq!((report.format, report.measurements.len()), ("mock", 2));
     assert_eq!(report.measurements[0].to_string(), "0=GOOD");
     let bad = pinned("BAD").judge(&shown("GOOD"), &binding(1), 0).unwrap_err();
-    assert_eq!(bad, Error::Measurement { register: 0, shown: "GOOD".to_owned() });
+    assert_eq!(bad.to_string(), "register 0: expected BAD, found GOOD");
     let absent = Asks::new().verifier(Mock::default()).pin(measured(3, "x")).development();
     let absent = absent.judge(&shown("GOOD"), &binding(1), 0).unwrap_err();
-    assert_eq!(absent, Error::Measurement { register: 3, shown: String::new() });
+    assert_eq!(absent.to_string(), "register 3: expected x, found nothing");
     let either = Asks::new().verifier(Mock::default()).pin(measured(0, "A")).pin(measured(0, "B")).development();
     assert!(["A", "B"].iter().all(|value| either.judge(&shown(value), &binding(1), 0).is_ok()));
     assert!(either.judge(&shown("C"), &binding(1), 0).is_err());

@@ -1,6 +1,7 @@
 //! `sealane handshake`: how long it takes from nothing to the first reply, for full handshakes, resumed ones and early data, beside
 //! TLS 1.3 over TCP by the same library in the same run. Server and clients are in this process, over loopback, unless told otherwise.
 
+mod attest;
 mod count;
 mod tcp;
 
@@ -65,6 +66,8 @@ pub(crate) struct Args {
     /// The name in the server's certificate
     #[arg(long, default_value = "localhost")]
     name: String,
+    #[command(flatten)]
+    evidence: attest::Args,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -116,6 +119,9 @@ struct TcpRow {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if args.evidence.attest.is_some() {
+        return attest::run(&args.evidence, args.json);
+    }
     let modes = match args.mode {
         Some(mode) => vec![mode],
         None => vec![Mode::Full, Mode::Resumed, Mode::EarlyData],

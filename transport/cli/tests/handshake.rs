@@ -25,6 +25,42 @@ fn each_way_is_what_it_claims() {
     assert_eq!(rows.len(), 3);
 }
 
+/// [P-6.16] Both sides attest, in a full session and in a resumed one.
+#[test]
+fn evidence_that_is_pinned() {
+    let output = handshake(&["--attest", "mock", "--pin", "0=GOOD", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!((&report["accepted"], &report["evidence_taken"]), (&true.into(), &2.into()));
+    for (session, resumed) in report["sessions"].as_array().expect("sessions").iter().zip([false, true]) {
+        assert_eq!((&session["server"][0], &session["client"][0]), (&"0=GOOD".into(), &"0=GOOD".into()));
+        assert_eq!(session["resumed"], resumed);
+    }
+    let either = handshake(&["--attest", "mock", "--pin", "0=BAD", "--pin", "0=0x474f4f44"]);
+    assert!(either.status.success() && String::from_utf8_lossy(&either.stdout).contains("server 0=GOOD"));
+}
+
+/// [P-6.16] What is not pinned is refused before any byte of the application, and who reads it learns why.
+#[test]
+fn evidence_that_is_not_pinned() {
+    for (pin, expected) in
+        [("0=BAD", "register 0: expected BAD, found GOOD"), ("3=x", "register 3: expected x, found nothing")]
+    {
+        let output = handshake(&["--attest", "mock", "--pin", pin, "--json"]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(expected), "{said}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+        assert_eq!((&report["accepted"], &report["requests_delivered"]), (&false.into(), &0.into()));
+        assert_eq!(report["evidence_refused"], 1);
+    }
+    assert_eq!(handshake(&["--attest", "mock"]).status.code(), Some(1), "without a pin everything would pass");
+    for wrong in ["GOOD", "256=x", "0=", "0=0x1"] {
+        assert_eq!(handshake(&["--attest", "mock", "--pin", wrong]).status.code(), Some(2));
+    }
+    assert_eq!(handshake(&["--pin", "0=GOOD"]).status.code(), Some(2));
+}
+
 #[test]
 fn ways_that_are_not_there() {
     for mode in ["ticket", "ticket-fs"] {

@@ -11,6 +11,7 @@ use record::aead::{Cipher, Crypto};
 use record::budget::Limits as KeyLimits;
 use record::keys::Secret;
 
+use crate::evidence::Attest;
 use crate::rates::Limits;
 
 /// How an endpoint works.
@@ -42,7 +43,7 @@ pub struct Config {
     pub kept_buffers_min: usize,
     /// Sessions at once. Default 1,048,576, the most that a session id can tell apart.
     pub sessions_max: usize,
-    /// Handshakes at once that others began. Default 4,096: each may hold 64 KiB.
+    /// Handshakes at once that others began. Default 4,096: each may hold 73 KiB.
     pub handshakes_max: usize,
     /// A session of which nothing was heard for so long is forgotten. Default 1 hour; a new call makes a new one, from three
     /// quarters of this time on, because the peer may be ahead of us. Alike at both ends.
@@ -68,6 +69,8 @@ pub struct Config {
     pub unix_seconds_at_zero: u64,
     /// Bytes of requests that are taken from one first flight, where tickets allow any. [P-6.9]
     pub early_data_bytes_max: usize,
+    /// What is shown of what runs here, and demanded of peers. Default: nothing. [P-6.16]
+    pub attest: Attest,
     /// Messages longer than this are delivered as streams, before they are complete. Default: none are.
     pub stream_above: Option<usize>,
 }
@@ -99,6 +102,7 @@ impl Config {
             tidies_when_idle: false,
             unix_seconds_at_zero: 0,
             early_data_bytes_max: 0,
+            attest: Attest::default(),
             stream_above: None,
         }
     }

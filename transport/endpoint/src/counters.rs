@@ -51,6 +51,12 @@ counters! {
     early_sent,
     /// Requests taken from a first flight.
     early_taken,
+    /// Evidence sent to peers that demand it.
+    evidence_shown,
+    /// Peers' evidence that was found good.
+    evidence_taken,
+    /// Peers' evidence that was refused.
+    evidence_refused,
     /// Requests, responses and one-way messages delivered.
     messages_delivered,
     /// RESETs sent: packets of sessions that are not known here.
@@ -69,6 +75,8 @@ counters! {
     dropped_unknown_type,
     /// Dropped: a field with an impossible value.
     dropped_malformed,
+    /// Dropped: a message of a peer whose evidence was not judged yet.
+    dropped_before_evidence,
     /// Dropped: for no session of ours.
     dropped_unknown_session,
     /// Dropped: the session has no keys yet.

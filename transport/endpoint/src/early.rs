@@ -59,8 +59,16 @@ impl Endpoint {
 impl State {
     // ---- Client ----
 
+    /// Whether anything may go in a first flight: to whom evidence is demanded of, nothing goes before it. [P-6.16]
+    pub(crate) fn early_may_go(&self) -> bool {
+        self.early_next && self.config.attest.policy.is_none()
+    }
+
     /// The message that was queued last goes with the first flight, if it may.
     pub(crate) fn offer_early(&mut self, slot: u32) {
+        if !self.early_may_go() {
+            return;
+        }
         let session = self.at(slot);
         let Phase::Connecting(client) = &mut session.phase else { return };
         let Some(queued) = session.queued.back_mut() else { return };
@@ -113,6 +121,10 @@ impl State {
 
     /// A request whose ticket was taken out of memory: no copy of it comes again but in this handshake.
     fn early_request(&mut self, slot: u32, rpc: RpcId, body: &[u8]) {
+        // Whatever a ticket allows: who must show evidence has not shown any. [P-6.16]
+        if self.config.attest.policy.is_some() {
+            return self.counters.dropped_before_evidence += 1;
+        }
         let limit = self.config.early_data_bytes_max;
         let session = self.at(slot);
         let early = &mut session.early;

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::egress::Transmit;
 use crate::error::Misuse;
+use crate::evidence::Evidence;
 use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::rates::Strangers;
@@ -95,6 +96,7 @@ impl Endpoint {
                 rates,
                 tokens,
                 paths: Paths::default(),
+                evidence: Evidence::default(),
                 from: SocketAddr::from(([0; 4], 0)),
                 strangers: VecDeque::new(),
                 machine,
@@ -404,6 +406,7 @@ impl Endpoint {
         self.state.machine.handle_timeout(now);
         self.state.tidy();
         self.state.handshake_timeouts(now);
+        self.state.attestation_timeouts(now);
         self.state.epoch_timeouts(now);
         self.state.fail_queued(now);
         self.state.forget_idle(now);
@@ -414,7 +417,7 @@ impl Endpoint {
         let handshake = self.state.handshake_timers.peek().map(|(at, _)| at);
         let others = self.state.idle_look.min(self.state.queue_deadline).min(self.state.epochs_due);
         let others = Some(others).filter(|at| *at != Instant::FAR);
-        [self.state.machine.timeout(), handshake, others].into_iter().flatten().min()
+        [self.state.machine.timeout(), handshake, others, self.state.attestation_due()].into_iter().flatten().min()
     }
 
     /// Writes what goes next into `out`, and says where to; `None` when there is nothing to send now.

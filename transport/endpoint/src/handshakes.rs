@@ -44,7 +44,8 @@ impl State {
     /// The handshake of `slot` has its secrets: the session opens. [P-6.3]
     pub(crate) fn open(&mut self, slot: u32, established: Established, now: Instant) {
         let crypto = self.config.crypto;
-        let Established { peer, secret, cipher, identity, mutual, rtt, exchange, resumed, early, .. } = established;
+        let Established { peer, secret, cipher, identity, mutual, rtt, exchange, resumed, early, sides, .. } =
+            established;
         let session = self.sessions[slot as usize].as_mut().expect("a session in use");
         session.keys = Some(Box::new(Keys {
             sealing: Outbound::new(crypto, &secret, cipher, session.side, self.config.key_limits),
@@ -68,7 +69,8 @@ impl State {
         if self.idle_look == Instant::FAR {
             self.idle_look = now + self.config.session_idle / 4;
         }
-        match &session.phase {
+        self.begin_attestation(now, slot, &secret, sides.as_ref(), &peer);
+        match &self.at(slot).phase {
             Phase::Connecting(client) => {
                 // Else the server may still refuse our certificate.
                 if !client.must_wait_for_done() {
@@ -134,6 +136,8 @@ impl State {
             layouts: handshake::params::LAYOUT_ALIGNED,
             shards: 1,
             idle: Duration::ZERO,
+            shows: self.config.attest.shows(),
+            demands: self.config.attest.demands(),
         };
         Setup {
             crypto: self.config.crypto,
@@ -192,7 +196,7 @@ impl State {
     #[cfg(feature = "tls")]
     fn tls_client(&self, name: &str, address: SocketAddr, setup: &Setup) -> Result<Client, Misuse> {
         let config = self.config.client.as_ref().ok_or(Misuse::NoTrust)?;
-        Client::tls_at(config, name, Some(address), self.early_next, setup).map_err(Misuse::Handshake)
+        Client::tls_at(config, name, Some(address), self.early_may_go(), setup).map_err(Misuse::Handshake)
     }
 
     #[cfg(not(feature = "tls"))]
@@ -237,7 +241,11 @@ impl State {
             dones_left: DONES_UNPROVEN,
             target: None,
             early: Early::default(),
+            attesting: None,
+            evidence_id: None,
+            report: None,
         });
+        self.reserve_evidence(slot);
         self.flights.push_back(slot);
     }
 

@@ -63,6 +63,8 @@ pub struct Holdings {
     pub notices: usize,
     /// Answers to strangers that wait to be sent.
     pub strangers: usize,
+    /// Sessions that wait for evidence, or for the judgement of ours.
+    pub attesting: usize,
     /// Peers that may have moved, and questions about that which wait to be sent.
     pub moving: (usize, usize),
     /// Sessions that moved, since the endpoint was made.
@@ -80,6 +82,7 @@ impl Endpoint {
             held_bytes: self.state.held_bytes,
             notices: self.state.notices.len(),
             strangers: self.state.strangers.len(),
+            attesting: self.state.evidence.timers.len(),
             moving: self.state.paths.holdings(),
             moved: self.state.counters.sessions_moved,
             machine: self.state.machine.holdings(),

@@ -140,8 +140,12 @@ impl State {
                 Err(why) => return self.counters.refuse(why),
             };
             at = view.sealed.end;
-            if self.sessions[slot as usize].is_some() {
-                self.record(now, slot, header.epoch, packet, &view, base);
+            match &self.sessions[slot as usize] {
+                None => {}
+                Some(session) if session.leaves_unread(view.number.message().rpc()) => {
+                    self.counters.dropped_before_evidence += 1;
+                }
+                Some(_) => self.record(now, slot, header.epoch, packet, &view, base),
             }
         }
     }
@@ -280,7 +284,8 @@ impl State {
         let length = trailer.geometry.length() as usize;
         let mut buffer = self.pool.message(length);
         buffer.bytes()[trailer.geometry.bytes(index)].copy_from_slice(payload);
-        let streamed = self.config.stream_above.is_some_and(|limit| length > limit);
+        let evidence = self.machine.rpc(slot).is_some_and(|(rpc, ..)| self.is_evidence(peer, rpc));
+        let streamed = !evidence && self.config.stream_above.is_some_and(|limit| length > limit);
         let call = self.calls[slot as usize].as_mut().expect("it was just put there");
         call.buffer = Some(buffer);
         call.streamed |= streamed;
@@ -348,6 +353,9 @@ impl State {
     /// A complete message goes to the application.
     pub(crate) fn deliver(&mut self, slot: u32, payload: Payload) {
         let Some((rpc, peer, state)) = self.machine.rpc(slot) else { return };
+        if !self.evidence.timers.is_empty() && self.is_evidence(peer, rpc) {
+            return self.evidence_came(slot, peer, rpc, state, &payload);
+        }
         let (id, from) = (self.call_id(peer, rpc), self.origin(peer));
         self.counters.messages_delivered += 1;
         let call = self.calls[slot as usize].as_mut().expect("a complete RPC has both halves");

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use attest::claims::Report;
 use handshake::exchange::KeyExchange;
 use handshake::identity::PeerIdentity;
 use proto::time::Instant;
@@ -15,6 +16,7 @@ use record::seal::{Id, Ids};
 use wire::ids::{SessionId, Side};
 use wire::trailer::Kind;
 
+use crate::evidence::Attesting;
 use crate::pool::Payload;
 
 /// The name of an RPC of this endpoint, unique as long as the endpoint lives.
@@ -149,6 +151,20 @@ pub struct Session {
     pub target: Option<u32>,
     /// Requests that came with its first flight.
     pub early: Early,
+    /// What must be shown, or judged, before the application has it.
+    pub(crate) attesting: Option<Box<Attesting>>,
+    /// The right to send evidence, where we may have to.
+    pub(crate) evidence_id: Option<Id>,
+    /// What the peer's evidence says, where we demanded any.
+    pub report: Option<Arc<Report>>,
+}
+
+impl Session {
+    /// Whether a message must not be looked at before the peer's evidence was. [P-6.16]
+    #[inline]
+    pub(crate) fn leaves_unread(&self, rpc: wire::ids::RpcId) -> bool {
+        self.attesting.as_ref().is_some_and(|attesting| attesting.leaves_unread(rpc, self.side))
+    }
 }
 
 /// What a session has to do with its first flight.

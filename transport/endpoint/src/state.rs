@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use attest::claims::Report;
 use handshake::cookie::Cookies;
 use handshake::identity::PeerIdentity;
 use handshake::installed::{InstalledKey, KeyId};
@@ -23,6 +24,7 @@ use wire::trailer::Kind;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::error::{Ended, Misuse};
+use crate::evidence::Evidence;
 use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::rates::Strangers;
@@ -59,6 +61,8 @@ pub struct Origin {
     pub address: SocketAddr,
     /// Who it proved to be.
     pub identity: Arc<PeerIdentity>,
+    /// What it proved to run, where that was demanded.
+    pub report: Option<Arc<Report>>,
     /// How it was protected.
     pub protection: Protection,
 }
@@ -199,6 +203,7 @@ pub struct State {
     pub(crate) rates: Strangers,
     pub(crate) tokens: Tokens,
     pub(crate) paths: Paths,
+    pub(crate) evidence: Evidence,
     /// Where the datagrams come from that are being handled.
     pub(crate) from: SocketAddr,
     /// Secrets for sessions that are not negotiated by TLS, by their public id, and which end we are with each.
@@ -284,6 +289,9 @@ impl State {
 
     /// Application data may go: what waited for it does.
     pub(crate) fn start_sending(&mut self, slot: u32, now: Instant) {
+        if self.holds_back(slot) {
+            return;
+        }
         let session = self.at(slot);
         if core::mem::replace(&mut session.may_send, true) {
             return;
@@ -380,33 +388,12 @@ impl State {
     pub(crate) fn origin(&self, slot: u32) -> Origin {
         let session = self.sessions[slot as usize].as_ref().expect("a session in use");
         let protection = Protection::Full;
-        Origin { address: session.address, identity: Arc::clone(&session.identity), protection }
+        let (identity, report) = (Arc::clone(&session.identity), session.report.clone());
+        Origin { address: session.address, identity, report, protection }
     }
 
     pub(crate) fn call_id(&self, peer: u32, rpc: RpcId) -> CallId {
         CallId { session: self.sessions[peer as usize].as_ref().expect("a session in use").id, rpc }
-    }
-
-    /// Messages whose deadline passes while they wait for a handshake fail: nothing of them was sent.
-    pub(crate) fn fail_queued(&mut self, now: Instant) {
-        if now < self.queue_deadline {
-            return;
-        }
-        self.queue_deadline = Instant::FAR;
-        for session in self.sessions.iter_mut().flatten() {
-            for message in session.queued.iter_mut().filter(|message| !message.aborted) {
-                if message.deadline > now {
-                    self.queue_deadline = self.queue_deadline.min(message.deadline);
-                    continue;
-                }
-                message.aborted = true;
-                self.held_bytes -= core::mem::replace(&mut message.body, Payload::empty()).len() as u64;
-                let id = CallId { session: session.id, rpc: message.id.message().rpc() };
-                let (cookie, waited, address) = (message.cookie, message.waited, session.address);
-                let (why, may_have_run) = (Ended::Failed(Failure::Deadline), message.early);
-                self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
-            }
-        }
     }
 
     /// Does what could wait: forgets what has ended, carries out what the machine tells. Whether
@@ -424,6 +411,9 @@ impl State {
         let mut any = false;
         while let Some(event) = self.machine.next_event() {
             any = true;
+            if !self.evidence.timers.is_empty() && self.evidence_ended(&event) {
+                continue;
+            }
             match event {
                 proto::io::Event::Failed { slot, why, may_have_run } => {
                     let Some((rpc, peer, _)) = self.machine.rpc(slot) else { continue };
@@ -470,6 +460,7 @@ impl State {
     /// Ends a session. What was under way in it fails.
     pub(crate) fn close(&mut self, slot: u32, why: &Ended) {
         self.retire(slot);
+        self.attestation_cut(slot);
         self.forget_acceptance(slot);
         self.drop_early(slot);
         self.tidy();

@@ -70,6 +70,11 @@ impl Assembly {
         Ok(fresh)
     }
 
+    /// Bytes that it holds, gaps between them included.
+    pub(crate) const fn buffered(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Hands out what is next in order, if anything.
     pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
         let end = self.contiguous();

@@ -175,6 +175,12 @@ impl Client {
         self.machine.cancel(now);
     }
 
+    /// Bytes of the other side's that it holds: at most [`crate::limits::BUFFERED_MAX`].
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.machine.buffered()
+    }
+
     /// Whether it can be dropped: nothing more will be sent.
     #[must_use]
     pub const fn is_over(&self) -> bool {

@@ -55,6 +55,7 @@ pub struct ClientConfig {
     pub(crate) key_log: Option<KeyLogSink>,
     /// Whether servers show raw public keys.
     pub(crate) shown_raw: bool,
+    pub(crate) identity: Option<Identity>,
 }
 
 impl ClientConfig {
@@ -81,7 +82,8 @@ impl ClientConfig {
             .with_client_cert_resolver(Arc::new(IfAsked(identity.cloned())));
         tls.alpn_protocols = [ALPN.to_vec()].into();
         tls.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { tls: Arc::new(tls), tickets: Some(Arc::default()), key_log: None, shown_raw: trust.is_raw() })
+        let (shown_raw, identity) = (trust.is_raw(), identity.cloned());
+        Ok(Self { tls: Arc::new(tls), tickets: Some(Arc::default()), key_log: None, shown_raw, identity })
     }
 
     /// Whether tickets of servers are kept and used. Default true.
@@ -129,6 +131,7 @@ pub struct ServerConfig {
     pub(crate) shown_raw: bool,
     /// Whether clients must show who they are.
     authenticates: bool,
+    pub(crate) identity: Identity,
 }
 
 impl ServerConfig {
@@ -163,7 +166,8 @@ impl ServerConfig {
         tls.send_tls13_tickets = 1;
         let shown_raw = matches!(clients, Clients::Authenticated(trust) if trust.is_raw());
         let authenticates = matches!(clients, Clients::Authenticated(_));
-        Ok(Self { tls: Arc::new(tls), tickets: Some(Arc::default()), key_log: None, shown_raw, authenticates })
+        let (tls, tickets, identity) = (Arc::new(tls), Some(Arc::default()), identity.clone());
+        Ok(Self { tls, tickets, key_log: None, shown_raw, authenticates, identity })
     }
 
     /// Whether clients are given tickets to resume with. Default true.

@@ -89,6 +89,8 @@ pub enum Stage {
     Underway,
     /// The client was done; the server never confirmed it.
     Confirmation,
+    /// Keys were agreed on; evidence, or the judgement of ours, never came.
+    Evidence,
 }
 
 impl fmt::Display for Stage {
@@ -97,6 +99,7 @@ impl fmt::Display for Stage {
             Self::Silence => "nothing came from the other side",
             Self::Underway => "the other side fell silent in the middle",
             Self::Confirmation => "the server did not confirm",
+            Self::Evidence => "no evidence came from the other side, or no answer to ours",
         })
     }
 }
@@ -262,6 +265,40 @@ pub enum Error {
     /// The two sides' configurations share no cipher or no key exchange.
     #[error("no cipher or key exchange in common")]
     NothingInCommon,
+    /// The other side's evidence of what runs there is refused. [P-6.16]
+    #[error("the {}'s evidence is refused: {why}", whose_name(*.whose))]
+    Evidence {
+        /// Whose evidence.
+        whose: Side,
+        /// Why.
+        why: attest::evidence::Error,
+    },
+    /// Evidence is demanded here, and the other side has none that could be judged.
+    #[error("evidence of what runs there is demanded of the {}, which has none that could be judged here", whose_name(*.whose))]
+    EvidenceMissing {
+        /// Whose evidence.
+        whose: Side,
+    },
+    /// The other side demands evidence of what runs here, and there is none that it could judge.
+    #[error("the {} demands evidence of what runs here, and none that it could judge is configured", whose_name(*.whose))]
+    EvidenceDemanded {
+        /// Who demands it.
+        whose: Side,
+    },
+    /// Our platform made no evidence when it was demanded.
+    #[error("no evidence could be made here: {why}")]
+    NoEvidence {
+        /// Why.
+        why: attest::evidence::Error,
+    },
+    /// The other side refuses our evidence.
+    #[error("the {} refuses our evidence: {verdict}", whose_name(*.whose))]
+    EvidenceRefused {
+        /// Who refuses it.
+        whose: Side,
+        /// As far as it says why.
+        verdict: attest::verdict::Verdict,
+    },
     /// The other side refused.
     #[error("refused by the other side{}: {alert}", if *.proven { "" } else { " (in clear text, so anyone could have said it)" })]
     Refused {
@@ -317,6 +354,8 @@ impl Error {
             | Self::NoCipher
             | Self::ServerName { .. }
             | Self::ClientCertificateRequired
+            | Self::EvidenceDemanded { .. }
+            | Self::NoEvidence { .. }
             | Self::Internal { .. }
             | Self::Cancelled => Fault::Caller,
             Self::TimedOut { .. } => Fault::Path,

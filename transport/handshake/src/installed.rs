@@ -25,6 +25,7 @@ use crate::guard::Guard;
 use crate::identity::PeerIdentity;
 use crate::params::{PARAMS_MAX, TransportParams};
 use crate::secrets::Agreed;
+use crate::sides::{Shown, Sides};
 
 /// Bytes of a nonce.
 pub const NONCE_LEN: usize = 16;
@@ -129,6 +130,8 @@ pub(crate) struct Exchange {
     side: Side,
     nonce: [u8; NONCE_LEN],
     params: Vec<u8>,
+    /// The other side's, as they came.
+    their_params: Vec<u8>,
     /// The stream as far as it is not a whole message.
     pending: Vec<u8>,
     /// Hello and answer as they stand on the wire, as far as they are known.
@@ -145,15 +148,15 @@ impl Exchange {
         nonce: [u8; NONCE_LEN],
         params: Vec<u8>,
     ) -> Self {
-        let (pending, transcript) = (Vec::new(), Vec::new());
-        Self { crypto, key, side, nonce, params, pending, transcript, peer: None, agreed: None }
+        let (pending, transcript, their_params) = (Vec::new(), Vec::new(), Vec::new());
+        Self { crypto, key, side, nonce, params, their_params, pending, transcript, peer: None, agreed: None }
     }
 
     /// The client speaks first.
     pub(crate) fn start(&mut self, flight: &mut Flight) {
         let id = self.key.id.0;
         let cipher = [cipher_code(self.key.cipher)];
-        let (nonce, params) = (self.nonce, core::mem::take(&mut self.params));
+        let (nonce, params) = (self.nonce, self.params.clone());
         self.send(flight, HELLO, &[&id, &cipher, &nonce, &params]);
     }
 
@@ -202,7 +205,7 @@ impl Exchange {
             HELLO => {
                 self.hello(&mut body)?;
                 self.transcript.extend_from_slice(message);
-                let (nonce, params) = (self.nonce, core::mem::take(&mut self.params));
+                let (nonce, params) = (self.nonce, self.params.clone());
                 self.send(flight, ANSWER, &[&nonce, &params]);
             }
             ANSWER => {
@@ -231,7 +234,8 @@ impl Exchange {
     fn nonce_and_params(&mut self, body: &mut Reader<'_>) -> Result<(), Failure> {
         let short = |_| violation("a message is too short", Alert::DECODE_ERROR);
         body.array::<NONCE_LEN>().map_err(short)?;
-        let params = TransportParams::decode(body.rest()).map_err(Failure::params)?;
+        self.their_params = body.rest().to_vec();
+        let params = TransportParams::decode(&self.their_params).map_err(Failure::params)?;
         self.peer = Some(params);
         Ok(())
     }
@@ -265,8 +269,12 @@ impl Exchange {
         let mixed = Secret::new(self.crypto.hkdf_extract(self.key.root.expose(), &self.transcript));
         let mut secret = Zeroizing::new([0; SECRET_LEN]);
         expand_label(self.crypto, &mixed, b"inst session", b"", &mut *secret);
+        let ours = Shown { key: Vec::new(), params: self.params.clone() };
+        let theirs = Shown { key: Vec::new(), params: self.their_params.clone() };
         self.agreed = Some(Agreed {
             peer,
+            // Who has the secret has no key of its own.
+            sides: Some(Sides::new(self.side, ours, theirs)),
             secret: Secret::new(*secret),
             cipher: self.key.cipher,
             identity: PeerIdentity::Installed { label: self.key.label.clone() },

@@ -31,6 +31,7 @@ mod tickets;
 #[cfg(feature = "tls")]
 pub mod config;
 pub mod contract;
+pub mod sides;
 pub mod secrets;
 mod guard;
 mod assembly;

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use wire::handshake::{COOKIE_MAX, HANDSHAKE_OVERHEAD};
+use wire::handshake::{COOKIE_MAX, EARLY_BODY_MAX, EARLY_ID_LEN, HANDSHAKE_OVERHEAD};
 use wire::limits::DATAGRAM_MIN;
 
 /// Most bytes of one direction's initial stream: a ClientHello or a ServerHello, with room to spare.
@@ -15,8 +15,9 @@ pub const SEALED_MAX: usize = 40 << 10;
 /// a ClientHello with requests behind it at a server.
 pub const EARLY_MAX: usize = 8 << 10;
 
-/// Most bytes of its peer's that one half-open handshake holds.
-pub const BUFFERED_MAX: usize = INITIAL_MAX + SEALED_MAX + EARLY_MAX;
+/// Most bytes of its peer's that one half-open handshake holds: streams, what overtook its keys, and a first flight's messages.
+pub const BUFFERED_MAX: usize =
+    INITIAL_MAX + SEALED_MAX + EARLY_MAX + EARLY_MESSAGES_MAX * (EARLY_BODY_MAX + EARLY_ID_LEN);
 
 /// Most requests of a first flight, and most early responses: each is a datagram. [P-6.9]
 pub const EARLY_MESSAGES_MAX: usize = 8;
@@ -72,6 +73,6 @@ pub const TICKET_SERVERS_MAX: usize = 4096;
 /// Most tickets that a client remembers of one server: each resumes one session.
 pub const TICKETS_PER_SERVER: usize = 8;
 
-const _: () = assert!(BUFFERED_MAX <= 64 << 10);
+const _: () = assert!(BUFFERED_MAX <= 73 << 10);
 const _: () = assert!(DATAGRAM_MIN > HANDSHAKE_OVERHEAD + COOKIE_MAX, "the smallest path carries a fragment");
 const _: () = assert!(HINT_WAIT.as_millis() < LIFETIME.as_millis());

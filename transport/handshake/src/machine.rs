@@ -119,6 +119,12 @@ impl Machine {
         matches!(self.state, State::Over)
     }
 
+    /// Bytes of the other side's that it holds.
+    pub(crate) fn buffered(&self) -> usize {
+        let early: usize = self.early.iter().map(|(_, _, datagram)| datagram.len()).sum();
+        self.flight.buffered() + early + self.messages.iter().map(Vec::len).sum::<usize>()
+    }
+
     pub(crate) const fn must_wait(&self) -> bool {
         self.must_wait
     }
@@ -263,6 +269,7 @@ impl Machine {
             exchange: agreed.exchange,
             resumed: agreed.resumed,
             early: agreed.early,
+            sides: agreed.sides,
             rtt: self.flight.pace().shortest().unwrap_or_default(),
         });
         self.state = State::Done;
@@ -417,7 +424,23 @@ mod tests {
             shards: 1,
             reset_token: [0; 16],
             idle: LIFETIME,
+            shows: None,
+            demands: None,
         }
+    }
+
+    /// [P-6.2] Of a first flight no more is held than it may bring, whatever comes before anybody looks.
+    #[test]
+    fn messages_have_a_limit() {
+        let key = InstalledKey::new(&CRYPTO, &Secret::new([1; 32]), Cipher::Aes128Gcm, "x");
+        let [local, remote] = [1, 2].map(|slot| SessionId::new(slot, 7));
+        let ends =
+            Ends { side: Side::Server, method: Method::Installed, local, remote, datagram_max: 1232, validated: true };
+        let exchange = Exchange::new(&CRYPTO, key.clone(), Side::Server, [1; 16], params(local).encode());
+        let flight = Flight::new(&CRYPTO, ends, key.guard(&CRYPTO, Side::Server));
+        let mut machine = Machine::new(flight, Engine::Installed(Box::new(exchange)), Instant::ZERO + LIFETIME);
+        (0..100).for_each(|_| machine.keep_message(vec![0; 1000]));
+        assert_eq!(machine.buffered(), 1000 * EARLY_MESSAGES_MAX);
     }
 
     /// [P-6.3] A client whose packets bear another id than its authenticated parameters is refused.

@@ -9,7 +9,7 @@ use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
@@ -106,9 +106,30 @@ impl Identity {
         self.first().key.public_key().map(|key| key.as_ref().to_vec()).unwrap_or_default()
     }
 
+    /// The public key that a client sees which asks for that name, as SubjectPublicKeyInfo.
+    pub(crate) fn key_shown(&self, wanted: &str) -> Vec<u8> {
+        let chain = self.0.shown_for(wanted).map(|certified| certified.cert.as_slice()).unwrap_or_default();
+        chain.first().map_or(Vec::new(), |der| key_in(self.0.raw, der))
+    }
+
     fn first(&self) -> &Arc<CertifiedKey> {
         &self.0.shown[0].certified
     }
+}
+
+impl Own {
+    fn shown_for(&self, wanted: &str) -> Option<&Arc<CertifiedKey>> {
+        let named = self.shown.iter().find(|shown| shown.names.iter().any(|name| covers(name, wanted)));
+        named.or(self.shown.first()).map(|shown| &shown.certified)
+    }
+}
+
+/// The public key in what a side showed, as SubjectPublicKeyInfo in DER.
+pub(crate) fn key_in(raw: bool, shown: &CertificateDer<'_>) -> Vec<u8> {
+    if raw {
+        return shown.to_vec();
+    }
+    ParsedCertificate::try_from(shown).map(|parsed| parsed.subject_public_key_info().to_vec()).unwrap_or_default()
 }
 
 impl fmt::Debug for Identity {
@@ -134,10 +155,7 @@ pub(crate) struct ByName(pub(crate) Identity);
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let own = &self.0.0;
-        let wanted = hello.server_name().unwrap_or_default();
-        let named = own.shown.iter().find(|shown| shown.names.iter().any(|name| covers(name, wanted)));
-        named.or(own.shown.first()).map(|shown| shown.certified.clone())
+        self.0.0.shown_for(hello.server_name().unwrap_or_default()).cloned()
     }
 
     fn only_raw_public_keys(&self) -> bool {

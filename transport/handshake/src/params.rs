@@ -31,7 +31,13 @@ const LAYOUTS: u8 = 5;
 const SHARDS: u8 = 6;
 const RESET_TOKEN: u8 = 7;
 const IDLE: u8 = 8;
-const KNOWN: usize = 8;
+// 9 is left free; 10 and 11 may be missing.
+const SHOWS: u8 = 10;
+const DEMANDS: u8 = 11;
+const KNOWN: usize = 11;
+
+/// Most formats of evidence that one side says it can judge. [P-6.16]
+pub const FORMATS_MAX: usize = 16;
 
 /// What one side tells the other about itself.
 #[derive(Clone, PartialEq, Eq)]
@@ -52,6 +58,10 @@ pub struct TransportParams {
     pub reset_token: [u8; 16],
     /// How long a silent session lives, in milliseconds; 0 for ever.
     pub idle: Duration,
+    /// The format of the evidence that it shows to who demands it. [P-6.16]
+    pub shows: Option<u16>,
+    /// It demands evidence, and can judge these formats; at most [`FORMATS_MAX`]. [P-6.16]
+    pub demands: Option<Vec<u16>>,
 }
 
 impl fmt::Debug for TransportParams {
@@ -64,6 +74,8 @@ impl fmt::Debug for TransportParams {
             .field("layouts", &self.layouts)
             .field("shards", &self.shards)
             .field("idle", &self.idle)
+            .field("shows", &self.shows)
+            .field("demands", &self.demands)
             .finish_non_exhaustive()
     }
 }
@@ -121,6 +133,13 @@ impl TransportParams {
         put(SHARDS, &self.shards.to_be_bytes());
         put(RESET_TOKEN, &self.reset_token);
         put(IDLE, &u32::try_from(self.idle.as_millis()).unwrap_or(u32::MAX).to_be_bytes());
+        if let Some(format) = self.shows {
+            put(SHOWS, &format.to_be_bytes());
+        }
+        if let Some(formats) = &self.demands {
+            let codes: Vec<u8> = formats.iter().take(FORMATS_MAX).flat_map(|format| format.to_be_bytes()).collect();
+            put(DEMANDS, &codes);
+        }
         out
     }
 
@@ -156,6 +175,11 @@ impl TransportParams {
             shards: u16::from_be_bytes(value(&fields, SHARDS)?),
             reset_token: value(&fields, RESET_TOKEN)?,
             idle: Duration::from_millis(u32::from_be_bytes(value(&fields, IDLE)?).into()),
+            shows: match fields[usize::from(SHOWS)] {
+                Some(_) => Some(u16::from_be_bytes(value(&fields, SHOWS)?)),
+                None => None,
+            },
+            demands: fields[usize::from(DEMANDS)].map(formats).transpose()?,
         };
         params.check()?;
         Ok(Self { unscheduled: params.unscheduled.min(params.message_max), ..params })
@@ -173,6 +197,14 @@ impl TransportParams {
     }
 }
 
+fn formats(value: &[u8]) -> Result<Vec<u16>, Malformed> {
+    let (codes, rest) = value.as_chunks();
+    if !rest.is_empty() || codes.len() > FORMATS_MAX {
+        return Err(Malformed::Value(DEMANDS));
+    }
+    Ok(codes.iter().map(|code| u16::from_be_bytes(*code)).collect())
+}
+
 fn value<const N: usize>(fields: &[Option<&[u8]>; KNOWN + 1], tag: u8) -> Result<[u8; N], Malformed> {
     let bytes = fields[usize::from(tag)].ok_or(Malformed::Missing(tag))?;
     bytes.try_into().map_err(|_| Malformed::Value(tag))
@@ -186,17 +218,24 @@ mod tests {
     fn params() -> impl Strategy<Value = TransportParams> {
         let datagram = DATAGRAM_MIN as u16..=DATAGRAM_MAX as u16;
         let message = 0..=MESSAGE_MAX as u32;
-        (1u64.., datagram, message, any::<[u8; 16]>(), any::<u8>(), 1..=SHARDS_MAX, any::<u32>()).prop_flat_map(
-            |(session, datagram_max, message_max, reset_token, layouts, shards, idle)| {
-                (0..=message_max).prop_map(move |unscheduled| TransportParams {
-                    session: SessionId::from_u64(session),
-                    datagram_max,
-                    message_max,
-                    unscheduled,
-                    layouts: layouts | LAYOUT_ALIGNED,
-                    shards,
-                    reset_token,
-                    idle: Duration::from_millis(idle.into()),
+        let formats = proptest::option::of(proptest::collection::vec(any::<u16>(), 0..=FORMATS_MAX));
+        let evidence = (proptest::option::of(any::<u16>()), formats);
+        let numbers = (any::<u8>(), 1..=SHARDS_MAX, any::<u32>());
+        (1u64.., datagram, message, any::<[u8; 16]>(), numbers, evidence).prop_flat_map(
+            |(session, datagram_max, message_max, reset_token, (layouts, shards, idle), (shows, demands))| {
+                (0..=message_max, Just((shows, demands))).prop_map(move |(unscheduled, (shows, demands))| {
+                    TransportParams {
+                        session: SessionId::from_u64(session),
+                        datagram_max,
+                        message_max,
+                        unscheduled,
+                        layouts: layouts | LAYOUT_ALIGNED,
+                        shards,
+                        reset_token,
+                        idle: Duration::from_millis(idle.into()),
+                        shows,
+                        demands,
+                    }
                 })
             },
         )
@@ -206,11 +245,15 @@ mod tests {
         /// [P-6.3] [P-1.3] What is written is read; unknown fields change nothing; every cut is noticed; known fields come
         /// once.
         #[test]
-        fn round_trip(params in params(), tag in 9u8.., value in proptest::collection::vec(any::<u8>(), 0..50)) {
+        fn round_trip(params in params(), tag in 12u8.., value in proptest::collection::vec(any::<u8>(), 0..50)) {
             let mut bytes = params.encode();
             prop_assert_eq!(&TransportParams::decode(&bytes).unwrap(), &params);
+            let required = TransportParams { shows: None, demands: None, ..params.clone() }.encode().len();
             for cut in 0..bytes.len() {
-                prop_assert!(TransportParams::decode(&bytes[..cut]).is_err());
+                let read = TransportParams::decode(&bytes[..cut]);
+                // What may be missing is missing, or it is not read at all.
+                let whole = cut == required || params.shows.is_some() && cut == required + 4;
+                prop_assert_eq!(read.is_ok(), whole, "{}", cut);
             }
             bytes.extend([tag, value.len() as u8]);
             bytes.extend(&value);
@@ -241,6 +284,8 @@ mod tests {
             shards: 1,
             reset_token: [7; 16],
             idle: Duration::from_secs(30),
+            shows: None,
+            demands: None,
         };
         let read = |change: &dyn Fn(&mut TransportParams)| {
             let mut params = good.clone();
@@ -253,6 +298,13 @@ mod tests {
         assert_eq!(read(&|p| p.shards = 0), Err(Malformed::Value(SHARDS)));
         assert_eq!(read(&|p| p.message_max = u32::MAX).unwrap().message_max, MESSAGE_MAX as u32);
         assert_eq!(read(&|p| p.unscheduled = u32::MAX).unwrap().unscheduled, good.message_max);
+        assert_eq!(read(&|p| p.demands = Some(Vec::new())).unwrap().demands, Some(Vec::new()), "a demand all the same");
+        for value in [&[0, 1, 2][..], &[0; 2 * FORMATS_MAX + 2]] {
+            let bytes = [&good.encode()[..], &[DEMANDS, value.len() as u8], value].concat();
+            assert_eq!(TransportParams::decode(&bytes), Err(Malformed::Value(DEMANDS)));
+        }
+        let bytes = [&good.encode()[..], &[SHOWS, 1, 0]].concat();
+        assert_eq!(TransportParams::decode(&bytes), Err(Malformed::Value(SHOWS)));
         assert_eq!(TransportParams::decode(&[2]), Err(Malformed::Version(2)));
         assert_eq!(TransportParams::decode(&[VERSION]), Err(Malformed::Missing(SESSION)));
         assert_eq!(TransportParams::decode(&[VERSION; PARAMS_MAX + 1]), Err(Malformed::Length));

@@ -8,6 +8,7 @@ use record::keys::Secret;
 use crate::exchange::KeyExchange;
 use crate::identity::PeerIdentity;
 use crate::params::TransportParams;
+use crate::sides::Sides;
 
 /// The label of the TLS exporter (RFC 8446 section 7.5), used without context. [P-6.3]
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-sealane1 session";
@@ -32,6 +33,8 @@ pub struct Established {
     pub resumed: bool,
     /// Whether the server took what the first flight brought of the application. [P-6.9]
     pub early: bool,
+    /// What evidence of the two sides is tied to, where one of them demands any. [P-6.16]
+    pub sides: Option<Sides>,
     /// The shortest round trip seen, with the other side's computing in it; zero when there was no sample.
     pub rtt: Duration,
 }
@@ -47,4 +50,5 @@ pub(crate) struct Agreed {
     pub(crate) exchange: Option<KeyExchange>,
     pub(crate) resumed: bool,
     pub(crate) early: bool,
+    pub(crate) sides: Option<Sides>,
 }

@@ -206,6 +206,12 @@ impl Server {
         self.machine.cancel(now);
     }
 
+    /// Bytes of the other side's that it holds: at most [`crate::limits::BUFFERED_MAX`].
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.machine.buffered()
+    }
+
     /// Whether it can be dropped: nothing more will be sent. (A server that is done may be dropped too, as long as something
     /// sealed is sent in answer to further handshake packets of that session.)
     #[must_use]

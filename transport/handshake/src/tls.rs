@@ -21,12 +21,13 @@ use crate::config::{ClientConfig, ServerConfig, cipher_of, exchange_of};
 use crate::error::{Alert, Error, Failure};
 use crate::flight::Flight;
 use crate::guard::Guard;
-use crate::identity::{PeerCertificate, PeerIdentity, PeerKey};
+use crate::identity::{Identity, PeerCertificate, PeerIdentity, PeerKey};
 use crate::keylog::Log;
 use crate::names::not_after;
-use crate::own::{Asked, asked_in};
+use crate::own::{Asked, asked_in, key_in};
 use crate::params::TransportParams;
 use crate::secrets::{Agreed, EXPORTER_LABEL};
+use crate::sides::{Shown, Sides};
 use crate::tickets::{Issue, Purse};
 
 /// One side of a TLS handshake.
@@ -45,6 +46,9 @@ pub(crate) struct Tls {
     purse: Option<Arc<Purse>>,
     issue: Option<Arc<Issue>>,
     log: Option<Arc<Log>>,
+    /// Our transport parameters, and who we are.
+    params: Vec<u8>,
+    own: Option<Identity>,
 }
 
 impl Tls {
@@ -73,9 +77,10 @@ impl Tls {
             tls.key_log = log.clone();
         }
         let raw = config.shown_raw;
-        let connection = ClientConnection::new(Arc::new(tls), Version::V1, name, params)
+        let connection = ClientConnection::new(Arc::new(tls), Version::V1, name, params.clone())
             .map_err(|error| Error::Internal { reason: error.to_string() })?;
-        Ok(Self { purse, log, raw, ..Self::new(connection.into(), Side::Client) })
+        let own = config.identity.clone();
+        Ok(Self { purse, log, raw, params, own, ..Self::new(connection.into(), Side::Client) })
     }
 
     /// A server, at `unix_seconds` by its clock.
@@ -92,15 +97,16 @@ impl Tls {
             tls.key_log = log.clone();
         }
         let raw = config.shown_raw;
-        let connection = ServerConnection::new(Arc::new(tls), Version::V1, params);
+        let connection = ServerConnection::new(Arc::new(tls), Version::V1, params.clone());
         let connection: Connection = connection.expect("the configuration is ours").into();
-        Self { issue, log, raw, ..Self::new(connection, Side::Server) }
+        let own = Some(config.identity.clone());
+        Self { issue, log, raw, params, own, ..Self::new(connection, Side::Server) }
     }
 
-    const fn new(connection: Connection, side: Side) -> Self {
+    fn new(connection: Connection, side: Side) -> Self {
         let (level, asked) = (Level::Initial, None);
-        let (purse, issue, log) = (None, None, None);
-        Self { connection, side, level, asked, agreed: false, early: false, raw: false, purse, issue, log }
+        let (purse, issue, log, params, own) = (None, None, None, Vec::new(), None);
+        Self { connection, side, level, asked, agreed: false, early: false, raw: false, purse, issue, log, params, own }
     }
 
     /// The client speaks first.
@@ -190,8 +196,11 @@ impl Tls {
         if let Some(issue) = &self.issue {
             issue.complete(not_after);
         }
+        let theirs = connection.quic_transport_parameters().unwrap_or_default();
+        let sides = self.sides(&peer, theirs, mutual);
         Ok(Some(Agreed {
             peer,
+            sides,
             secret: Secret::new(*secret),
             cipher,
             mutual,
@@ -204,6 +213,27 @@ impl Tls {
                 Connection::Server(_) => self.early,
             },
         }))
+    }
+
+    /// What evidence is tied to, if any is demanded. In a resumed session keys are those that were shown in the full handshake that it
+    /// goes back to: a ticket is only good as long as both sides have the same.
+    fn sides(&self, peer: &TransportParams, theirs: &[u8], mutual: bool) -> Option<Sides> {
+        let local = TransportParams::decode(&self.params).ok()?;
+        if local.demands.is_none() && peer.demands.is_none() {
+            return None;
+        }
+        let key = match &self.connection {
+            Connection::Client(_) if mutual => self.own.as_ref().map(|own| own.key_shown("")),
+            Connection::Client(_) => None,
+            Connection::Server(server) => {
+                self.own.as_ref().map(|own| own.key_shown(server.server_name().unwrap_or_default()))
+            }
+        };
+        let their_key = self.connection.peer_certificates().and_then(|chain| chain.first());
+        let ours = Shown { key: key.unwrap_or_default(), params: self.params.clone() };
+        let theirs =
+            Shown { key: their_key.map(|shown| key_in(self.raw, shown)).unwrap_or_default(), params: theirs.to_vec() };
+        Some(Sides::new(self.side, ours, theirs))
     }
 
     /// When the first of the other side's certificates ends.

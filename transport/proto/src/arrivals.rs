@@ -203,8 +203,11 @@ impl Machine {
 
     fn arrived_new(&mut self, now: Instant, peer: u32, id: RpcId, index: u16, trailer: &Trailer) -> Arrival {
         let length = trailer.geometry.length();
-        let (serving, length_max, rpcs_max) =
-            (self.config.serving, self.config.message_bytes_max, self.config.rpcs_per_peer_max);
+        let rpcs_max = self.config.rpcs_per_peer_max;
+        let (serving, length_max) = match self.peer(peer).first_max.filter(|_| id.sequence() == 0) {
+            Some(length_max) => (true, length_max),
+            None => (self.config.serving, self.config.message_bytes_max),
+        };
         match self.peer(peer).seen.state(id.sequence()) {
             Verdict::New => {}
             // It finished earlier. A one-way message may lack our ack; a request's outcome is no longer known.

@@ -35,3 +35,4 @@ pub mod arrivals;
 pub mod answers;
 pub mod clock;
 mod elsewhere;
+mod first;

@@ -51,6 +51,8 @@ pub struct Peer {
     pub seen: Seen,
     /// Open RPCs that it began.
     pub begun_by_peer: u32,
+    /// Bytes of the first message that it begins, where that is taken whatever else is. [P-6.16]
+    pub first_max: Option<u32>,
     /// Bytes of its messages that are buffered.
     pub buffered: u64,
     /// RPCs whose message to us is complete and not acknowledged yet.
@@ -81,6 +83,7 @@ impl Peer {
             finished: Seen::new(u64::MAX, usize::MAX),
             seen: Seen::new(SEQUENCE_WINDOW, config.intervals_max),
             begun_by_peer: 0,
+            first_max: None,
             buffered: 0,
             acks: Vec::new(),
             acks_due: Instant::FAR,

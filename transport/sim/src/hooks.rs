@@ -51,6 +51,8 @@ pub enum Lost {
     Partition,
     /// The host is down.
     HostDown,
+    /// The address is not the host's any more.
+    Rebound,
     /// There is no such host.
     Nowhere,
 }
@@ -65,6 +67,16 @@ pub trait Hooks {
     fn verdict(&mut self, now: Time, frame: &Frame) -> Verdict {
         let _ = (now, frame);
         Verdict::Pass
+    }
+    /// Whether a frame is from the client of its session, who may be behind a translator of addresses.
+    fn sent_by_client(&self, frame: &Frame) -> bool {
+        let _ = frame;
+        false
+    }
+    /// Whether it is from the server, and so for such a client.
+    fn sent_by_server(&self, frame: &Frame) -> bool {
+        let _ = frame;
+        false
     }
     /// A frame is about to be handed to an endpoint.
     fn arriving(&mut self, now: Time, frame: &Frame, endpoint: &Endpoint) {

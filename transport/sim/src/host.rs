@@ -11,18 +11,33 @@ use wire::ids::SessionId;
 use crate::clock::{NEVER, Skew, Time};
 use crate::rng::Rng;
 
+/// The port of a host's own address. Those of its translator follow.
+const PORT: u16 = 7000;
+
 /// Where host `host` is.
 #[must_use]
 pub fn address(host: u32) -> SocketAddr {
+    address_of(host, 0)
+}
+
+/// Where host `host` is seen to be since its translator changed addresses so often.
+#[must_use]
+pub fn address_of(host: u32, binding: u16) -> SocketAddr {
     let [_, b, c, d] = host.to_be_bytes();
-    SocketAddr::from(([10, b, c, d], 7000))
+    SocketAddr::from(([10, b, c, d], PORT + binding))
+}
+
+/// How often the translator had changed addresses when this one came up.
+#[must_use]
+pub fn binding_of(address: SocketAddr) -> u16 {
+    address.port().saturating_sub(PORT)
 }
 
 /// Which host is at `address`.
 #[must_use]
 pub fn host_at(address: SocketAddr) -> Option<u32> {
     match address.ip() {
-        IpAddr::V4(ip) if ip.octets()[0] == 10 && address.port() == 7000 => {
+        IpAddr::V4(ip) if ip.octets()[0] == 10 && address.port() >= PORT => {
             let [_, b, c, d] = ip.octets();
             Some(u32::from_be_bytes([0, b, c, d]))
         }
@@ -50,6 +65,8 @@ pub struct Host {
     /// Frames that it may have in its card besides the one that is being sent: 0 asks the endpoint for another only when the
     /// card is idle.
     pub card_frames: usize,
+    /// How often its translator changed addresses.
+    pub binding: u16,
     /// When its timer is in the event queue.
     pub(crate) wake: Time,
     /// How it reaches others.
@@ -59,7 +76,7 @@ pub struct Host {
 impl Host {
     pub(crate) fn new(card_frames: usize) -> Self {
         let ways = HashMap::new();
-        Self { endpoint: None, skew: Skew::default(), lives: 0, card_frames, wake: NEVER, ways }
+        Self { endpoint: None, skew: Skew::default(), lives: 0, card_frames, binding: 0, wake: NEVER, ways }
     }
 
     /// What its clock shows.
@@ -97,6 +114,7 @@ mod tests {
     fn addresses_and_hosts() {
         for host in [0, 1, 255, 256, 5000, 1 << 20] {
             assert_eq!(host_at(address(host)), Some(host));
+            assert_eq!((host_at(address_of(host, 3)), binding_of(address_of(host, 3))), (Some(host), 3));
         }
         assert_eq!(host_at(SocketAddr::from(([192, 0, 2, 1], 7000))), None);
         assert_ne!(secret(1, 0, 1).expose(), secret(1, 1, 0).expose());

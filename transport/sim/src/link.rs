@@ -32,6 +32,10 @@ pub struct Frame {
     pub from: u32,
     /// The host that it is for.
     pub to: u32,
+    /// From which of its addresses, and to which: 0 is a host's own, others are a translator's. See `world/rebind.rs`.
+    pub from_binding: u16,
+    /// The same of the host that it is for.
+    pub to_binding: u16,
     /// Bytes that it takes on the wire.
     pub wire: u32,
     /// At which priority, 7 first.
@@ -72,6 +76,7 @@ impl Frames {
         });
         let frame = &mut self.all[at as usize];
         frame.bytes.clear();
+        (frame.from_binding, frame.to_binding) = (0, 0);
         frame.id = self.made;
         at
     }

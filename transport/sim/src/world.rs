@@ -14,11 +14,14 @@ use wire::trailer::Kind;
 use crate::clock::{NEVER, NS, Skew, Time};
 use crate::fabric::Node;
 use crate::hooks::{Hooks, Lost, Spec, Verdict};
-use crate::host::{Host, address, host_at, secret};
+use crate::host::{Host, address, address_of, binding_of, host_at, secret};
 use crate::link::{Frame, Frames, Offered, Port};
 use crate::queue::{Happening, Queue};
 use crate::rng::Rng;
 use crate::trace::Trace;
+
+mod looking;
+mod rebind;
 
 /// Why [`World::run`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,6 +230,8 @@ impl<H: Hooks> World<H> {
         let f = self.frames.get_mut(frame);
         f.bytes.extend_from_slice(bytes);
         (f.from, f.to, f.priority) = (from, to, 0);
+        // Whoever makes it up sends it where it is heard.
+        f.to_binding = self.hosts[to as usize].binding;
         let (id, tail, len) = (f.id, f.tail(), bytes.len() as u64);
         let facts = [("from", from.into()), ("host", to.into()), ("frame", id), ("len", len), ("tail", tail)];
         self.trace.note(self.now, "inject", &facts);
@@ -333,6 +338,8 @@ impl<H: Hooks> World<H> {
             ],
         );
         self.hooks.left(self.now, f);
+        self.bind_frame(frame);
+        let f = self.frames.get(frame);
         if self.partition.as_ref().is_some_and(|groups| groups[f.from as usize] != groups[f.to as usize]) {
             return self.lose(frame, Lost::Partition);
         }
@@ -344,9 +351,9 @@ impl<H: Hooks> World<H> {
             Verdict::Delay(by) => arrives += by,
             Verdict::Duplicate(by) => {
                 let copy = self.frames.take();
-                let Frame { bytes, from, to, wire, priority, .. } = self.frames.get(frame).clone();
+                let original = self.frames.get(frame).clone();
                 let id = self.frames.get(copy).id;
-                *self.frames.get_mut(copy) = Frame { bytes, from, to, wire, priority, id };
+                *self.frames.get_mut(copy) = Frame { id, ..original };
                 self.trace.note(self.now, "copy", &[("frame", id), ("by", by)]);
                 self.queue.push(arrives + by, Happening::Arrive { frame: copy, port });
             }
@@ -379,6 +386,9 @@ impl<H: Hooks> World<H> {
 
     /// A frame reaches a host.
     fn arrive(&mut self, frame: u32, at: u32) {
+        if self.lose_dead(frame) {
+            return;
+        }
         let host = &mut self.hosts[at as usize];
         let local = host.local(self.now);
         let Some(endpoint) = host.endpoint.as_mut() else { return self.lose(frame, Lost::HostDown) };
@@ -390,7 +400,7 @@ impl<H: Hooks> World<H> {
         let mut buffer = self.spare.take().unwrap_or_else(|| endpoint.buffer());
         let len = f.bytes.len();
         buffer.bytes()[..len].copy_from_slice(&f.bytes);
-        self.spare = endpoint.handle_datagrams(local, address(f.from), buffer, len, len);
+        self.spare = endpoint.handle_datagrams(local, address_of(f.from, f.from_binding), buffer, len, len);
         self.hooks.arrived(self.now, f, endpoint);
         self.frames.give_back(frame);
         self.settle(at);
@@ -439,6 +449,7 @@ impl<H: Hooks> World<H> {
                 let f = self.frames.get_mut(frame);
                 f.bytes.extend_from_slice(bytes);
                 (f.from, f.to, f.priority) = (at, to, train.priority);
+                f.to_binding = binding_of(train.to);
                 f.wire = (self.spec.charge)(f);
                 let wire = f.wire;
                 self.ports[at as usize].0.offer(frame, wire, 0);
@@ -458,43 +469,5 @@ impl<H: Hooks> World<H> {
             host.wake = due;
             self.queue.push(due, Happening::Wake { host: at });
         }
-    }
-
-    // ---- Looking ----
-
-    /// What time it is.
-    #[must_use]
-    pub const fn now(&self) -> Time {
-        self.now
-    }
-
-    /// What it is made of.
-    #[must_use]
-    pub const fn spec(&self) -> &Spec {
-        &self.spec
-    }
-
-    /// The hosts.
-    #[must_use]
-    pub fn hosts(&self) -> &[Host] {
-        &self.hosts
-    }
-
-    /// The endpoint of a host that is up.
-    #[must_use]
-    pub fn endpoint(&self, host: u32) -> Option<&Endpoint> {
-        self.hosts[host as usize].endpoint.as_ref()
-    }
-
-    /// The ports, and where each leads, in the order of [`crate::fabric::Network::ports`].
-    #[must_use]
-    pub fn ports(&self) -> &[(Port, Node)] {
-        &self.ports
-    }
-
-    /// Frames under way, and frames that there ever were.
-    #[must_use]
-    pub fn frames(&self) -> (usize, u64) {
-        (self.frames.in_use(), self.frames.made())
     }
 }

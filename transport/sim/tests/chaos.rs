@@ -121,7 +121,8 @@ fn some_seeds() {
     }
     let strangers = sim::malice::outside::Act::ALL.map(|(_, name)| name);
     let insiders = sim::malice::inside::Act::ALL.map(|(_, name)| name);
-    let once = ["crash", "restart", "partition", "clock_skew", "session_close", "cut_off", "host_down"];
+    let once =
+        ["crash", "restart", "partition", "clock_skew", "session_close", "rebind", "rebound", "cut_off", "host_down"];
     for kind in sim::fault::Fault::NAMES.iter().chain(&strangers).chain(&insiders).chain(&once) {
         assert!(sum.faults.get(kind).is_some_and(|count| *count > 0), "{kind}: {:?}", sum.faults);
     }
@@ -130,6 +131,8 @@ fn some_seeds() {
     {
         assert!(sum.refused.get(format!("dropped_{reason}").as_str()).is_some_and(|count| *count > 0), "{reason}");
     }
+    assert!(sum.keys["messages_held"] > 0, "{:?}", sum.keys);
+    assert!(sum.keys["sessions_moved"] > 20, "{:?}", sum.keys);
     assert!(sum.looks.unauthentic > 1000 && sum.looks.everything > 50, "{:?}", sum.looks);
     for end in ["reply", "error", "cancelled", "crashed"] {
         assert!(sum.calls[end] > 0, "{end}");

@@ -85,6 +85,8 @@ pub struct World {
     pub events: Vec<Vec<Event>>,
     /// Requests are answered with what they say.
     pub echo: bool,
+    /// Evidence of this end is neither made nor judged.
+    pub idle_judge: Option<usize>,
     /// What the wire loses.
     pub lose: Box<dyn FnMut(&Datagram) -> bool>,
 }
@@ -128,6 +130,7 @@ impl World {
             trace: Vec::new(),
             events,
             echo: true,
+            idle_judge: None,
             lose: Box::new(|_| false),
         }
     }
@@ -195,6 +198,11 @@ impl World {
             }
             if self.ends[at].timeout().is_some_and(|due| due <= self.now) {
                 self.ends[at].handle_timeout(self.now);
+            }
+            while self.idle_judge != Some(at)
+                && let Some(work) = self.ends[at].poll_work()
+            {
+                self.ends[at].work_done(self.now, work.run());
             }
             while let Some(event) = self.ends[at].poll_event() {
                 if let (true, Event::Request { id, payload, .. }) = (self.echo, &event) {

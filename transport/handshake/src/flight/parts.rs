@@ -30,3 +30,10 @@ pub(super) struct Credit {
     pub(super) received: usize,
     pub(super) sent: usize,
 }
+
+impl super::Flight {
+    /// Bytes of the other side's streams that it holds.
+    pub(crate) fn buffered(&self) -> usize {
+        self.streams.iter().map(|stream| stream.inward.buffered()).sum()
+    }
+}

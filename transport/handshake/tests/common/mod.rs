@@ -2,16 +2,15 @@
 #![allow(dead_code, unreachable_pub, missing_debug_implementations, reason = "each test file uses its part")]
 
 mod crypto;
+mod setup;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use handshake::client::Client;
-use handshake::contract::{Progress, Reason, Setup};
+use handshake::contract::{Progress, Reason};
 use handshake::cookie::Cookies;
 use handshake::error::Error;
-use handshake::limits::LIFETIME;
-use handshake::params::TransportParams;
 use handshake::secrets::Established;
 use handshake::server::{self, Server};
 use proto::time::Instant;
@@ -21,6 +20,7 @@ use wire::ids::{SessionId, Side};
 use wire::packet::Packet;
 
 pub use crypto::{CRYPTO, sign};
+pub use setup::{params, setup};
 
 /// A day in 2026.
 pub const TODAY: u64 = 1_790_000_000;
@@ -66,23 +66,6 @@ impl Rng {
     pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
         std::array::from_fn(|_| self.next() as u8)
     }
-}
-
-pub fn params(session: SessionId) -> TransportParams {
-    TransportParams {
-        session,
-        datagram_max: 1452,
-        message_max: 1 << 20,
-        unscheduled: 60_000,
-        layouts: 1,
-        shards: 1,
-        reset_token: session.as_u64().to_be_bytes().repeat(2).try_into().unwrap(),
-        idle: Duration::from_secs(60),
-    }
-}
-
-pub fn setup(session: SessionId, datagram_max: usize, now: Instant) -> Setup {
-    Setup { crypto: &CRYPTO, local: params(session), datagram_max, now, unix_seconds: TODAY, lifetime: LIFETIME }
 }
 
 pub const CLIENT: SessionId = SessionId::new(5, 0x1234_5678_9abc_def0);

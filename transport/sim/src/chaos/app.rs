@@ -8,6 +8,8 @@ use endpoint::session::CallId;
 use endpoint::state::Event;
 use proto::time::Instant;
 use wire::control::packet_number;
+use wire::handshake::FLAG_CLIENT;
+use wire::ids::Side;
 
 use super::agenda::{Agenda, Served, Todo};
 use super::sabotage::Sabotage;
@@ -33,6 +35,8 @@ pub struct Counts {
     pub cut_off: u64,
     /// Frames for hosts that were down.
     pub for_the_dead: u64,
+    /// Frames for addresses that were not their host's any more.
+    pub for_old_addresses: u64,
     /// Frames for which a switch had no room.
     pub queue_full: u64,
     /// Datagrams that no endpoint sent and that arrived.
@@ -157,6 +161,20 @@ impl App {
         Some((frame.to, self.lives[frame.to as usize], session, number))
     }
 
+    /// Which end of its session a frame is from, where that can be told.
+    fn sender(&self, frame: &Frame) -> Option<Side> {
+        match frame.kind() {
+            1 | 2 => {
+                let name = u64::from_be_bytes(*frame.bytes.get(8..)?.first_chunk()?);
+                let session = self.checker.wiretap.session_of(frame.from, frame.to, name)?;
+                Some(session.side(frame.from))
+            }
+            3 => Some(if frame.bytes.get(1)? & FLAG_CLIENT != 0 { Side::Client } else { Side::Server }),
+            5 => Some(Side::Server),
+            _ => None,
+        }
+    }
+
     fn served(&self, host: u32, id: CallId, call: Option<u64>) -> Served {
         Served { host, life: self.lives[host as usize], id, call }
     }
@@ -172,6 +190,14 @@ impl Hooks for App {
         if let Some(insider) = &mut self.insider {
             insider.hear(frame, &self.checker.wiretap);
         }
+    }
+
+    fn sent_by_client(&self, frame: &Frame) -> bool {
+        self.sender(frame) == Some(Side::Client)
+    }
+
+    fn sent_by_server(&self, frame: &Frame) -> bool {
+        self.sender(frame) == Some(Side::Server)
     }
 
     fn verdict(&mut self, now: Time, frame: &Frame) -> Verdict {
@@ -221,6 +247,7 @@ impl Hooks for App {
             Lost::Partition => self.counts.cut_off += 1,
             Lost::HostDown => self.counts.for_the_dead += 1,
             Lost::QueueFull => self.counts.queue_full += 1,
+            Lost::Rebound => self.counts.for_old_addresses += 1,
             Lost::Judged | Lost::Nowhere => {}
         }
     }

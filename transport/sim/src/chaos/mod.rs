@@ -101,6 +101,7 @@ impl Outcome {
         faults.insert("cut_off", app.counts.cut_off);
         faults.insert("queue_full", app.counts.queue_full);
         faults.insert("host_down", app.counts.for_the_dead);
+        faults.insert("rebound", app.counts.for_old_addresses);
         let ends = End::ALL.iter().zip(app.checker.calls.ends).map(|((_, name), count)| (*name, count));
         let calls = ends.chain([("answered_late", app.counts.late)]).collect();
         Self {

@@ -52,6 +52,11 @@ pub enum Mishap {
         /// Whose.
         host: u32,
     },
+    /// What a host began comes from another address from now on; the old one is dead.
+    Rebind {
+        /// Whose.
+        host: u32,
+    },
 }
 
 /// A seed's world and what happens in it.
@@ -117,7 +122,7 @@ impl Plan {
             datagram_max: one_of(&mut rng, &[1232, 1452, 1472, 1472, 4000, 8972]),
             clocks: (0..hosts).map(|_| clock(&mut rng)).collect(),
             rules: rules(&mut rng, hosts),
-            mishaps: mishaps(&mut rng, hosts, silence),
+            mishaps: mishaps(&mut rng, hosts, silence, malicious),
             strict,
             packets: PACKETS,
         }
@@ -151,8 +156,9 @@ fn config(rng: &mut Rng, network: &Network) -> (Config, bool) {
     // As long as a session is used it is not forgotten, so this shows only where nothing is said for long.
     config.session_idle =
         one_of(rng, &[Duration::from_millis(1500), Duration::from_secs(3600), Duration::from_secs(3600)]);
-    // Most keys wear out all the time, some hardly ever. Where the most that they may protect is lowered, too, it is still more than
-    // all that is asked while a network is cut: a session that can ask no more ends.
+    // Most keys wear out all the time, some hardly ever. Where the most that they may protect is lowered, too, it is still more than the
+    // longest message needs, and the next epoch is wanted so late that messages have to wait for it: where it is wanted at a quarter, a
+    // session does not bring enough, while nobody answers, to use up the other three.
     config.key_limits = one_of(
         rng,
         &[
@@ -160,7 +166,7 @@ fn config(rng: &mut Rng, network: &Network) -> (Config, bool) {
             Limits::PROTOCOL.rekey_after(30),
             Limits::PROTOCOL.rekey_after(200),
             Limits::PROTOCOL.rekey_after(1000),
-            Limits::lowered(13),
+            Limits::lowered(16).late(),
         ],
     );
     let silence = one_of(rng, &[100, 200, 400]);
@@ -226,7 +232,7 @@ fn rules(rng: &mut Rng, hosts: u32) -> Vec<Rule> {
     rules
 }
 
-fn mishaps(rng: &mut Rng, hosts: u32, silence: Time) -> Vec<(Time, Mishap)> {
+fn mishaps(rng: &mut Rng, hosts: u32, silence: Time, malicious: Option<u32>) -> Vec<(Time, Mishap)> {
     let mut mishaps = Vec::new();
     for _ in 0..6 + rng.below(4) {
         let host = rng.below(hosts.into()) as u32;
@@ -248,6 +254,13 @@ fn mishaps(rng: &mut Rng, hosts: u32, silence: Time) -> Vec<(Time, Mishap)> {
     }
     for _ in 0..8 {
         mishaps.push((rng.below(TROUBLE), Mishap::Close { host: rng.below(hosts.into()) as u32 }));
+    }
+    for _ in 0..3 + rng.below(4) {
+        let (at, host) = (rng.below(TROUBLE), rng.below(hosts.into()) as u32);
+        // Who keeps no rule says what it likes from wherever it likes: nobody follows it.
+        if malicious != Some(host) {
+            mishaps.push((at, Mishap::Rebind { host }));
+        }
     }
     mishaps
 }

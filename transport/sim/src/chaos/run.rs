@@ -2,6 +2,7 @@
 //! it did.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use endpoint::endpoint::{Endpoint, Sending, To};
 use endpoint::pool::Payload;
@@ -21,7 +22,7 @@ use crate::checker::paths::Paths;
 use crate::clock::{MS, SEC, Time, US};
 use crate::fault::Faults;
 use crate::hooks::Spec;
-use crate::host::address;
+use crate::host::host_at;
 use crate::rng::Rng;
 use crate::wiretap::Wiretap;
 use crate::world::{Stop, World};
@@ -33,12 +34,14 @@ const OPEN_MAX: u64 = 600;
 const ENDS_WITHIN: Time = 8 * SEC;
 /// How long calls may take when nothing was wrong for long.
 const CALM_WITHIN: Time = 2 * SEC;
+/// Until peers are asked again about another address after a "no": a second of a clock that runs a fifth too slow, and some more.
+const DOUBTS: Time = 1300 * MS;
 /// How often it is looked whether all has ended.
 const LOOK: Time = 20 * MS;
 /// Entries of the trace that are shown when a rule was broken.
 const LAST: usize = 40;
-/// Counters of endpoints that tell of changing keys.
-const OF_KEYS: [&str; 4] = ["epochs_begun", "epochs_wanted", "messages_held", "attempts"];
+/// Counters of endpoints that tell of changing keys, and addresses.
+const OF_KEYS: [&str; 5] = ["sessions_moved", "epochs_begun", "epochs_wanted", "messages_held", "attempts"];
 
 /// A run.
 #[derive(Debug)]
@@ -249,7 +252,7 @@ impl Run {
     fn way(&mut self, from: u32, to: u32) -> Option<To> {
         if self.rng.below(10) == 0 {
             let endpoint = self.world.endpoint(from)?;
-            let with = endpoint.sessions().into_iter().filter(|s| s.open && s.origin.address == address(to));
+            let with = endpoint.sessions().into_iter().filter(|s| s.open && host_at(s.origin.address) == Some(to));
             let sessions: Vec<SessionId> = with.map(|s| s.id).filter(|id| endpoint.is_session_open(*id)).collect();
             if !sessions.is_empty() {
                 return Some(To::Session(sessions[self.rng.below(sessions.len() as u64) as usize]));
@@ -352,6 +355,17 @@ impl Run {
 
     /// With a live path, each call is executed exactly once, and answered.
     fn calm(&mut self) -> bool {
+        // Every other host is heard from a new address first: where nobody raised doubts for a while, no call is lost by that. [P-2.3]
+        if self.plan.config.session_idle > Duration::from_secs(60) {
+            if !self.pass(self.world.now() + DOUBTS) {
+                return false;
+            }
+            for host in (0..self.hosts()).step_by(2) {
+                if !self.is_malicious(host) {
+                    self.rebind(host);
+                }
+            }
+        }
         self.round(|rng| 1 + rng.below(3), true);
         self.wait(CALM_WITHIN, "calls on paths that are alive")
     }

@@ -41,6 +41,7 @@ impl Run {
                 self.count("clock_skew");
             }
             Mishap::Close { host } => self.close(host),
+            Mishap::Rebind { host } => self.rebind(host),
         }
     }
 
@@ -58,6 +59,13 @@ impl Run {
     pub(super) fn cut(&mut self, groups: Option<Vec<u8>>) {
         self.world.hooks.checker.paths.cut(self.world.now(), groups.clone());
         self.world.cut(groups);
+    }
+
+    pub(super) fn rebind(&mut self, host: u32) {
+        self.world.rebind(host);
+        let binding = self.world.hosts()[host as usize].binding;
+        self.world.hooks.checker.paths.rebind(self.world.now(), host, binding);
+        self.count("rebind");
     }
 
     fn close(&mut self, host: u32) {

@@ -71,8 +71,6 @@ pub fn totals(is: &Holdings, config: &Config, peaks: &mut Peaks) -> Result<(), (
         (7, "handshakes that others began", is.accepting as u64, config.handshakes_max as u64),
         (7, "messages that wait for room", is.machine.waiting as u64, proto.waiting_max as u64),
         (7, "frames of sessions", is.notices as u64, (NOTICES_MAX + NOTICES_PER_SESSION * is.sessions) as u64),
-        // Nobody moves here: who copies packets of others must not seem to. [P-2.3]
-        (4, "sessions that moved", is.moved, 0),
         (7, "peers that may have moved", is.moving.0 as u64, is.sessions as u64),
         (7, "questions about moves", is.moving.1 as u64, QUESTIONS_MAX as u64),
         (7, "answers to strangers", is.strangers as u64, STRANGERS_MAX as u64),

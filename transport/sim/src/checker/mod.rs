@@ -226,6 +226,10 @@ impl Checker {
         if matches!(event, Event::Request { .. } | Event::OneWay { .. } | Event::Response { .. }) {
             self.looks.bodies += 1;
         }
+        if let Event::Moved { session, address } = event {
+            let judged = self.paths.moved((host, session.as_u64()), *address, &self.wiretap);
+            self.judge(now, judged);
+        }
         let judged = self.calls.event(host, local, event, (&self.wiretap, &self.paths));
         self.judge(now, judged).flatten()
     }

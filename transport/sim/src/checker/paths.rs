@@ -1,11 +1,17 @@
 //! Owns what is known of the paths between hosts: when they were cut, when hosts were away. So it says of a call that failed whether
 //! it should have.
 
-use crate::clock::Time;
+use std::net::SocketAddr;
+
+use crate::clock::{SEC, Time};
+use crate::host::{binding_of, host_at};
 use crate::rng::FastMap;
 use crate::wiretap::Wiretap;
 
 use super::calls::Call;
+
+/// How long a change of address may be felt: questions about another stand for a second, and after a "no" there is a second's pause.
+const REBOUND: Time = 3 * SEC;
 
 /// The paths of a world.
 #[derive(Debug)]
@@ -15,6 +21,8 @@ pub struct Paths {
     restarted: Vec<Option<Time>>,
     /// Until when each pair was cut.
     cut_until: Vec<Time>,
+    /// How often each host's address changed, and when last.
+    rebound: Vec<(u16, Option<Time>)>,
     /// The sides of the cut that there is now.
     cut: Option<Vec<u8>>,
     /// Sessions that an application closed.
@@ -31,7 +39,8 @@ impl Paths {
     pub fn new(hosts: u32, handshake: Time, strict: bool) -> Self {
         let pairs = (hosts * hosts) as usize;
         let (restarted, cut_until, closed) = (vec![None; hosts as usize], vec![0; pairs], FastMap::default());
-        Self { hosts, restarted, cut_until, cut: None, closed, handshake, strict }
+        let rebound = vec![(0, None); hosts as usize];
+        Self { hosts, restarted, cut_until, rebound, cut: None, closed, handshake, strict }
     }
 
     /// A host crashes, or is started again.
@@ -58,6 +67,29 @@ impl Paths {
         }
     }
 
+    /// A host is heard from another address from now on.
+    pub fn rebind(&mut self, now: Time, host: u32, binding: u16) {
+        self.rebound[host as usize] = (binding, Some(now));
+    }
+
+    /// A host believes that the peer of its session is at that address now. It must be one that this peer has or had: who copies packets
+    /// of others must not seem to be them. [P-2.3]
+    ///
+    /// # Errors
+    /// When it is somewhere else.
+    pub fn moved(&self, (host, name): (u32, u64), to: SocketAddr, wiretap: &Wiretap) -> Result<(), (u8, String)> {
+        let client = wiretap.session(host, name).map(|(_, session)| session).filter(|session| session.server.0 == host);
+        let known = client.is_some_and(|session| {
+            let peer = session.client.0;
+            host_at(to) == Some(peer) && (1..=self.rebound[peer as usize].0).contains(&binding_of(to))
+        });
+        if known {
+            Ok(())
+        } else {
+            Err((4, format!("host {host}: session {name:x} moved to {to}, where its peer never was")))
+        }
+    }
+
     /// An application closes a session.
     pub fn close(&mut self, session: u32) {
         self.closed.insert(session, ());
@@ -77,6 +109,11 @@ impl Paths {
             _ => (call.begun.saturating_sub(self.handshake), call.begun.saturating_sub(self.handshake)),
         };
         if session.is_some_and(|(at, _)| self.closed.contains_key(&at)) {
+            return false;
+        }
+        // Until a peer that is heard elsewhere is believed, and while strangers raise doubts, it is as if the two were cut off.
+        let rebound = |host: u32| self.rebound[host as usize].1.is_some_and(|at| at + REBOUND > call.begun);
+        if rebound(a) || rebound(b) {
             return false;
         }
         let restarted = |host: u32| self.restarted[host as usize].is_some_and(|at| at >= known);
