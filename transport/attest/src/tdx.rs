@@ -52,9 +52,12 @@ impl Verifier for Dcap {
     }
 }
 
+/// How the crate says that a date is not now, of what Intel states, of certificates and of revocation lists.
+const DATES: [&str; 4] = ["expired", "in the future", "Expired", "NotValidYet"];
+
 /// The crate tells what it refuses in words only; a recorded quote tests that these are understood.
 fn refusal(why: String) -> Error {
-    if why.contains("expired") || why.contains("in the future") { Error::Expired(why) } else { Error::NotGenuine(why) }
+    if DATES.iter().any(|words| why.contains(words)) { Error::Expired(why) } else { Error::NotGenuine(why) }
 }
 
 fn claims(verified: VerifiedReport) -> Result<Claims, Error> {
