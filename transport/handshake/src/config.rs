@@ -18,6 +18,7 @@ use crate::exchange::KeyExchange;
 use crate::identity::Identity;
 use crate::keylog::KeyLogSink;
 use crate::own::{ByName, IfAsked};
+use crate::published::Publisher;
 use crate::tickets::{ClientTickets, ServerTickets};
 pub use crate::trust::Trust;
 
@@ -129,6 +130,8 @@ pub struct ServerConfig {
     pub(crate) shown_raw: bool,
     /// Whether clients must show who they are.
     authenticates: bool,
+    /// What takes first flights by published ticket.
+    pub(crate) published: Option<Arc<Publisher>>,
 }
 
 impl ServerConfig {
@@ -163,7 +166,29 @@ impl ServerConfig {
         tls.send_tls13_tickets = 1;
         let shown_raw = matches!(clients, Clients::Authenticated(trust) if trust.is_raw());
         let authenticates = matches!(clients, Clients::Authenticated(_));
-        Ok(Self { tls: Arc::new(tls), tickets: Some(Arc::default()), key_log: None, shown_raw, authenticates })
+        let published = None;
+        Ok(Self {
+            tls: Arc::new(tls),
+            tickets: Some(Arc::default()),
+            key_log: None,
+            shown_raw,
+            authenticates,
+            published,
+        })
+    }
+
+    /// Takes first flights by the tickets of `publisher`. No effect where clients must show who they are: such a flight is
+    /// anonymous. Default: none are taken. [P-6.12]
+    #[must_use]
+    pub fn publish(mut self, publisher: Option<Arc<Publisher>>) -> Self {
+        self.published = publisher.filter(|_| !self.authenticates);
+        self
+    }
+
+    /// What takes first flights by published ticket, if anything does.
+    #[must_use]
+    pub const fn publisher(&self) -> Option<&Arc<Publisher>> {
+        self.published.as_ref()
     }
 
     /// Whether clients are given tickets to resume with. Default true.

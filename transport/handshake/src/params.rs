@@ -173,6 +173,32 @@ impl TransportParams {
     }
 }
 
+/// Appends a field that [`TransportParams`] does not know.
+#[cfg(feature = "tls")]
+pub(crate) fn append(list: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    debug_assert!(usize::from(tag) > KNOWN && list.len() + 2 + value.len() <= PARAMS_MAX);
+    list.extend([tag, value.len() as u8]);
+    list.extend_from_slice(value);
+}
+
+/// The value of a field that [`TransportParams`] does not know; `None` when it is not there, or not once.
+#[cfg(feature = "tls")]
+pub(crate) fn find(list: &[u8], tag: u8) -> Option<&[u8]> {
+    let mut r = Reader::new(list);
+    let mut found = None;
+    if list.len() > PARAMS_MAX || r.u8() != Ok(VERSION) {
+        return None;
+    }
+    while !r.is_empty() {
+        let (at, len) = (r.u8().ok()?, r.u8().ok()?);
+        let value = r.take(usize::from(len)).ok()?;
+        if at == tag && found.replace(value).is_some() {
+            return None;
+        }
+    }
+    found
+}
+
 fn value<const N: usize>(fields: &[Option<&[u8]>; KNOWN + 1], tag: u8) -> Result<[u8; N], Malformed> {
     let bytes = fields[usize::from(tag)].ok_or(Malformed::Missing(tag))?;
     bytes.try_into().map_err(|_| Malformed::Value(tag))

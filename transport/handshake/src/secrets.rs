@@ -8,6 +8,8 @@ use record::keys::Secret;
 use crate::exchange::KeyExchange;
 use crate::identity::PeerIdentity;
 use crate::params::TransportParams;
+#[cfg(feature = "tls")]
+use crate::published::Verdict;
 
 /// The label of the TLS exporter (RFC 8446 section 7.5), used without context. [P-6.3]
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-sealane1 session";
@@ -32,6 +34,10 @@ pub struct Established {
     pub resumed: bool,
     /// Whether the server took what the first flight brought of the application. [P-6.9]
     pub early: bool,
+    /// What the server says of a first flight by published ticket; `None`: nothing, because there was none, or because it does
+    /// not know the ticket. [P-6.12]
+    #[cfg(feature = "tls")]
+    pub verdict: Option<Verdict>,
     /// The shortest round trip seen, with the other side's computing in it; zero when there was no sample.
     pub rtt: Duration,
 }
@@ -47,4 +53,6 @@ pub(crate) struct Agreed {
     pub(crate) exchange: Option<KeyExchange>,
     pub(crate) resumed: bool,
     pub(crate) early: bool,
+    #[cfg(feature = "tls")]
+    pub(crate) verdict: Option<Verdict>,
 }
