@@ -11,6 +11,8 @@ impl Endpoint {
     /// and open sessions stay as they are. Tickets belong to the configuration that they were given under: none of before
     /// is good any more.
     pub fn reload(&mut self, client: Option<Arc<ClientConfig>>, server: Option<Arc<ServerConfig>>) {
+        // What was published is judged by the trust of before.
+        self.state.tickets.clear();
         (self.state.config.client, self.state.config.server) = (client, server);
     }
 }

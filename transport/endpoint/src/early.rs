@@ -113,8 +113,12 @@ impl State {
 
     /// A request whose ticket was taken out of memory: no copy of it comes again but in this handshake.
     fn early_request(&mut self, slot: u32, rpc: RpcId, body: &[u8]) {
-        let limit = self.config.early_data_bytes_max;
+        let (mut limit, mut protection) = (self.config.early_data_bytes_max, Protection::EarlyData);
         let session = self.at(slot);
+        if matches!(&session.phase, Phase::Accepting(server) if server.is_by_ticket()) {
+            // As many as a handshake hands on, and no longer ones than fit. [P-6.12]
+            (limit, protection) = (EARLY_MESSAGES_MAX * EARLY_BODY_MAX, Protection::PublishedTicket);
+        }
         let early = &mut session.early;
         if early.requests.iter().any(|request| request.rpc == rpc) {
             return self.counters.dropped_duplicate += 1;
@@ -128,7 +132,7 @@ impl State {
         early.bytes += body.len();
         early.requests.push(EarlyRequest { rpc, length: body.len(), state: Answer::Awaited });
         let id = CallId { session: session.id, rpc };
-        let from = Origin { protection: Protection::EarlyData, ..self.origin(slot) };
+        let from = Origin { protection, ..self.origin(slot) };
         let payload = self.pool.copy(body);
         self.counters.early_taken += 1;
         self.counters.messages_delivered += 1;

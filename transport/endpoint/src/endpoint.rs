@@ -94,6 +94,8 @@ impl Endpoint {
                 cookies,
                 rates,
                 tokens,
+                #[cfg(feature = "tls")]
+                tickets: crate::tickets::Tickets::default(),
                 paths: Paths::default(),
                 from: SocketAddr::from(([0; 4], 0)),
                 strangers: VecDeque::new(),

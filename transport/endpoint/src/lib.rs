@@ -13,6 +13,8 @@ pub mod config;
 pub mod counters;
 pub mod pool;
 pub mod session;
+#[cfg(feature = "tls")]
+mod tickets;
 pub mod state;
 pub mod resets;
 pub mod handshakes;
@@ -23,6 +25,7 @@ pub mod ingress;
 pub mod endpoint;
 pub mod streams;
 pub mod early;
+pub mod published;
 pub mod info;
 #[cfg(feature = "tls")]
 pub mod credentials;

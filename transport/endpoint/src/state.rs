@@ -198,6 +198,8 @@ pub struct State {
     pub(crate) cookies: Cookies,
     pub(crate) rates: Strangers,
     pub(crate) tokens: Tokens,
+    #[cfg(feature = "tls")]
+    pub(crate) tickets: crate::tickets::Tickets,
     pub(crate) paths: Paths,
     /// Where the datagrams come from that are being handled.
     pub(crate) from: SocketAddr,

@@ -112,11 +112,6 @@ impl Flight {
         }
     }
 
-    #[cfg(feature = "tls")]
-    pub(crate) const fn crypto(&self) -> &'static dyn Crypto {
-        self.crypto
-    }
-
     pub(crate) const fn side(&self) -> Side {
         self.ends.side
     }

@@ -161,6 +161,9 @@ impl Server {
         setup: &Setup,
     ) -> Result<Self, Reason> {
         let (_, opening, cipher) = installed::opening(first).ok_or(Reason::Session)?;
+        if !publisher.takes(cipher) {
+            return Err(Reason::Method);
+        }
         let session = first.fields.sender;
         let sought = Sought { opening, session, method: Method::Published, unix_seconds: setup.unix_seconds };
         let mut sound = Err(Reason::Tag);

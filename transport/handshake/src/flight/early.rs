@@ -16,6 +16,11 @@ impl Flight {
         self.early = Some(guard);
     }
 
+    #[cfg(feature = "tls")]
+    pub(crate) const fn crypto(&self) -> &'static dyn record::aead::Crypto {
+        self.crypto
+    }
+
     /// Early responses have a key, although there is no sealed level: a server's randomness is in it.
     #[cfg(feature = "tls")]
     pub(crate) fn set_reply(&mut self, guard: Guard) {

@@ -114,6 +114,10 @@ impl Publisher {
         self.key(id, unix_seconds).is_some()
     }
 
+    pub(crate) fn takes(&self, cipher: Cipher) -> bool {
+        self.ciphers.contains(&cipher)
+    }
+
     fn key(&self, id: TicketId, unix_seconds: u64) -> Option<Arc<Key>> {
         lock(&self.keys).iter().find(|key| key.id == id && key.lives(unix_seconds)).cloned()
     }
