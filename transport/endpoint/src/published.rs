@@ -73,6 +73,11 @@ mod with_tls {
             self.state.tickets.put(target, ticket, upgrade);
         }
 
+        /// Nothing is published of `target` any more.
+        pub fn forget_ticket(&mut self, target: u32) {
+            self.state.tickets.forget(target);
+        }
+
         /// The name of `target`, if a ticket of it would be used by the next early message: there is no session.
         pub fn wants_ticket(&self, target: u32) -> Option<&str> {
             let target = self.state.targets.get(target as usize)?;
@@ -134,7 +139,7 @@ mod with_tls {
                 Some(Verdict::Seen) | None => self.fail_early(slot),
             }
             if let Some(target) = target {
-                self.tickets.forget(target);
+                self.tickets.spend(target);
             }
         }
 
@@ -160,7 +165,7 @@ mod with_tls {
                 && matches!(&session.phase, Phase::Connecting(client) if client.is_by_ticket());
             let (id, address, datagram_max) = (session.id, session.address, session.datagram_max);
             let Some(target) = session.target.filter(|_| stale) else { return false };
-            self.tickets.forget(target);
+            self.tickets.spend(target);
             let name = self.targets[target as usize].name.clone();
             let setup = self.setup(id, datagram_max, None, now);
             let setup = Setup { datagram_max: datagram_max.max(wire::limits::DATAGRAM_MIN), ..setup };

@@ -2,29 +2,42 @@
 
 use std::collections::HashMap;
 
-use handshake::published::VerifiedTicket;
+use handshake::published::{TicketId, VerifiedTicket};
 
 use crate::session::Upgrade;
 
 /// By target.
 #[derive(Debug, Default)]
-pub(crate) struct Tickets(HashMap<u32, (VerifiedTicket, Upgrade)>);
+pub(crate) struct Tickets {
+    good: HashMap<u32, (VerifiedTicket, Upgrade)>,
+    /// The last one that its server did not take: it is not tried again, however often it is found.
+    spent: HashMap<u32, TicketId>,
+}
 
 impl Tickets {
     pub(crate) fn put(&mut self, target: u32, ticket: VerifiedTicket, upgrade: Upgrade) {
-        self.0.insert(target, (ticket, upgrade));
+        if self.spent.get(&target) != Some(&ticket.id()) {
+            self.good.insert(target, (ticket, upgrade));
+        }
     }
 
     /// The one for `target`, if it holds.
     pub(crate) fn get(&self, target: u32, unix_seconds: u64) -> Option<(VerifiedTicket, Upgrade)> {
-        self.0.get(&target).filter(|(ticket, _)| ticket.holds(unix_seconds)).cloned()
+        self.good.get(&target).filter(|(ticket, _)| ticket.holds(unix_seconds)).cloned()
     }
 
     pub(crate) fn forget(&mut self, target: u32) {
-        self.0.remove(&target);
+        self.good.remove(&target);
+    }
+
+    /// The server does not take it, or no longer.
+    pub(crate) fn spend(&mut self, target: u32) {
+        if let Some((ticket, _)) = self.good.remove(&target) {
+            self.spent.insert(target, ticket.id());
+        }
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.good.clear();
     }
 }
