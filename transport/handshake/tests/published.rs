@@ -344,6 +344,24 @@ fn altered() {
     }
 }
 
+/// [P-6.12] An opening that somebody copied into a packet of its own is not remembered: the client that made it is not kept out.
+#[test]
+fn a_copied_opening_keeps_nobody_out() {
+    let scene = Scene::new();
+    let mut client = scene.client(Way::Alone, 1);
+    let mut out = vec![0; DATAGRAM];
+    let len = client.poll_transmit(Instant::ZERO, &mut out).unwrap();
+    let setup = setup(SERVER, DATAGRAM, Instant::ZERO);
+    let mut copied = out[..len].to_vec();
+    // The nonce, behind opening and cipher.
+    copied[53 + 3 + 88 + 1] ^= 1;
+    let refused = Server::by_ticket(&scene.publisher, [2; 16], &packet(&copied), false, &setup);
+    assert!(matches!(refused, Err(Reason::Tag)));
+    assert_eq!(scene.publisher.remembered(), 0);
+    assert!(Server::by_ticket(&scene.publisher, [2; 16], &packet(&out[..len]), false, &setup).is_ok());
+    assert_eq!(scene.publisher.remembered(), 1);
+}
+
 /// [P-6.11] [P-6.9] A server never seals under a key of a first flight: the same flight, brought twice with all memory lost in between,
 /// is answered under different keys, and what one answer is sealed with does not open the other.
 #[test]

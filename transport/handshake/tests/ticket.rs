@@ -91,6 +91,11 @@ fn refused() {
     assert!(matches!(none, Invalid::Certificate(Error::ServerName { .. })));
     let nobody = judge(&good, &Trust::nobody(), "a.example", TODAY).unwrap_err();
     assert!(matches!(nobody, Invalid::Certificate(Error::NothingTrusted { .. })));
+    // A time that no publisher states, whoever signed it.
+    let mut long = good.as_bytes().to_vec();
+    long[16..24].copy_from_slice(&(end + 1).to_be_bytes());
+    let long = judge(&Ticket::decode(&long).unwrap(), &ca.trust(), "a.example", TODAY);
+    assert_eq!(long, Err(Invalid::TooLong { seconds: PUBLISHED_LIFETIME.as_secs() + 1 }));
     for (identity, expired) in [(ca.expired(&["a.example"]), true), (ca.future(&["a.example"]), false)] {
         match judge(&ticket(&identity), &ca.trust(), "a.example", TODAY).unwrap_err() {
             Invalid::Certificate(Error::Expired { .. }) => assert!(expired),

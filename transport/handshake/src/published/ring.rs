@@ -189,3 +189,44 @@ impl fmt::Debug for Publisher {
         write!(f, "Publisher({keys} keys, {} flights)", self.remembered())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Trust;
+
+    const NOW: u64 = 1_790_000_000;
+
+    /// [P-6.11] An opening is good for one session's name and one kind of handshake, unaltered, while its ticket holds.
+    #[test]
+    fn what_an_opening_is_for() {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let identity = Identity::pem("test", certificate.as_bytes(), key.as_bytes()).unwrap();
+        let trust = Trust::pem("test", certificate.as_bytes()).unwrap();
+        let publisher = Publisher::new(&identity, &Cipher::ALL, PUBLISHED_LIFETIME, 10);
+        let ticket = publisher.ticket(NOW).unwrap().verify(&trust, "localhost", NOW).unwrap();
+        let [session, other] = [1, 2].map(|slot| SessionId::new(slot, 7));
+        let opening = ticket.opening(&[7; 32], session, Method::Published).unwrap();
+        let open = |opening: &[u8], session, method, unix_seconds| {
+            publisher
+                .open(&Sought { opening, session, method, unix_seconds })
+                .map(|opened| (*opened.secret, opened.verdict))
+        };
+        assert!(open(&opening, other, Method::Published, NOW).is_none());
+        assert!(open(&opening, session, Method::Tls, NOW).is_none());
+        assert!(open(&opening, session, Method::Published, ticket.ticket().not_after()).is_none());
+        assert!(open(&opening[1..], session, Method::Published, NOW).is_none());
+        for at in 0..opening.len() {
+            let mut altered = opening;
+            altered[at] ^= 1;
+            assert!(open(&altered, session, Method::Published, NOW).is_none(), "byte {at}");
+        }
+        assert_eq!(publisher.remembered(), 0);
+        assert_eq!(open(&opening, session, Method::Published, NOW), Some(([7; 32], Verdict::Taken)));
+        assert_eq!(open(&opening, session, Method::Published, NOW), Some(([7; 32], Verdict::Seen)));
+        // [P-6.12] What prints says no secret.
+        let printed = format!("{publisher:?} {ticket:?}");
+        assert!(!printed.contains("private") && !printed.contains("secret"), "{printed}");
+    }
+}
