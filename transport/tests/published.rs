@@ -157,6 +157,13 @@ fn in_files() {
             client.disconnect(&peer).unwrap();
         }
     }
+    // Names lead nowhere else: there is a ticket one folder up.
+    let inner = dir.path().join("inner");
+    std::fs::create_dir_all(inner.join("a")).unwrap();
+    for name in ["../localhost", "a/../../localhost"] {
+        assert!(inner.join(format!("{name}.ticket")).exists());
+        assert!(TicketFiles::new(&inner).ticket(name).is_none(), "{name}");
+    }
     for name in ["../localhost", ".", "..", "/etc/passwd", "a/../localhost"] {
         assert!(TicketFiles::new(dir.path()).ticket(name).is_none(), "{name}");
     }

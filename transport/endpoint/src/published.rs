@@ -83,11 +83,6 @@ mod with_tls {
             let target = self.state.targets.get(target as usize)?;
             (target.session.is_none() && target.key.is_none()).then_some(&*target.name)
         }
-
-        /// Seconds since 1970 by the endpoint's calendar.
-        pub fn unix_seconds(&self, now: Instant) -> u64 {
-            self.state.unix_seconds(now)
-        }
     }
 
     impl State {

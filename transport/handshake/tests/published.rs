@@ -333,7 +333,7 @@ fn altered() {
                     0 if level == Level::Early => *bytes.last_mut().unwrap() ^= 1,
                     1 if level == Level::Early => bytes[100] ^= 1,
                     // Somewhere in the hello; its public check holds again where there is one.
-                    2 if level == Level::Initial && packet(bytes).fields.offset == 0 => {
+                    2 if level == Level::Initial && packet(bytes).fields.offset == 0 && bytes.len() > 200 => {
                         common::forge(bytes, |bytes| bytes[110] ^= 1);
                     }
                     _ => {}

@@ -10,6 +10,11 @@ const CLIENT_HELLO: u8 = 1;
 /// `quic_transport_parameters` (RFC 9001 section 8.2).
 const QUIC_PARAMS: u16 = 0x39;
 
+/// Whether a stream can be one of a client.
+pub(crate) fn begins(stream: &[u8]) -> bool {
+    stream.first() == Some(&CLIENT_HELLO)
+}
+
 /// Bytes of the message at the start of a stream, once all of it is here.
 pub(crate) fn message_len(stream: &[u8]) -> Option<usize> {
     let &[_, a, b, c] = stream.first_chunk::<4>()?;
@@ -44,4 +49,36 @@ fn find(message: &[u8]) -> Result<Option<&[u8]>, Refusal> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever the bytes, reading them ends, and what is found lies within them.
+        #[test]
+        fn any_bytes(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            if let Some(first) = bytes.first_mut() {
+                *first = CLIENT_HELLO;
+            }
+            let _ = params(&bytes);
+            prop_assert!(message_len(&bytes).is_none_or(|len| len <= bytes.len()));
+        }
+    }
+
+    /// The parameters stand where RFC 8446 puts them, whatever stands before; a hello that is cut has none.
+    #[test]
+    fn found() {
+        let extensions = [&[0, 43, 0, 2, 9, 9][..], &[0, 0x39, 0, 3, 7, 8, 9]].concat();
+        let body = [&[3, 3][..], &[5; 32], &[2, 1, 1], &[0, 2, 0x13, 1], &[1, 0], &[0, 13], &extensions].concat();
+        let hello = [&[CLIENT_HELLO, 0, 0, body.len() as u8][..], &body].concat();
+        assert_eq!(message_len(&hello), Some(hello.len()));
+        assert_eq!(params(&hello), Some(&[7, 8, 9][..]));
+        (0..hello.len()).for_each(|cut| {
+            assert_eq!((message_len(&hello[..cut]), params(&hello[..cut])), (None, None));
+        });
+        assert!(begins(&hello) && !begins(&hello[1..]) && !begins(&[]));
+    }
 }

@@ -60,7 +60,9 @@ impl Waiting {
     /// Takes bytes; gives all there are once a message is whole, or can never be.
     pub(super) fn whole(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         self.stream.extend_from_slice(bytes);
-        let whole = hello::message_len(&self.stream).is_some() || self.stream.len() >= INITIAL_MAX;
+        // What is no ClientHello is refused by TLS, and not waited for.
+        let hopeless = !hello::begins(&self.stream) || self.stream.len() >= INITIAL_MAX;
+        let whole = hopeless || hello::message_len(&self.stream).is_some();
         whole.then(|| core::mem::take(&mut self.stream))
     }
 
