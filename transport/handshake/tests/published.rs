@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::pki::{Ca, client_config, server_config};
 use common::{CLIENT, CRYPTO, Faults, MakeServer, ONE_WAY, SERVER, TODAY, World, packet, setup};
 use handshake::client::Client;
-use handshake::config::{ClientConfig, ServerConfig};
+use handshake::config::{Algorithms, ClientConfig, Clients, ServerConfig};
 use handshake::contract::Reason;
 use handshake::cookie::Cookies;
 use handshake::error::{Alert, Error};
@@ -28,12 +28,10 @@ use wire::ids::Side;
 
 const DATAGRAM: usize = 1232;
 
-/// The two ways.
+/// The ticket is all there is, or a TLS handshake stands beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// The ticket is all there is.
     Alone,
-    /// A TLS handshake stands beside it.
     Beside,
 }
 
@@ -457,7 +455,6 @@ fn not_taken() {
 /// first are not taken beside it.
 #[test]
 fn not_behind_a_retry_of_tls() {
-    use handshake::config::{Algorithms, Clients};
     let scene = Scene::new();
     let algorithms = Algorithms { exchanges: &[KeyExchange::Secp384r1], ..Algorithms::default() };
     let picky = ServerConfig::with(&scene.identity, Clients::Anonymous, &algorithms).unwrap();
@@ -489,7 +486,6 @@ fn under_loss() {
         let scene = Scene::with(1000);
         let mut answered = 0;
         for seed in 0..100 {
-            // A full handshake has more packets to lose than the ticket alone.
             let faults = Faults { loss: 20, duplicate: 10, corrupt: 5, jitter_us: 2000 };
             let mut world = scene.world(way, seed as u8).with(faults, seed);
             world.client.send_early(request(1));

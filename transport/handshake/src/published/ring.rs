@@ -193,7 +193,7 @@ impl fmt::Debug for Publisher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Trust;
+    use crate::trust::Trust;
 
     const NOW: u64 = 1_790_000_000;
 
