@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal
 cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
-all=(packet open flight control trailer acts)
+all=(packet open flight control trailer acts ticket)
 cd ..
 
 if [[ ${1:-} == keep ]]; then

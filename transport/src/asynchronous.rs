@@ -207,6 +207,14 @@ impl AsyncSocket {
         waited: bool,
         options: CallOptions,
     ) -> Result<CallId, Error> {
+        #[cfg(feature = "aws-lc")]
+        if options.early
+            && let Some(sought) = self.socket.seek_ticket(peer)
+        {
+            let asking = sought.clone();
+            let found = tokio::task::spawn_blocking(move || asking.ask()).await;
+            self.socket.use_ticket(&sought, found.ok().flatten());
+        }
         let submitted = poll_fn(|cx| {
             self.poll(cx, |core, cx| {
                 let now = core.now();

@@ -273,7 +273,7 @@ impl Knobs {
             return wrong(format!("messages of {asked} bytes cannot be sent: at most {most}"));
         }
         #[cfg(feature = "aws-lc")]
-        evidence::check(&self.attest, self.tls.early_data_bytes_max > 0)?;
+        evidence::check(&self.attest, self.tls.early_data_bytes_max > 0 || self.tls.publish.is_some())?;
         #[cfg(not(feature = "aws-lc"))]
         evidence::check(&self.attest, false)?;
         self.link_rate.check().map_err(Error::Config)?;

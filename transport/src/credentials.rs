@@ -1,17 +1,22 @@
 //! Owns whom to trust and who we are, by certificates or raw public keys, and makes the layers' configuration of it.
 
+use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use endpoint::session::Upgrade;
 use handshake::config::{Algorithms, ClientConfig, Clients as ServerClients, ServerConfig};
 use handshake::exchange::KeyExchange;
 use handshake::keylog::KeyLogSink;
+use handshake::published::{Publisher, VerifiedTicket};
 use record::aead::Cipher;
 
 use crate::error::Error;
+use crate::ticket::TicketSource;
 
 /// Whom we believe: certificate authorities, with their revocation lists, or raw public keys.
 #[derive(Clone, Debug)]
@@ -129,6 +134,11 @@ pub(crate) struct Choices {
     pub(crate) exchanges: Option<Vec<KeyExchange>>,
     pub(crate) no_resumption: bool,
     pub(crate) early_data_bytes_max: usize,
+    /// How long published tickets are valid, and how many first flights are remembered of each.
+    pub(crate) publish: Option<(Duration, usize)>,
+    /// Where tickets of servers come from, and those that were judged already.
+    pub(crate) tickets_from: Option<(Arc<dyn TicketSource>, Upgrade)>,
+    pub(crate) judged: HashMap<u32, VerifiedTicket>,
     pub(crate) key_log: Option<PathBuf>,
     pub(crate) sink: Option<KeyLogSink>,
 }
@@ -182,12 +192,19 @@ impl Choices {
                     "early data does not prove who its client is: a server of authenticated clients cannot take it";
                 return Err(Error::Config(what.to_owned()));
             }
+            Clients::Authenticated if self.publish.is_some() => {
+                let what =
+                    "a first flight by published ticket is anonymous: a server of authenticated clients cannot take it";
+                return Err(Error::Config(what.to_owned()));
+            }
             Clients::Authenticated => ServerClients::Authenticated(&trust.0),
             Clients::Anonymous => ServerClients::Anonymous,
         };
         let server = ServerConfig::with(identity, clients, &algorithms).map_err(Error::Credentials)?;
         let server = server.resumption(!self.no_resumption).early_data(self.early_data_bytes_max > 0);
         let server = server.danger_key_log(self.sink.clone());
+        let publisher = |(lifetime, most)| Arc::new(Publisher::new(identity, &self.ciphers, lifetime, most));
+        let server = server.publish(self.publish.map(publisher));
         Ok((client, Some(server)))
     }
 }

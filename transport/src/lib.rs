@@ -14,6 +14,10 @@ compile_error!("Sealane runs on Linux only: it needs UDP segmentation offload, e
 pub mod error;
 pub mod attestation;
 #[cfg(feature = "aws-lc")]
+mod ticket;
+#[cfg(feature = "dns")]
+mod dns;
+#[cfg(feature = "aws-lc")]
 mod credentials;
 mod config;
 mod link;
@@ -25,6 +29,8 @@ mod stream;
 mod delivery;
 mod info;
 mod socket;
+#[cfg(feature = "aws-lc")]
+mod publishing;
 mod serving;
 mod sessions;
 pub mod builder;
@@ -40,11 +46,13 @@ pub use builder::Builder;
 pub use builder::{Clients, Identity, Trust};
 pub use config::{CallOptions, Role, Wait};
 pub use delivery::Delivery;
+#[cfg(feature = "dns")]
+pub use dns::TicketDns;
 pub use endpoint::counters::Counters;
 pub use endpoint::info::{CallInfo, SessionInfo};
 pub use endpoint::pool::Payload;
 pub use endpoint::rates::{Limits, Rate};
-pub use endpoint::session::Protection;
+pub use endpoint::session::{Protection, Upgrade};
 pub use error::{Error, Fault};
 pub use handshake::error::Error as HandshakeError;
 pub use handshake::exchange::KeyExchange;
@@ -55,6 +63,8 @@ pub use message::{Body, Failed, OneWay, Peer, PeerInfo, ReplyToken, Request, Res
 pub use record::aead::Cipher;
 pub use socket::{Batch, Readiness, Socket};
 pub use stream::{CallStream, MessageStream, StreamKind};
+#[cfg(feature = "aws-lc")]
+pub use ticket::{InvalidTicket, Ticket, TicketDamage, TicketFiles, TicketId, TicketSource};
 pub use udp::batch::{Datagrams, Received, SendError, Transmit};
 pub use udp::caps::Caps;
 pub use udp::fault;

@@ -250,6 +250,10 @@ impl Socket {
         options: CallOptions,
         streamed: bool,
     ) -> Result<CallId, Error> {
+        #[cfg(feature = "aws-lc")]
+        if options.early {
+            self.find_ticket(peer);
+        }
         let mut core = self.open_core()?;
         loop {
             let now = core.now();

@@ -6,6 +6,7 @@ mod common;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use common::{Authority, bounded, hostile, patient, with_faults};
 use sealane::attestation::{
@@ -218,6 +219,9 @@ fn what_cannot_be_combined() {
     let server = Socket::builder().trust(Trust::nobody()).identity(ca.identity("localhost")).serve(Clients::Anonymous);
     let why = refused(server.accept_early_data(1 << 14).attestation_policy(production()));
     assert!(why.contains("early data"), "{why}");
+    let server = Socket::builder().trust(Trust::nobody()).identity(ca.identity("localhost")).serve(Clients::Anonymous);
+    let why = refused(server.publish_tickets(Duration::from_secs(60)).attestation_policy(production()));
+    assert!(why.contains("published ticket"), "{why}");
     // A production policy itself is closed: without a pin, or with a mock's verifier, there is none.
     assert_eq!(Asks::new().verifier(Genuine).production().unwrap_err(), EvidenceError::NoPins);
     let mocked = Asks::new().verifier(Mock::default()).pin(measured("x")).production();

@@ -72,7 +72,6 @@ const SLACK: usize = 25;
 const UNTESTED: &[&str] = &[
     "9.2",  // There is one shard.
     "10.2", // Bundles are not sent; that they are dropped is tested with 10.1.
-    "10.3", // There is nothing in the first flight.
 ];
 
 /// Path and text of each file of the tree that a check may ask for.

@@ -48,9 +48,9 @@ fn check_rows(report: &Value, names: &[&str], mode: &str) {
 #[test]
 fn rtt_json_has_the_promised_shape() {
     let report = json("rtt --sizes 64 --rounds 2 --cell-ms 20 --mode block --json");
-    check_rows(&report, &["udp", "tcp", "ktls-ideal", "tls", "sealane"], "block");
-    let [udp, ktls] = [0, 2].map(|i| report["rows"][i]["p50_us"].as_f64().unwrap());
-    let ratio = report["rows"][2]["ratio_to_udp"].as_f64().unwrap();
+    check_rows(&report, &["udp", "udp-ideal", "tcp", "ktls-ideal", "tls", "sealane"], "block");
+    let [udp, ktls] = [0, 3].map(|i| report["rows"][i]["p50_us"].as_f64().unwrap());
+    let ratio = report["rows"][3]["ratio_to_udp"].as_f64().unwrap();
     assert!((ratio - ktls / udp).abs() < 1e-3, "{ratio} is not {ktls}/{udp}");
 }
 

@@ -90,6 +90,32 @@ fn trailers() -> Vec<Vec<u8>> {
     inputs
 }
 
+/// Texts, strings, bytes and changes. The bytes are those of a ticket whose certificate and signature say nothing.
+fn tickets() -> Vec<Vec<u8>> {
+    let mut bytes = vec![1, 0, 0x20, 0, 1, 0, 1, 7];
+    [0u64, 3600].iter().for_each(|time| bytes.extend(time.to_be_bytes()));
+    bytes.extend([9; 32]);
+    bytes.extend([1, 0, 4, 0x30, 2, 5, 0, 4, 3, 0, 2, 7, 7]);
+    let ticket = handshake::published::Ticket::decode(&bytes).expect("it has a meaning");
+    let (text, strings) = (ticket.to_text(), ticket.to_txt().concat());
+    let of = |how: u8, bytes: &[u8]| [&[how], bytes].concat();
+    vec![
+        of(0, text.as_bytes()),
+        of(0, format!("before\n{text}after").as_bytes()),
+        of(0, text.repeat(2).as_bytes()),
+        of(0, &text.as_bytes()[..70]),
+        of(1, strings.as_bytes()),
+        of(1, b"v=spf1 -all"),
+        of(2, &bytes),
+        of(2, &bytes[..40]),
+        of(2, &[&bytes[..], &[0]].concat()),
+        of(3, &[]),
+        of(3, &[0, 0, 1]),
+        of(3, &[0, 60, 1, 1, 200, 2]),
+        of(3, &[0, 9, 0]),
+    ]
+}
+
 fn main() -> std::io::Result<()> {
     let folder = std::env::args().nth(1).expect("the folder of the corpora");
     let write = |target: &str, inputs: Vec<Vec<u8>>| {
@@ -110,8 +136,8 @@ fn main() -> std::io::Result<()> {
     write("control", said)?;
     write("trailer", trailers())?;
     let carried: Vec<u8> = [0x00, 0x80].repeat(30);
-    let flights = (0..12u8).map(|n| {
-        let act: &[u8] = match n / 2 {
+    let flights = (0..24u8).map(|n| {
+        let act: &[u8] = match n / 4 {
             0 => &[],
             1 => &[3],
             2 => &[4, 0, 60, 1],
@@ -119,9 +145,10 @@ fn main() -> std::io::Result<()> {
             4 => &[7, 20],
             _ => &[5, 0, 4, 0x13, 1, 0, 7],
         };
-        [&[n % 2][..], act, &carried].concat()
+        [&[n % 4][..], act, &carried].concat()
     });
     write("flight", flights.collect())?;
+    write("ticket", tickets())?;
     let call = [0u8, 0, 1, 40, 100, 200, 30];
     let scripts = (0..16u8).map(|n| [&[n][..], &call, &[n, 1, 9, 3, 2], &call, &[6, 18, n, 0, 0], &call].concat());
     write("acts", scripts.collect())

@@ -1,7 +1,7 @@
 //! Target `flight`: a client, a server, and somebody between them who carries, drops, repeats, changes and makes up their HANDSHAKE
 //! packets. Nothing panics, and when both believe to be done they have the same secret.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use handshake::client::Client;
@@ -10,8 +10,9 @@ use handshake::contract::Setup;
 use handshake::identity::Identity;
 use handshake::installed::InstalledKey;
 use handshake::params::TransportParams;
+use handshake::published::{Publisher, VerifiedTicket};
 use handshake::secrets::Established;
-use handshake::server::{Server, offer};
+use handshake::server::{Offer, Server, offer};
 use proto::time::Instant;
 use record::aead::Cipher;
 use record::keys::Secret;
@@ -27,14 +28,28 @@ const NAME: &str = "server.test";
 
 /// A certificate's ends, made once.
 static TLS: LazyLock<(ClientConfig, ServerConfig)> = LazyLock::new(|| {
+    let client = ClientConfig::new(&IDENTITY.1, None, &Cipher::ALL).expect("it is whole");
+    let server = ServerConfig::new(&IDENTITY.0, Clients::Anonymous, &Cipher::ALL).expect("it is whole");
+    (client, server)
+});
+
+/// The server, and who believes it.
+static IDENTITY: LazyLock<(Identity, Trust)> = LazyLock::new(|| {
     let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate");
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     let identity = Identity::pem("made here", certificate.as_bytes(), key.as_bytes()).expect("it is whole");
     let trust = Trust::pem("made here", certificate.as_bytes()).expect("it is whole");
-    let client = ClientConfig::new(&trust, None, &Cipher::ALL).expect("it is whole");
-    let server = ServerConfig::new(&identity, Clients::Anonymous, &Cipher::ALL).expect("it is whole");
-    (client, server)
+    (identity, trust)
 });
+
+/// What takes first flights, and the ticket that it published.
+static PUBLISHER: LazyLock<(Publisher, VerifiedTicket)> = LazyLock::new(|| {
+    let publisher = Publisher::new(&IDENTITY.0, &Cipher::ALL, Duration::from_secs(3600), 1);
+    let ticket = publisher.ticket(TODAY).expect("it signs").verify(&IDENTITY.1, NAME, TODAY).expect("it is good");
+    (publisher, ticket)
+});
+/// A request of a first flight: its name, and what it says.
+const EARLY: &[u8] = b"\0\0\0\0\0\0early";
 
 fn setup(session: SessionId, now: Instant) -> Setup {
     let local = TransportParams {
@@ -57,23 +72,44 @@ fn setup(session: SessionId, now: Instant) -> Setup {
 struct Between {
     now: Instant,
     key: Option<InstalledKey>,
+    publisher: Option<Arc<Publisher>>,
     client: Client,
     server: Option<Server>,
     /// To the client, to the server.
     queues: [Vec<Vec<u8>>; 2],
     done: [Option<Established>; 2],
+    /// Requests that came early, copies of one included: whole endpoints tell those apart.
+    early: u32,
 }
 
 impl Between {
-    fn new(tls: bool) -> Self {
+    fn new(how: u8) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
         let setup = setup(SessionId::new(5, 0x1234_5678_9abc_def0), now);
-        let key = (!tls).then(|| InstalledKey::new(setup.crypto, &Secret::new([9; 32]), Cipher::Aes128Gcm, "a host"));
-        let client = match &key {
-            Some(key) => Client::installed(key, [1; 16], &setup),
-            None => Client::tls(&TLS.0, NAME, &setup).expect("a name"),
+        let key =
+            (how == 0).then(|| InstalledKey::new(setup.crypto, &Secret::new([9; 32]), Cipher::Aes128Gcm, "a host"));
+        let publisher = (how >= 2).then(|| PUBLISHER.0.danger_forgetful());
+        let mut client = match (&key, how) {
+            (Some(key), _) => Client::installed(key, [1; 16], &setup),
+            (None, 2) => {
+                Client::by_ticket(&PUBLISHER.1, Cipher::Aes128Gcm, &[4; 32], [1; 16], &setup).expect("it is taken")
+            }
+            (None, 3) => Client::tls_by_ticket(&TLS.0, NAME, None, &PUBLISHER.1, &[4; 32], &setup).expect("a name"),
+            (None, _) => Client::tls(&TLS.0, NAME, &setup).expect("a name"),
         };
-        Self { now, key, client, server: None, queues: [Vec::new(), Vec::new()], done: [None, None] }
+        if client.takes_early() {
+            client.send_early(EARLY.to_vec());
+        }
+        Self {
+            now,
+            key,
+            publisher,
+            client,
+            server: None,
+            queues: [Vec::new(), Vec::new()],
+            done: [None, None],
+            early: 0,
+        }
     }
 
     /// What they have to send goes on its way.
@@ -93,14 +129,27 @@ impl Between {
             Ok(Packet::Handshake(packet)) if to_server => {
                 if self.server.is_none() && offer(&packet).is_some() {
                     let setup = setup(SessionId::new(9, 0x0fed_cba9_8765_4321), self.now);
-                    self.server = match &self.key {
-                        Some(key) => Server::installed(key, [2; 16], &packet, false, &setup).ok(),
-                        None => Server::tls(&TLS.1, &packet, false, &setup).ok(),
+                    self.server = match (&self.key, offer(&packet), &self.publisher) {
+                        (Some(key), ..) => Server::installed(key, [2; 16], &packet, false, &setup).ok(),
+                        (None, Some(Offer::Published(_)), Some(publisher)) => {
+                            Server::by_ticket(publisher, [2; 16], &packet, false, &setup).ok()
+                        }
+                        (None, _, publisher) => {
+                            let config = TLS.1.clone().publish(publisher.clone());
+                            Server::tls(&config, &packet, false, &setup).ok()
+                        }
                     };
                 }
                 if let Some(server) = &mut self.server {
                     let _ = server.handle(self.now, &packet, bytes.len());
                     self.done[1] = server.established().or(self.done[1].take());
+                    while let Some(request) = server.early() {
+                        assert_eq!(request, EARLY, "a request that nobody sent");
+                        self.early += 1;
+                        if server.takes_early() {
+                            server.send_early(request);
+                        }
+                    }
                 }
             }
             Ok(Packet::Handshake(packet)) => {
@@ -159,7 +208,7 @@ impl Between {
 /// When a rule was broken.
 pub fn flight(data: &[u8]) {
     let mut input = Input::new(data);
-    let mut between = Between::new(input.u8() % 2 == 1);
+    let mut between = Between::new(input.u8() % 4);
     between.collect();
     for _ in 0..300 {
         if input.is_empty() {

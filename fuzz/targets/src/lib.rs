@@ -11,16 +11,18 @@ pub mod stage;
 pub mod control;
 pub mod trailer;
 pub mod acts;
+pub mod ticket;
 
 /// A target.
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("packet", packet::packet),
     ("open", open::open),
     ("flight", flight::flight),
     ("control", control::control),
     ("trailer", trailer::trailer),
     ("acts", acts::acts),
+    ("ticket", ticket::ticket),
 ];

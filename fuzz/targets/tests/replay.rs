@@ -58,6 +58,11 @@ fn acts() {
     replay("acts");
 }
 
+#[test]
+fn ticket() {
+    replay("ticket");
+}
+
 /// Every corpus is of a target.
 #[test]
 fn no_corpus_is_forgotten() {

@@ -1,5 +1,5 @@
-//! `sealane handshake`: how long it takes from nothing to the first reply, for full handshakes, resumed ones and early data, beside
-//! TLS 1.3 over TCP by the same library in the same run. Server and clients are in this process, over loopback, unless told otherwise.
+//! `sealane handshake`: how long it takes from nothing to the first reply, for full handshakes, resumed ones, early data and published
+//! tickets, beside TLS 1.3 over TCP by the same library in the same run. Server and clients are in this process, over loopback, unless told otherwise.
 
 mod attest;
 mod count;
@@ -13,9 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
-use sealane::{CallOptions, Clients, Delivery, Identity, KeyExchange, Peer, Protection, Socket, Trust};
+use sealane::{
+    CallOptions, Clients, Delivery, Identity, KeyExchange, Peer, Protection, Socket, TicketFiles, Trust, Upgrade,
+};
 use serde::Serialize;
 
 use crate::certs::{self, Development};
@@ -23,6 +25,8 @@ use count::{Tally, Traffic};
 
 /// What each first request says.
 const REQUEST: [u8; 64] = *b"a first request of sixty-four bytes, which the server says again";
+/// How long a published ticket is valid.
+const HOUR: Duration = Duration::from_secs(3600);
 /// Between two handshakes both sides come to rest.
 const PAUSE: Duration = Duration::from_millis(2);
 /// Handshakes of one kind in a row, before the next kind has its turn: all have the same luck with the machine.
@@ -40,6 +44,35 @@ pub(crate) enum Mode {
     Resumed,
     /// By a ticket, with the request in the first flight
     EarlyData,
+    /// By a published ticket alone, with the request in the first flight of the first session
+    Ticket,
+    /// The same with a full handshake beside it, so that what follows is forward secret
+    TicketFs,
+}
+
+impl Mode {
+    /// What stands behind a published ticket, where one is used.
+    const fn upgrade(self) -> Option<Upgrade> {
+        match self {
+            Self::Full | Self::Resumed | Self::EarlyData => None,
+            Self::Ticket => Some(Upgrade::TicketOnly),
+            Self::TicketFs => Some(Upgrade::ForwardSecret),
+        }
+    }
+
+    /// Whether it goes back to an earlier session.
+    const fn resumes(self) -> bool {
+        matches!(self, Self::Resumed | Self::EarlyData)
+    }
+
+    /// How its first request is protected.
+    const fn protection(self) -> &'static str {
+        match self {
+            Self::Full | Self::Resumed => "full",
+            Self::EarlyData => "early-data",
+            Self::Ticket | Self::TicketFs => "published-ticket",
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -54,6 +87,9 @@ pub(crate) struct Args {
     /// A server elsewhere that echoes (`sealane serve --echo`) instead of one in this process; then there is no TCP beside it
     #[arg(long, value_name = "ADDR", requires = "ca")]
     to: Option<SocketAddr>,
+    /// The published ticket of --to, for the modes ticket and ticket-fs
+    #[arg(long, value_name = "FILE", requires = "to")]
+    ticket: Option<PathBuf>,
     /// Whom to trust at --to
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -76,7 +112,9 @@ pub(crate) struct Args {
 const AFTER_HELP: &str = "\
 p50_us and p95_us: from the first packet (TCP: from connect) until the reply to a first request of 64 bytes is there. cpu_us: of
 both sides together, per handshake, waiting by polling, a second request (over TCP: the ticket's arrival) and the session's end included. forward_secrecy: whether that
-request stays unreadable for who learns the server's memory later. ratio_to_tcp divides by TLS 1.3 over TCP in the same mode.";
+request stays unreadable for who learns the server's memory later (of a published ticket: within its hour, while its process lives);
+session_forward_secrecy: the same of what follows it. ratio_to_tcp divides by TLS 1.3 over TCP in the same mode;
+TLS over TCP knows no published tickets.";
 
 /// The object that `--json` prints.
 #[derive(Debug, Serialize)]
@@ -94,9 +132,10 @@ struct Row {
     p95_us: f64,
     cpu_us: f64,
     key_exchange: Option<&'static str>,
-    /// How the first request was protected: `full` or `early-data`.
+    /// How the first request was protected: `full`, `early-data` or `published-ticket`.
     protection: &'static str,
     forward_secrecy: bool,
+    session_forward_secrecy: bool,
     /// Until the first reply.
     to_server: Traffic,
     to_client: Traffic,
@@ -124,7 +163,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let modes = match args.mode {
         Some(mode) => vec![mode],
-        None => vec![Mode::Full, Mode::Resumed, Mode::EarlyData],
+        None if args.to.is_some() && args.ticket.is_none() => vec![Mode::Full, Mode::Resumed, Mode::EarlyData],
+        None => Mode::value_variants().to_vec(),
     };
     let development = certs::make(&["localhost".to_owned(), "127.0.0.1".to_owned()], 1)?;
     let server = match args.to {
@@ -137,8 +177,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let at = args.to.or(server.as_ref().map(|server| server.at)).context("a server")?;
         let ours = Ours::new(args, &development, mode, at, server.as_ref())?;
         let theirs = match &tcp {
-            Some(tcp) => Some(tcp::Client::new(&development, mode, tcp.at)?),
-            None => None,
+            Some(tcp) if mode.upgrade().is_none() => Some(tcp::Client::new(&development, mode, tcp.at)?),
+            _ => None,
         };
         lanes.push((ours, theirs));
     }
@@ -233,13 +273,13 @@ impl Server {
     fn start(development: &Development) -> Result<Self> {
         let identity = Identity::pem(development.server.cert.as_bytes(), development.server.key.as_bytes())?;
         let builder = Socket::builder().trust(Trust::nobody()).identity(identity).serve(Clients::Anonymous);
-        let socket = Arc::new(builder.accept_early_data(1 << 14).bind("127.0.0.1:0")?);
+        let socket = Arc::new(builder.accept_early_data(1 << 14).publish_tickets(HOUR).bind("127.0.0.1:0")?);
         let (serving, early) = (Arc::clone(&socket), Arc::new(AtomicU64::new(0)));
         let counting = Arc::clone(&early);
         let thread = std::thread::spawn(move || {
             while let Ok(delivery) = serving.recv() {
                 if let Delivery::Request(request) = delivery {
-                    counting.fetch_add(u64::from(request.protection == Protection::EarlyData), Ordering::Relaxed);
+                    counting.fetch_add(u64::from(request.protection != Protection::Full), Ordering::Relaxed);
                     // A client that has gone meanwhile needs no answer.
                     let _ = serving.reply(request.token, request.payload);
                 }
@@ -287,7 +327,16 @@ impl Ours {
                 (Some(cert), Some(key)) => builder.identity(Identity::pem_files(cert, key)?),
                 _ => builder.anonymous(),
             };
-            let builder = builder.resumption(mode != Mode::Full);
+            let builder = builder.resumption(mode.resumes());
+            let builder = match (mode.upgrade(), &args.ticket, server) {
+                (None, ..) => builder,
+                (Some(upgrade), Some(file), _) => builder.tickets_from(TicketFiles::new(file), upgrade),
+                (Some(upgrade), None, Some(server)) => {
+                    let publisher = Arc::clone(&server.socket);
+                    builder.tickets_from(move |_: &str| publisher.publish_ticket().ok(), upgrade)
+                }
+                (Some(_), None, None) => bail!("a published ticket of --to is needed: --ticket FILE"),
+            };
             let builder = match tally {
                 Some(tally) => builder.danger_wrap(tally.wrap()),
                 None => builder,
@@ -297,7 +346,7 @@ impl Ours {
             let peer = socket.peer(at, &args.name)?;
             Ok((socket, peer))
         };
-        let options = CallOptions::new().early(mode == Mode::EarlyData);
+        let options = CallOptions::new().early(mode.protection() != "full");
         // Packets are counted apart from what is timed: the layer that counts costs something.
         let (socket, peer) = bind(Some(&tally))?;
         first(&socket, &peer)?;
@@ -311,7 +360,7 @@ impl Ours {
             call(&socket, &peer, options)?;
             traffic = tally.take();
             let session = socket.info().sessions.into_iter().find(|session| session.open).context("an open session")?;
-            ensure!(session.resumed == (mode != Mode::Full), "the handshake was not of the kind that was asked for");
+            ensure!(session.resumed == mode.resumes(), "the handshake was not of the kind that was asked for");
             exchange = session.exchange;
             end(&socket, &peer)?;
         }
@@ -320,11 +369,8 @@ impl Ours {
             Some(_) => early() - before == COUNTED as u64,
             None => socket.info().counters.early_sent > 0,
         };
-        let protection = if was_early { "early-data" } else { "full" };
-        ensure!(
-            server.is_none() || (mode == Mode::EarlyData) == (protection == "early-data"),
-            "early data was not taken"
-        );
+        let protection = if was_early { mode.protection() } else { "full" };
+        ensure!(server.is_none() || protection == mode.protection(), "the first flight was not taken");
         let (socket, peer) = bind(None)?;
         first(&socket, &peer)?;
         Ok(Self { mode, socket, peer, options, times: Times::default(), traffic, protection, exchange })
@@ -346,6 +392,7 @@ impl Ours {
             key_exchange: self.exchange.map(KeyExchange::name),
             protection: self.protection,
             forward_secrecy: self.protection == "full",
+            session_forward_secrecy: self.exchange.is_some(),
             to_server: self.traffic.0,
             to_client: self.traffic.1,
             ratio_to_tcp: tcp.as_ref().map(|tcp| p50_us / tcp.p50_us),
@@ -382,7 +429,11 @@ fn table(report: &Report) -> String {
         let or_none = |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |v| format!("{v:.digits$}"));
         let sent = format!("{} B in {}", row.to_server.bytes, row.to_server.datagrams);
         let received = format!("{} B in {}", row.to_client.bytes, row.to_client.datagrams);
-        let secret = if row.forward_secrecy { "forward secret" } else { "not forward secret" };
+        let secret = match (row.forward_secrecy, row.session_forward_secrecy) {
+            (true, _) => "forward secret",
+            (false, true) => "not forward secret (its session is)",
+            (false, false) => "not forward secret",
+        };
         // A string takes everything.
         let _ = writeln!(
             text,

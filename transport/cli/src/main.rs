@@ -4,7 +4,9 @@
 
 mod certs;
 mod doctor;
+mod publish;
 mod serve;
+mod ticket;
 mod call;
 mod demo;
 mod handshake;
@@ -47,8 +49,10 @@ enum Command {
     Serve(serve::Args),
     /// Call a server and print its reply, or how long replies take
     Call(call::Args),
-    /// Time from nothing to the first reply: full, resumed and with early data, beside TLS over TCP
+    /// Time from nothing to the first reply: full, resumed, with early data and by published ticket, beside TLS over TCP
     Handshake(handshake::Args),
+    /// Publish a server's ticket, or say what one is worth
+    Ticket(ticket::Args),
     /// Run many hosts in virtual time: their figures beside published ones, what fan-in does
     Sim(sim::Args),
     /// Attack a server and clients on this machine: what comes of it must be nothing
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Call(args) => call::run(args).map(|()| ExitCode::SUCCESS),
         Command::Handshake(args) => handshake::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Ticket(args) => ticket::run(args).map(|()| ExitCode::SUCCESS),
         Command::Sim(args) => sim::run(args),
         Command::Attack(args) => attack::run(args),
         Command::Audit(args) => audit::run(args),

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use crate::publish;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Answer each request with its own bytes (the only service so far)
@@ -32,6 +34,9 @@ pub(crate) struct Args {
     /// Let in anyone who can reach the address, unauthenticated
     #[arg(long, conflicts_with = "ca")]
     allow_anonymous: bool,
+    /// Take first flights by published ticket, write the ticket to this file, and a new one in good time
+    #[arg(long, value_name = "FILE", conflicts_with = "ca")]
+    publish_ticket: Option<PathBuf>,
     /// Print the socket's counters every so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     stats: Option<u64>,
@@ -50,7 +55,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let identity = Identity::pem_files(&args.cert, &args.key)
         .with_context(|| format!("the identity in {} and {}", args.cert.display(), args.key.display()))?;
-    let socket = Arc::new(Socket::builder().trust(trust).identity(identity).serve(clients).bind(args.listen)?);
+    let builder = Socket::builder().trust(trust).identity(identity).serve(clients);
+    let builder = if args.publish_ticket.is_some() { builder.publish_tickets(publish::LIFETIME) } else { builder };
+    let socket = Arc::new(builder.bind(args.listen)?);
     let at = socket.local_addr();
     let who = if args.ca.is_some() { "authenticated" } else { "anonymous" };
     crate::print(&if args.json {
@@ -58,6 +65,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } else {
         format!("listening on {at} for {who} clients\n")
     })?;
+    if let Some(file) = &args.publish_ticket {
+        publish::keep(&socket, Some(file), args.json)?;
+    }
     if let Some(seconds) = args.stats {
         let (socket, json) = (Arc::clone(&socket), args.json);
         thread::spawn(move || print_stats(&socket, Duration::from_secs(seconds), json));
@@ -66,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Answers until the socket itself fails.
-fn echo(socket: &Socket) -> Result<()> {
+pub(crate) fn echo(socket: &Socket) -> Result<()> {
     loop {
         if let Delivery::Request(request) = socket.recv().context("receiving")? {
             let (peer, bytes) = (request.peer.addr, request.payload.len());

@@ -15,14 +15,22 @@ fn each_way_is_what_it_claims() {
     let rows = report["rows"].as_array().expect("rows");
     let said =
         |row: &serde_json::Value| (row["mode"].clone(), row["protection"].clone(), row["forward_secrecy"].clone());
-    let expected = [("full", "full", true), ("resumed", "full", true), ("early-data", "early-data", false)];
+    let expected = [
+        ("full", "full", true),
+        ("resumed", "full", true),
+        ("early-data", "early-data", false),
+        ("ticket", "published-ticket", false),
+        ("ticket-fs", "published-ticket", false),
+    ];
     for (row, (mode, protection, secret)) in rows.iter().zip(expected) {
         assert_eq!(said(row), (mode.into(), protection.into(), secret.into()));
-        assert_eq!(row["key_exchange"], "X25519MLKEM768");
-        assert_eq!(row["tcp"]["key_exchange"], "X25519MLKEM768");
+        assert_eq!(row["session_forward_secrecy"], mode != "ticket");
+        assert_eq!(row["key_exchange"].as_str(), (mode != "ticket").then_some("X25519MLKEM768"));
+        let tcp = (!mode.starts_with("ticket")).then_some("X25519MLKEM768");
+        assert_eq!(row["tcp"]["key_exchange"].as_str(), tcp);
         assert!(row["to_server"]["bytes"].as_u64() > Some(1232) && row["to_client"]["datagrams"].as_u64() > Some(1));
     }
-    assert_eq!(rows.len(), 3);
+    assert_eq!(rows.len(), expected.len());
 }
 
 /// [P-6.16] Both sides attest, in a full session and in a resumed one.
@@ -63,8 +71,8 @@ fn evidence_that_is_not_pinned() {
 
 #[test]
 fn ways_that_are_not_there() {
-    for mode in ["ticket", "ticket-fs"] {
-        let output = handshake(&["--mode", mode]);
-        assert_eq!(output.status.code(), Some(2));
-    }
+    let output = handshake(&["--mode", "telepathy"]);
+    assert_eq!(output.status.code(), Some(2));
+    let output = handshake(&["--mode", "ticket", "--ticket", "t"]);
+    assert_eq!(output.status.code(), Some(2), "a ticket of what server?");
 }

@@ -51,6 +51,8 @@ counters! {
     early_sent,
     /// Requests taken from a first flight.
     early_taken,
+    /// Handshakes of ours that began by a published ticket which the server did not know, and went on without it.
+    tickets_stale,
     /// Evidence sent to peers that demand it.
     evidence_shown,
     /// Peers' evidence that was found good.

@@ -125,8 +125,12 @@ impl State {
         if self.config.attest.policy.is_some() {
             return self.counters.dropped_before_evidence += 1;
         }
-        let limit = self.config.early_data_bytes_max;
+        let (mut limit, mut protection) = (self.config.early_data_bytes_max, Protection::EarlyData);
         let session = self.at(slot);
+        if matches!(&session.phase, Phase::Accepting(server) if server.is_by_ticket()) {
+            // As many as a handshake hands on, and no longer ones than fit. [P-6.12]
+            (limit, protection) = (EARLY_MESSAGES_MAX * EARLY_BODY_MAX, Protection::PublishedTicket);
+        }
         let early = &mut session.early;
         if early.requests.iter().any(|request| request.rpc == rpc) {
             return self.counters.dropped_duplicate += 1;
@@ -140,7 +144,7 @@ impl State {
         early.bytes += body.len();
         early.requests.push(EarlyRequest { rpc, length: body.len(), state: Answer::Awaited });
         let id = CallId { session: session.id, rpc };
-        let from = Origin { protection: Protection::EarlyData, ..self.origin(slot) };
+        let from = Origin { protection, ..self.origin(slot) };
         let payload = self.pool.copy(body);
         self.counters.early_taken += 1;
         self.counters.messages_delivered += 1;

@@ -67,7 +67,8 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// An endpoint without sessions. `entropy` is cryptographically secure, except in simulations.
-    pub fn new(config: Config, mut entropy: Entropy) -> Self {
+    pub fn new(mut config: Config, mut entropy: Entropy) -> Self {
+        config.bar_first_flights();
         let mut key = [0; 16];
         entropy(&mut key);
         let (a, b) = key.split_at(8);
@@ -95,6 +96,8 @@ impl Endpoint {
                 cookies,
                 rates,
                 tokens,
+                #[cfg(feature = "tls")]
+                tickets: crate::tickets::Tickets::default(),
                 paths: Paths::default(),
                 evidence: Evidence::default(),
                 from: SocketAddr::from(([0; 4], 0)),

@@ -124,7 +124,7 @@ impl State {
         }
     }
 
-    fn setup(&mut self, session: SessionId, datagram_max: usize, key: Option<KeyId>, now: Instant) -> Setup {
+    pub(crate) fn setup(&mut self, session: SessionId, datagram_max: usize, key: Option<KeyId>, now: Instant) -> Setup {
         let local = TransportParams {
             session,
             // Nobody states less than every path carries, or more than any does: the peer would refuse it. [P-5.6]
@@ -149,7 +149,7 @@ impl State {
         }
     }
 
-    fn nonce(&mut self) -> [u8; 16] {
+    pub(crate) fn nonce(&mut self) -> [u8; 16] {
         let mut nonce = [0; 16];
         (self.entropy)(&mut nonce);
         nonce
@@ -169,7 +169,7 @@ impl State {
         let client = match key.and_then(|key| self.installed.get(&key).cloned()) {
             Some((key, Side::Client)) => Ok(Client::installed(&key, self.nonce(), &setup)),
             Some((_, Side::Server)) => Err(Misuse::NoTrust),
-            None => self.tls_client(&name, address, &setup),
+            None => self.first_client(target, &name, address, &setup),
         };
         match client {
             Ok(client) => {
@@ -194,13 +194,13 @@ impl State {
     }
 
     #[cfg(feature = "tls")]
-    fn tls_client(&self, name: &str, address: SocketAddr, setup: &Setup) -> Result<Client, Misuse> {
+    pub(crate) fn tls_client(&self, name: &str, address: SocketAddr, setup: &Setup) -> Result<Client, Misuse> {
         let config = self.config.client.as_ref().ok_or(Misuse::NoTrust)?;
         Client::tls_at(config, name, Some(address), self.early_may_go(), setup).map_err(Misuse::Handshake)
     }
 
     #[cfg(not(feature = "tls"))]
-    fn tls_client(&self, _: &str, _: SocketAddr, _: &Setup) -> Result<Client, Misuse> {
+    pub(crate) fn tls_client(&self, _: &str, _: SocketAddr, _: &Setup) -> Result<Client, Misuse> {
         Err(Misuse::NoTrust)
     }
 
@@ -299,6 +299,7 @@ impl State {
                     Phase::Open => None,
                 };
                 if let Some(established) = established {
+                    self.settle_flight(slot, &established, now);
                     self.open(slot, established, now);
                 }
             }
@@ -321,8 +322,8 @@ impl State {
         // Under load a stranger proves its address before anything is kept. [P-6.4]
         let validated = self.cookies.check(self.config.crypto, packet, from, now);
         let loaded = self.accepting.len() >= self.config.handshakes_max / 4;
-        let may_begin = (validated || !loaded) && self.rates.may_begin(from, validated, now);
-        if !may_begin {
+        let unproven = loaded && !validated;
+        if unproven || !self.rates.may_begin(from, validated, now) || !self.may_open_ticket(offer, now) {
             if validated || !self.rates.may_answer(from, now) {
                 return Err(Unmade::RateLimited);
             }
@@ -365,8 +366,7 @@ impl State {
     ) -> Option<Server> {
         match offer {
             Offer::Installed(id) => {
-                let key = self.installed.get(&id).cloned();
-                match key {
+                match self.installed.get(&id).cloned() {
                     Some((key, Side::Server)) => Server::installed(&key, self.nonce(), packet, validated, setup).ok(),
                     // Our own hello, sent back to us. Who answered it would have a session with itself, and take what it says
                     // for what its peer says. [P-6.6]
@@ -374,6 +374,8 @@ impl State {
                     None => self.turn_away(now, packet, Alert::UNKNOWN_PSK_IDENTITY),
                 }
             }
+            #[cfg(feature = "tls")]
+            Offer::Published(id) => self.server_by_ticket(id, now, packet, validated, setup),
             #[cfg(feature = "tls")]
             Offer::Tls if self.config.server.is_some() => {
                 let config = self.config.server.clone()?;
@@ -384,7 +386,7 @@ impl State {
     }
 
     /// Tells a stranger that there will be no handshake. It cannot be sure of it, as anyone could say so.
-    fn turn_away(&mut self, now: Instant, packet: &HandshakePacket<'_>, alert: Alert) -> Option<Server> {
+    pub(crate) fn turn_away(&mut self, now: Instant, packet: &HandshakePacket<'_>, alert: Alert) -> Option<Server> {
         let (from, mut out) = (self.from, [0; 256]);
         if self.rates.may_answer(from, now)
             && let Some(len) = refuse(self.config.crypto, packet, alert, &mut out)
@@ -398,10 +400,10 @@ impl State {
 
     /// A handshake failed. Its farewell goes out before it is forgotten.
     fn handshake_failed(&mut self, now: Instant, slot: u32, why: Error) {
-        let session = self.at(slot);
-        if session.dying {
+        if self.at(slot).dying || self.fall_back(now, slot, &why) {
             return;
         }
+        let session = self.at(slot);
         session.dying = true;
         session.may_send = false;
         let (side, id, address) = (session.side, session.id, session.address);

@@ -14,6 +14,8 @@ pub mod config;
 pub mod counters;
 pub mod pool;
 pub mod session;
+#[cfg(feature = "tls")]
+mod tickets;
 pub mod state;
 mod queued;
 pub mod resets;
@@ -26,6 +28,7 @@ pub mod endpoint;
 pub mod streams;
 pub mod early;
 pub mod attestation;
+pub mod published;
 pub mod info;
 #[cfg(feature = "tls")]
 pub mod credentials;

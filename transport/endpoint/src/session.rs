@@ -38,6 +38,20 @@ pub enum Protection {
     /// With the key of a ticket, before the handshake was complete (TLS early data). Its sender is who was given that ticket,
     /// and has proven nothing since; who learns the server's memory of tickets later can read it. It came once.
     EarlyData,
+    /// With the key of a published ticket, before any handshake: from anybody who has read that ticket, which is public. It stays
+    /// secret as long as the ticket's private key does, which dies with the server's process or after an hour. It came once.
+    PublishedTicket,
+}
+
+/// What stands behind a first flight by published ticket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Upgrade {
+    /// A TLS handshake: what follows the first flight is forward secret, and so are the answers to it.
+    #[default]
+    ForwardSecret,
+    /// Nothing: the ticket is all there is of the server, and its private key opens the session. The first answer is there sooner.
+    TicketOnly,
 }
 
 /// A message that waits for its session's keys.

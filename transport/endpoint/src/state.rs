@@ -202,6 +202,8 @@ pub struct State {
     pub(crate) cookies: Cookies,
     pub(crate) rates: Strangers,
     pub(crate) tokens: Tokens,
+    #[cfg(feature = "tls")]
+    pub(crate) tickets: crate::tickets::Tickets,
     pub(crate) paths: Paths,
     pub(crate) evidence: Evidence,
     /// Where the datagrams come from that are being handled.

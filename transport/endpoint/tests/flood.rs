@@ -185,6 +185,7 @@ fn limits_hold() {
             answers_per_source: Rate::new(2, 1),
             handshakes_per_source: Rate::new(2, 2),
             handshakes_unproven: Rate::new(20, 4),
+            tickets_opened: Rate::new(20, 4),
         };
     };
     for sources in [1, 1 << 24] {

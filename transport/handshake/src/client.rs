@@ -9,6 +9,8 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use proto::time::Instant;
+#[cfg(feature = "tls")]
+use record::aead::Cipher;
 use record::aead::Crypto;
 use wire::handshake::{HandshakePacket, Method, RetryPacket};
 use wire::ids::{SessionId, Side};
@@ -19,9 +21,13 @@ use crate::contract::{Progress, Reason, Setup};
 use crate::error::Error;
 use crate::flight::{Ends, Flight};
 use crate::guard;
+#[cfg(feature = "tls")]
+use crate::installed::By;
 use crate::installed::{Exchange, InstalledKey, NONCE_LEN};
 use crate::limits::RETRIES_MAX;
 use crate::machine::{Engine, Machine};
+#[cfg(feature = "tls")]
+use crate::published::{Root, TAG_OPENING, VerifiedTicket};
 use crate::secrets::Established;
 
 /// A handshake that this side began.
@@ -61,10 +67,73 @@ impl Client {
         early: bool,
         setup: &Setup,
     ) -> Result<Self, Error> {
-        let tls =
-            crate::tls::Tls::client(config, server_name, address, early, setup.local.encode(), setup.unix_seconds)?;
+        let (params, now) = (setup.local.encode(), setup.unix_seconds);
+        let tls = crate::tls::Tls::client(config, server_name, address, early, params, now, None)?;
         let flight = Flight::new(setup.crypto, ends(setup, Method::Tls), guard::Guard::Public);
         Ok(Self::new(flight, Engine::Tls(tls.into()), setup))
+    }
+
+    /// Begins a TLS handshake with requests [in front](Self::send_early) that are sealed to a published ticket of the server; what
+    /// follows is as forward secret as any. `secret` must be fresh random bytes. [P-6.11]
+    ///
+    /// # Errors
+    /// [`Error::ServerName`] as of [`Self::tls`].
+    ///
+    /// # Panics
+    /// When `setup.datagram_max` is below [`wire::limits::DATAGRAM_MIN`].
+    #[cfg(feature = "tls")]
+    pub fn tls_by_ticket(
+        config: &ClientConfig,
+        server_name: &str,
+        address: Option<SocketAddr>,
+        ticket: &VerifiedTicket,
+        secret: &[u8; 32],
+        setup: &Setup,
+    ) -> Result<Self, Error> {
+        let mut params = setup.local.encode();
+        let opening = ticket.opening(secret, setup.local.session, Method::Tls)?;
+        crate::params::append(&mut params, TAG_OPENING, &opening);
+        let beside = Some(Root::new(setup.crypto, secret));
+        let tls = crate::tls::Tls::client(config, server_name, address, false, params, setup.unix_seconds, beside)?;
+        let flight = Flight::new(setup.crypto, ends(setup, Method::Tls), guard::Guard::Public);
+        Ok(Self::new(flight, Engine::Tls(tls.into()), setup))
+    }
+
+    /// Begins a handshake by a published ticket alone: the server's certificate is what the ticket showed, and the session's keys are
+    /// as secret as the ticket's private key, which dies with the server's process or after an hour. `secret` and `nonce` must be
+    /// fresh random bytes. [P-6.11]
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the secret cannot be sealed, [`Error::NothingInCommon`] when the ticket's server does not seal with
+    /// `cipher`.
+    ///
+    /// # Panics
+    /// When `setup.datagram_max` is below [`wire::limits::DATAGRAM_MIN`].
+    #[cfg(feature = "tls")]
+    pub fn by_ticket(
+        ticket: &VerifiedTicket,
+        cipher: Cipher,
+        secret: &[u8; 32],
+        nonce: [u8; NONCE_LEN],
+        setup: &Setup,
+    ) -> Result<Self, Error> {
+        if !ticket.takes(cipher) {
+            return Err(Error::NothingInCommon);
+        }
+        let opening = ticket.opening(secret, setup.local.session, Method::Published)?;
+        let root = Root::new(setup.crypto, secret);
+        let key = InstalledKey::published(&root, cipher);
+        let guard = key.guard(setup.crypto, Side::Client);
+        let by = By::Published { root, identity: ticket.identity().clone(), verdict: None };
+        let exchange = Exchange::with(setup.crypto, key, Side::Client, nonce, setup.local.encode(), by);
+        let flight = Flight::new(setup.crypto, ends(setup, Method::Published), guard);
+        Ok(Self::new(flight, Engine::Installed(exchange.named(&opening).into()), setup))
+    }
+
+    /// Whether a first flight by published ticket is part of it: then [`Established::verdict`] says what became of that.
+    #[must_use]
+    pub const fn is_by_ticket(&self) -> bool {
+        self.machine.by_ticket()
     }
 
     /// Begins a handshake with a secret that the server was given too. `nonce` must be fresh random bytes.

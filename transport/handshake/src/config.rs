@@ -18,6 +18,7 @@ use crate::exchange::KeyExchange;
 use crate::identity::Identity;
 use crate::keylog::KeyLogSink;
 use crate::own::{ByName, IfAsked};
+use crate::published::Publisher;
 use crate::tickets::{ClientTickets, ServerTickets};
 pub use crate::trust::Trust;
 
@@ -131,6 +132,8 @@ pub struct ServerConfig {
     pub(crate) shown_raw: bool,
     /// Whether clients must show who they are.
     authenticates: bool,
+    /// What takes first flights by published ticket.
+    pub(crate) published: Option<Arc<Publisher>>,
     pub(crate) identity: Identity,
 }
 
@@ -167,7 +170,21 @@ impl ServerConfig {
         let shown_raw = matches!(clients, Clients::Authenticated(trust) if trust.is_raw());
         let authenticates = matches!(clients, Clients::Authenticated(_));
         let (tls, tickets, identity) = (Arc::new(tls), Some(Arc::default()), identity.clone());
-        Ok(Self { tls, tickets, key_log: None, shown_raw, authenticates, identity })
+        Ok(Self { tls, tickets, key_log: None, shown_raw, authenticates, published: None, identity })
+    }
+
+    /// Takes first flights by the tickets of `publisher`. No effect where clients must show who they are: such a flight is
+    /// anonymous. Default: none are taken. [P-6.12]
+    #[must_use]
+    pub fn publish(mut self, publisher: Option<Arc<Publisher>>) -> Self {
+        self.published = publisher.filter(|_| !self.authenticates);
+        self
+    }
+
+    /// What takes first flights by published ticket, if anything does.
+    #[must_use]
+    pub const fn publisher(&self) -> Option<&Arc<Publisher>> {
+        self.published.as_ref()
     }
 
     /// Whether clients are given tickets to resume with. Default true.

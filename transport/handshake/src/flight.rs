@@ -80,6 +80,8 @@ pub(crate) struct Flight {
     messages: Vec<(Vec<u8>, bool)>,
     /// The first flight's key. [P-6.9]
     early: Option<Guard>,
+    /// What seals early responses where there is no sealed level. [P-6.11]
+    reply: Option<Guard>,
 }
 
 impl Flight {
@@ -105,6 +107,7 @@ impl Flight {
             settled: false,
             messages: Vec::new(),
             early: None,
+            reply: None,
             ends,
         }
     }

@@ -40,8 +40,15 @@ const HELLO: u8 = 1;
 const ANSWER: u8 = 2;
 const FINISH: u8 = 3;
 
+/// Most bytes in front of a hello's cipher: a key id, or the opening of a published ticket. [P-6.11]
+const NAME_MAX: usize = 96;
+
 /// Most bytes of a message.
-const MESSAGE_MAX: usize = HEAD_LEN + 8 + 1 + NONCE_LEN + PARAMS_MAX + MAC_LEN;
+const MESSAGE_MAX: usize = HEAD_LEN + NAME_MAX + 1 + NONCE_LEN + PARAMS_MAX + MAC_LEN;
+
+mod by;
+
+pub(crate) use by::By;
 
 /// The public name of an installed secret; says nothing about it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +77,12 @@ impl InstalledKey {
         let mut id = [0; 8];
         expand_label(crypto, &root, b"inst id", b"", &mut id);
         Self { id: KeyId(id), root, cipher, label: label.into() }
+    }
+
+    /// From the secret of a first flight by published ticket: the two sides talk as with an installed one. [P-6.11]
+    #[cfg(feature = "tls")]
+    pub(crate) fn published(root: &crate::published::Root, cipher: Cipher) -> Self {
+        Self { id: KeyId([0; 8]), root: root.secret().clone(), cipher, label: "".into() }
     }
 
     /// Its public name: the same on both sides, and what a first packet is looked up by.
@@ -123,10 +136,31 @@ pub(crate) fn key_id(packet: &HandshakePacket<'_>) -> Option<KeyId> {
     r.array().ok().map(KeyId)
 }
 
+/// What a client's first packet says of a published ticket: its name, the whole opening, and the cipher.
+#[cfg(feature = "tls")]
+pub(crate) fn opening<'a>(packet: &HandshakePacket<'a>) -> Option<(crate::published::TicketId, &'a [u8], Cipher)> {
+    let fields = &packet.fields;
+    if fields.method != Method::Published || fields.level != Level::Initial || fields.offset != 0 || packet.alert() {
+        return None;
+    }
+    let mut r = Reader::new(packet.fragment);
+    if r.u8().ok()? != HELLO {
+        return None;
+    }
+    r.u16().ok()?;
+    let opening = r.take(crate::published::OPENING_LEN).ok()?;
+    let code = r.u8().ok()?;
+    let cipher = Cipher::ALL.into_iter().find(|&cipher| cipher_code(cipher) == code)?;
+    Some((crate::published::TicketId(*opening.first_chunk()?), opening, cipher))
+}
+
 /// One side of the exchange.
 pub(crate) struct Exchange {
     crypto: &'static dyn Crypto,
     key: InstalledKey,
+    /// What a hello begins with: how the server finds the secret.
+    name: Vec<u8>,
+    by: By,
     side: Side,
     nonce: [u8; NONCE_LEN],
     params: Vec<u8>,
@@ -148,16 +182,44 @@ impl Exchange {
         nonce: [u8; NONCE_LEN],
         params: Vec<u8>,
     ) -> Self {
-        let (pending, transcript, their_params) = (Vec::new(), Vec::new(), Vec::new());
-        Self { crypto, key, side, nonce, params, their_params, pending, transcript, peer: None, agreed: None }
+        let by = By::Installed;
+        Self { name: key.id.0.to_vec(), ..Self::with(crypto, key, side, nonce, params, by) }
+    }
+
+    pub(crate) fn with(
+        crypto: &'static dyn Crypto,
+        key: InstalledKey,
+        side: Side,
+        nonce: [u8; NONCE_LEN],
+        params: Vec<u8>,
+        by: By,
+    ) -> Self {
+        let (pending, transcript, name, their_params) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (peer, agreed) = (None, None);
+        Self { crypto, key, name, by, side, nonce, params, their_params, pending, transcript, peer, agreed }
+    }
+
+    /// With what its hello begins.
+    #[cfg(feature = "tls")]
+    pub(crate) fn named(self, opening: &[u8]) -> Self {
+        Self { name: opening.to_vec(), ..self }
+    }
+
+    pub(crate) const fn method(&self) -> Method {
+        match self.by {
+            By::Installed => Method::Installed,
+            #[cfg(feature = "tls")]
+            By::Published { .. } => Method::Published,
+        }
     }
 
     /// The client speaks first.
     pub(crate) fn start(&mut self, flight: &mut Flight) {
-        let id = self.key.id.0;
+        let name = core::mem::take(&mut self.name);
         let cipher = [cipher_code(self.key.cipher)];
         let (nonce, params) = (self.nonce, self.params.clone());
-        self.send(flight, HELLO, &[&id, &cipher, &nonce, &params]);
+        self.send(flight, HELLO, &[&name, &cipher, &nonce, &params]);
+        self.by.begun(self.crypto, self.side, &self.transcript, flight);
     }
 
     /// Takes bytes of the other side's stream.
@@ -205,12 +267,15 @@ impl Exchange {
             HELLO => {
                 self.hello(&mut body)?;
                 self.transcript.extend_from_slice(message);
+                self.by.begun(self.crypto, self.side, &self.transcript, flight);
                 let (nonce, params) = (self.nonce, self.params.clone());
                 self.send(flight, ANSWER, &[&nonce, &params]);
+                self.by.mixed(self.crypto, &self.mixed(), flight);
             }
             ANSWER => {
                 self.nonce_and_params(&mut body)?;
                 self.transcript.extend_from_slice(message);
+                self.by.mixed(self.crypto, &self.mixed(), flight);
                 self.send(flight, FINISH, &[]);
                 self.agree();
             }
@@ -221,8 +286,9 @@ impl Exchange {
 
     fn hello(&mut self, body: &mut Reader<'_>) -> Result<(), Failure> {
         let short = |_| violation("a hello is too short", Alert::DECODE_ERROR);
-        let (id, cipher) = (body.array().map_err(short)?, body.u8().map_err(short)?);
-        if KeyId(id) != self.key.id {
+        let name = body.take(self.name.len()).map_err(short)?;
+        let cipher = body.u8().map_err(short)?;
+        if name != self.name {
             return Err(violation("a hello speaks of another secret", Alert::UNKNOWN_PSK_IDENTITY));
         }
         if cipher != cipher_code(self.key.cipher) {
@@ -236,6 +302,9 @@ impl Exchange {
         body.array::<NONCE_LEN>().map_err(short)?;
         self.their_params = body.rest().to_vec();
         let params = TransportParams::decode(&self.their_params).map_err(Failure::params)?;
+        if self.side == Side::Client {
+            self.by.heard(&self.their_params);
+        }
         self.peer = Some(params);
         Ok(())
     }
@@ -266,24 +335,31 @@ impl Exchange {
 
     fn agree(&mut self) {
         let Some(peer) = self.peer.clone() else { return };
-        let mixed = Secret::new(self.crypto.hkdf_extract(self.key.root.expose(), &self.transcript));
         let mut secret = Zeroizing::new([0; SECRET_LEN]);
-        expand_label(self.crypto, &mixed, b"inst session", b"", &mut *secret);
+        expand_label(self.crypto, &self.mixed(), b"inst session", b"", &mut *secret);
         let ours = Shown { key: Vec::new(), params: self.params.clone() };
         let theirs = Shown { key: Vec::new(), params: self.their_params.clone() };
+        let installed = || PeerIdentity::Installed { label: self.key.label.clone() };
         self.agreed = Some(Agreed {
             peer,
             // Who has the secret has no key of its own.
             sides: Some(Sides::new(self.side, ours, theirs)),
             secret: Secret::new(*secret),
             cipher: self.key.cipher,
-            identity: PeerIdentity::Installed { label: self.key.label.clone() },
-            mutual: true,
+            identity: self.by.identity().unwrap_or_else(installed),
+            mutual: self.method() == Method::Installed,
             must_wait: false,
             exchange: None,
             resumed: false,
-            early: false,
+            early: self.by.is_taken(),
+            #[cfg(feature = "tls")]
+            verdict: self.by.verdict(),
         });
+    }
+
+    /// What both nonces are in.
+    fn mixed(&self) -> Secret {
+        Secret::new(self.crypto.hkdf_extract(self.key.root.expose(), &self.transcript))
     }
 }
 

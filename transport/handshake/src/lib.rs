@@ -18,6 +18,10 @@ pub mod exchange;
 pub mod error;
 mod names;
 #[cfg(feature = "tls")]
+mod sha256;
+#[cfg(feature = "tls")]
+mod judged;
+#[cfg(feature = "tls")]
 mod pem;
 #[cfg(feature = "tls")]
 mod own;
@@ -28,6 +32,8 @@ pub mod trust;
 pub mod keylog;
 #[cfg(feature = "tls")]
 mod tickets;
+#[cfg(feature = "tls")]
+pub mod published;
 #[cfg(feature = "tls")]
 pub mod config;
 pub mod contract;

@@ -73,6 +73,22 @@ pub const TICKET_SERVERS_MAX: usize = 4096;
 /// Most tickets that a client remembers of one server: each resumes one session.
 pub const TICKETS_PER_SERVER: usize = 8;
 
+/// Longest time that a published ticket may say to be valid. [P-6.10]
+pub const PUBLISHED_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// Shortest time that a published ticket is made for.
+pub const PUBLISHED_LIFETIME_MIN: Duration = Duration::from_secs(2);
+
+/// A published ticket is valid from so long before it was made on: clocks differ.
+pub const PUBLISHED_BACKDATED: Duration = Duration::from_secs(60);
+
+/// First flights that a server remembers of each published ticket, by default: 4 MiB.
+pub const PUBLISHED_FLIGHTS: usize = 1 << 16;
+
+/// How long a server's word in clear that it does not know a published ticket waits for a genuine packet to prove it wrong. Shorter than
+/// [`HINT_WAIT`]: what follows is another handshake, and no end.
+pub const STALE_WAIT: Duration = Duration::from_millis(50);
+
 const _: () = assert!(BUFFERED_MAX <= 73 << 10);
 const _: () = assert!(DATAGRAM_MIN > HANDSHAKE_OVERHEAD + COOKIE_MAX, "the smallest path carries a fragment");
 const _: () = assert!(HINT_WAIT.as_millis() < LIFETIME.as_millis());

@@ -17,7 +17,7 @@ use crate::contract::{Progress, Reason};
 use crate::error::{Alert, Error, Failure, Stage};
 use crate::flight::{Arrival, Flight};
 use crate::installed::Exchange;
-use crate::limits::{EARLY_MAX, EARLY_MESSAGES_MAX, HINT_WAIT, LINGER};
+use crate::limits::{EARLY_MAX, EARLY_MESSAGES_MAX, HINT_WAIT, LINGER, STALE_WAIT};
 use crate::secrets::{Agreed, Established};
 #[cfg(feature = "tls")]
 use crate::tls::Tls;
@@ -58,7 +58,7 @@ impl Engine {
         match self {
             #[cfg(feature = "tls")]
             Self::Tls(_) => Method::Tls,
-            Self::Installed(_) => Method::Installed,
+            Self::Installed(exchange) => exchange.method(),
         }
     }
 }
@@ -227,13 +227,13 @@ impl Machine {
 
     /// Gives the method what is next in order, and asks what it has come to. True: it is complete.
     fn advance(&mut self, now: Instant) -> Result<bool, Failure> {
-        let could_seal = self.flight.can_seal();
+        let knew = (self.flight.can_seal(), self.flight.knows_messages());
         for level in Level::STREAMS {
             while let Some(bytes) = self.flight.read(level) {
                 self.engine.read(&bytes, &mut self.flight)?;
             }
         }
-        if !could_seal && self.flight.can_seal() {
+        if knew != (self.flight.can_seal(), self.flight.knows_messages()) {
             for (came, header, datagram) in core::mem::take(&mut self.early) {
                 let Ok(packet) = HandshakePacket::parse(header, &datagram) else { continue };
                 match self.flight.receive(now, came, &packet, datagram.len()) {
@@ -270,6 +270,8 @@ impl Machine {
             resumed: agreed.resumed,
             early: agreed.early,
             sides: agreed.sides,
+            #[cfg(feature = "tls")]
+            verdict: agreed.verdict,
             rtt: self.flight.pace().shortest().unwrap_or_default(),
         });
         self.state = State::Done;
@@ -294,7 +296,7 @@ impl Machine {
         let kept: usize = self.early.iter().map(|(_, _, datagram)| datagram.len()).sum();
         // A server has the keys of the sealed level before any client can; a request may overtake the ClientHello.
         let hopeless = match packet.fields.level {
-            Level::Early => self.engine.method() != Method::Tls || self.flight.can_seal(),
+            Level::Early => self.engine.method() == Method::Installed || self.flight.knows_messages(),
             Level::Initial | Level::Sealed => self.flight.side() == Side::Server,
         };
         if hopeless || packet.fragment.is_empty() || kept + packet.len() > EARLY_MAX {
@@ -320,9 +322,24 @@ impl Machine {
             return Err(refused(alert, proven, self.flight.side()));
         }
         if self.state == State::Running && !self.flight.is_proven() {
-            self.hint.get_or_insert((now + HINT_WAIT, alert));
+            let stale = self.is_stale(alert);
+            self.hint.get_or_insert((now + if stale { STALE_WAIT } else { HINT_WAIT }, alert));
         }
         Ok(Progress::Dropped(Reason::Hint))
+    }
+
+    /// Whether an alert says that the server does not know the published ticket.
+    fn is_stale(&self, alert: Alert) -> bool {
+        alert == Alert::UNKNOWN_PSK_IDENTITY && self.by_ticket()
+    }
+
+    /// Whether a first flight by published ticket is part of it.
+    pub(crate) const fn by_ticket(&self) -> bool {
+        match &self.engine {
+            #[cfg(feature = "tls")]
+            Engine::Tls(tls) => tls.by_ticket(),
+            Engine::Installed(exchange) => matches!(exchange.method(), Method::Published),
+        }
     }
 
     // ---- time ----

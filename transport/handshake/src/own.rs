@@ -112,6 +112,20 @@ impl Identity {
         chain.first().map_or(Vec::new(), |der| key_in(self.0.raw, der))
     }
 
+    /// The chain that is shown first, in DER, the owner's certificate in front; or the one raw key.
+    pub(crate) fn chain(&self) -> impl Iterator<Item = &[u8]> {
+        self.first().cert.iter().map(|der| der.as_ref())
+    }
+
+    /// A signature by the first certificate's key, of the first of these kinds that it can make.
+    pub(crate) fn sign(&self, kinds: &[SignatureScheme], message: &[u8]) -> Result<(SignatureScheme, Vec<u8>), Error> {
+        let unable = |reason: String| Error::OwnKey { origin: "a published ticket".into(), reason };
+        let signer = self.first().key.choose_scheme(kinds);
+        let signer = signer.ok_or_else(|| unable(String::from("it cannot sign as TLS 1.3 does")))?;
+        let signature = signer.sign(message).map_err(|error| unable(error.to_string()))?;
+        Ok((signer.scheme(), signature))
+    }
+
     fn first(&self) -> &Arc<CertifiedKey> {
         &self.0.shown[0].certified
     }

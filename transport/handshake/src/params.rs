@@ -31,10 +31,10 @@ const LAYOUTS: u8 = 5;
 const SHARDS: u8 = 6;
 const RESET_TOKEN: u8 = 7;
 const IDLE: u8 = 8;
-// 9 is left free; 10 and 11 may be missing.
-const SHOWS: u8 = 10;
-const DEMANDS: u8 = 11;
-const KNOWN: usize = 11;
+// These two may be missing.
+const SHOWS: u8 = 9;
+const DEMANDS: u8 = 10;
+const KNOWN: usize = 10;
 
 /// Most formats of evidence that one side says it can judge. [P-6.16]
 pub const FORMATS_MAX: usize = 16;
@@ -203,6 +203,32 @@ fn formats(value: &[u8]) -> Result<Vec<u16>, Malformed> {
         return Err(Malformed::Value(DEMANDS));
     }
     Ok(codes.iter().map(|code| u16::from_be_bytes(*code)).collect())
+}
+
+/// Appends a field that [`TransportParams`] does not know.
+#[cfg(feature = "tls")]
+pub(crate) fn append(list: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    debug_assert!(usize::from(tag) > KNOWN && list.len() + 2 + value.len() <= PARAMS_MAX);
+    list.extend([tag, value.len() as u8]);
+    list.extend_from_slice(value);
+}
+
+/// The value of a field that [`TransportParams`] does not know; `None` when it is not there, or not once.
+#[cfg(feature = "tls")]
+pub(crate) fn find(list: &[u8], tag: u8) -> Option<&[u8]> {
+    let mut r = Reader::new(list);
+    let mut found = None;
+    if list.len() > PARAMS_MAX || r.u8() != Ok(VERSION) {
+        return None;
+    }
+    while !r.is_empty() {
+        let (at, len) = (r.u8().ok()?, r.u8().ok()?);
+        let value = r.take(usize::from(len)).ok()?;
+        if at == tag && found.replace(value).is_some() {
+            return None;
+        }
+    }
+    found
 }
 
 fn value<const N: usize>(fields: &[Option<&[u8]>; KNOWN + 1], tag: u8) -> Result<[u8; N], Malformed> {

@@ -8,6 +8,8 @@ use record::keys::Secret;
 use crate::exchange::KeyExchange;
 use crate::identity::PeerIdentity;
 use crate::params::TransportParams;
+#[cfg(feature = "tls")]
+use crate::published::Verdict;
 use crate::sides::Sides;
 
 /// The label of the TLS exporter (RFC 8446 section 7.5), used without context. [P-6.3]
@@ -35,6 +37,10 @@ pub struct Established {
     pub early: bool,
     /// What evidence of the two sides is tied to, where one of them demands any. [P-6.16]
     pub sides: Option<Sides>,
+    /// What the server says of a first flight by published ticket; `None`: nothing, because there was none, or because it does
+    /// not know the ticket. [P-6.12]
+    #[cfg(feature = "tls")]
+    pub verdict: Option<Verdict>,
     /// The shortest round trip seen, with the other side's computing in it; zero when there was no sample.
     pub rtt: Duration,
 }
@@ -51,4 +57,6 @@ pub(crate) struct Agreed {
     pub(crate) resumed: bool,
     pub(crate) early: bool,
     pub(crate) sides: Option<Sides>,
+    #[cfg(feature = "tls")]
+    pub(crate) verdict: Option<Verdict>,
 }

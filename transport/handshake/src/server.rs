@@ -18,8 +18,14 @@ use crate::contract::{Progress, Reason, Setup};
 use crate::error::{Alert, Error};
 use crate::flight::{Ends, Flight};
 use crate::guard::{self, Guard};
+#[cfg(feature = "tls")]
+use crate::identity::PeerIdentity;
+#[cfg(feature = "tls")]
+use crate::installed::By;
 use crate::installed::{self, Exchange, InstalledKey, KeyId, NONCE_LEN};
 use crate::machine::{Engine, Machine};
+#[cfg(feature = "tls")]
+use crate::published::{Publisher, Root, Sought, TAG_VERDICT, TicketId};
 use crate::secrets::Established;
 
 /// What a client's first packet wants.
@@ -29,6 +35,9 @@ pub enum Offer {
     Tls,
     /// A handshake with the installed secret of this name.
     Installed(KeyId),
+    /// A handshake by the published ticket of this name.
+    #[cfg(feature = "tls")]
+    Published(TicketId),
 }
 
 /// What `packet` wants, if it can be a client's first: not yet addressed to a session, and no alert.
@@ -42,6 +51,10 @@ pub fn offer(packet: &HandshakePacket<'_>) -> Option<Offer> {
         _ if !first => None,
         Method::Tls => Some(Offer::Tls),
         Method::Installed => installed::key_id(packet).map(Offer::Installed),
+        #[cfg(feature = "tls")]
+        Method::Published => installed::opening(packet).map(|(id, ..)| Offer::Published(id)),
+        #[cfg(not(feature = "tls"))]
+        Method::Published => None,
     }
 }
 
@@ -128,6 +141,52 @@ impl Server {
         let ends = ends(first, Method::Installed, &guard, validated, setup)?;
         let exchange = Exchange::new(setup.crypto, key.clone(), Side::Server, nonce, setup.local.encode());
         Ok(Self::new(Flight::new(setup.crypto, ends, guard), Engine::Installed(exchange.into()), setup))
+    }
+
+    /// Answers the first packet of a client by a published ticket of `publisher`, which then must be given to [`Self::handle`] like all
+    /// others. `nonce` must be fresh random bytes. What the first flight brings is taken once, in this handshake or in none: the
+    /// publisher remembers it. [P-6.12]
+    ///
+    /// # Errors
+    /// Why the packet is none to be answered. Nothing was remembered then.
+    ///
+    /// # Panics
+    /// When `setup.datagram_max` is below [`wire::limits::DATAGRAM_MIN`].
+    #[cfg(feature = "tls")]
+    pub fn by_ticket(
+        publisher: &Publisher,
+        nonce: [u8; NONCE_LEN],
+        first: &HandshakePacket<'_>,
+        validated: bool,
+        setup: &Setup,
+    ) -> Result<Self, Reason> {
+        let (_, opening, cipher) = installed::opening(first).ok_or(Reason::Session)?;
+        if !publisher.takes(cipher) {
+            return Err(Reason::Method);
+        }
+        let session = first.fields.sender;
+        let sought = Sought { opening, session, method: Method::Published, unix_seconds: setup.unix_seconds };
+        let mut sound = Err(Reason::Tag);
+        // What is remembered of it must not be what somebody else put together: its packet proves to be of who has the secret.
+        let opened = publisher.open_if(&sought, |secret| {
+            let key = InstalledKey::published(&Root::new(setup.crypto, secret), cipher);
+            let guard = key.guard(setup.crypto, Side::Server);
+            sound = ends(first, Method::Published, &guard, validated, setup).map(|ends| (ends, guard, key));
+            sound.is_ok()
+        });
+        let (opened, (ends, guard, key)) = (opened.ok_or(Reason::Tag)?, sound?);
+        let mut params = setup.local.encode();
+        crate::params::append(&mut params, TAG_VERDICT, &[opened.verdict.code()]);
+        let root = Root::new(setup.crypto, &opened.secret);
+        let by = By::Published { root, identity: PeerIdentity::Anonymous, verdict: Some(opened.verdict) };
+        let exchange = Exchange::with(setup.crypto, key, Side::Server, nonce, params, by).named(opening);
+        Ok(Self::new(Flight::new(setup.crypto, ends, guard), Engine::Installed(exchange.into()), setup))
+    }
+
+    /// Whether its early requests come by a published ticket: from anybody.
+    #[must_use]
+    pub const fn is_by_ticket(&self) -> bool {
+        self.machine.by_ticket()
     }
 
     fn new(flight: Flight, engine: Engine, setup: &Setup) -> Self {

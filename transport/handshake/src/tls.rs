@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use record::keys::{SECRET_LEN, Secret};
 use rustls::pki_types::{ServerName, UnixTime};
-use rustls::quic::{ClientConnection, Connection, KeyChange, ServerConnection, Version};
+use rustls::quic::{ClientConnection, Connection, KeyChange, Version};
 use rustls::time_provider::TimeProvider;
-use rustls::{CertificateError, HandshakeKind, PeerIncompatible};
+use rustls::{HandshakeKind, PeerIncompatible};
 use wire::handshake::Level;
 use wire::ids::Side;
 use zeroize::Zeroizing;
@@ -22,13 +22,20 @@ use crate::error::{Alert, Error, Failure};
 use crate::flight::Flight;
 use crate::guard::Guard;
 use crate::identity::{Identity, PeerCertificate, PeerIdentity, PeerKey};
+use crate::judged::certificate;
 use crate::keylog::Log;
 use crate::names::not_after;
 use crate::own::{Asked, asked_in, key_in};
-use crate::params::TransportParams;
+use crate::params::{self, TransportParams};
+use crate::published::{Root, TAG_VERDICT, Verdict};
 use crate::secrets::{Agreed, EXPORTER_LABEL};
+use crate::sha256::sha256;
 use crate::sides::{Shown, Sides};
 use crate::tickets::{Issue, Purse};
+
+mod beside;
+
+use beside::{Beside, Waiting};
 
 /// One side of a TLS handshake.
 pub(crate) struct Tls {
@@ -49,6 +56,10 @@ pub(crate) struct Tls {
     /// Our transport parameters, and who we are.
     params: Vec<u8>,
     own: Option<Identity>,
+    /// A first flight by published ticket beside it.
+    beside: Option<Beside>,
+    /// Server: the start of a ClientHello that may bring one.
+    waiting: Option<Waiting>,
 }
 
 impl Tls {
@@ -60,6 +71,7 @@ impl Tls {
         early: bool,
         params: Vec<u8>,
         unix_seconds: u64,
+        beside: Option<Root>,
     ) -> Result<Self, Error> {
         let name =
             ServerName::try_from(server_name).map_err(|_| Error::ServerName { name: server_name.into() })?.to_owned();
@@ -70,7 +82,7 @@ impl Tls {
             config.tickets.as_ref().map(|tickets| Purse::new(tickets, (server_name.into(), address), unix_seconds));
         if let Some(purse) = &purse {
             tls.resumption = rustls::client::Resumption::store(purse.clone());
-            tls.enable_early_data = early;
+            tls.enable_early_data = early && beside.is_none();
         }
         let log = config.key_log.as_ref().map(Log::new);
         if let Some(log) = &log {
@@ -79,12 +91,13 @@ impl Tls {
         let raw = config.shown_raw;
         let connection = ClientConnection::new(Arc::new(tls), Version::V1, name, params.clone())
             .map_err(|error| Error::Internal { reason: error.to_string() })?;
-        let own = config.identity.clone();
-        Ok(Self { purse, log, raw, params, own, ..Self::new(connection.into(), Side::Client) })
+        let (own, beside) = (config.identity.clone(), beside.map(Beside::offered));
+        Ok(Self { purse, log, raw, params, own, beside, ..Self::new(connection.into(), Side::Client) })
     }
 
     /// A server, at `unix_seconds` by its clock.
     pub(crate) fn server(config: &ServerConfig, params: Vec<u8>, unix_seconds: u64) -> Self {
+        let waits = config.published.clone();
         let mut tls = (*config.tls).clone();
         tls.time_provider = Arc::new(At::new(unix_seconds));
         let issue = config.tickets.as_ref().map(|tickets| Issue::new(tickets, unix_seconds));
@@ -97,22 +110,40 @@ impl Tls {
             tls.key_log = log.clone();
         }
         let raw = config.shown_raw;
-        let connection = ServerConnection::new(Arc::new(tls), Version::V1, params.clone());
-        let connection: Connection = connection.expect("the configuration is ours").into();
-        let own = Some(config.identity.clone());
-        Self { issue, log, raw, params, own, ..Self::new(connection, Side::Server) }
+        let (tls, own) = (Arc::new(tls), Some(config.identity.clone()));
+        let waiting = waits.map(|publisher| Waiting::new(publisher, Arc::clone(&tls), params.clone(), unix_seconds));
+        let connection = beside::connection(tls, params.clone());
+        Self { issue, log, raw, params, own, waiting, ..Self::new(connection, Side::Server) }
     }
 
     fn new(connection: Connection, side: Side) -> Self {
         let (level, asked) = (Level::Initial, None);
         let (purse, issue, log, params, own) = (None, None, None, Vec::new(), None);
-        Self { connection, side, level, asked, agreed: false, early: false, raw: false, purse, issue, log, params, own }
+        Self {
+            connection,
+            side,
+            level,
+            asked,
+            agreed: false,
+            early: false,
+            raw: false,
+            purse,
+            issue,
+            log,
+            params,
+            own,
+            beside: None,
+            waiting: None,
+        }
     }
 
     /// The client speaks first.
     pub(crate) fn start(&mut self, flight: &mut Flight) {
-        self.write(flight);
-        self.set_early(flight);
+        let hello = self.write(flight);
+        match &self.beside {
+            Some(beside) => flight.set_early(beside.guard(flight.crypto(), &hello)),
+            None => self.set_early(flight),
+        }
     }
 
     /// The ticket of a client's first words allows requests behind them, and a server took it.
@@ -125,6 +156,29 @@ impl Tls {
 
     /// Takes bytes of one of the other side's streams.
     pub(crate) fn read(&mut self, bytes: &[u8], flight: &mut Flight) -> Result<(), Failure> {
+        let Some(waiting) = &mut self.waiting else { return self.take(bytes, flight) };
+        // Our own parameters say what becomes of a first flight, and TLS wants them before it reads.
+        let Some(hello) = waiting.whole(bytes) else { return Ok(()) };
+        let mut guard = None;
+        if let Some((beside, connection)) = waiting.judge(flight, &hello) {
+            if beside.verdict() == Some(Verdict::Taken) {
+                guard = beside::message(&hello).map(|message| beside.guard(flight.crypto(), message));
+            }
+            (self.connection, self.beside) = (connection, Some(beside));
+        }
+        self.waiting = None;
+        self.take(&hello, flight)?;
+        // Behind a HelloRetryRequest somebody else could go on: the flight's key holds for the first words only.
+        if self.level == Level::Sealed
+            && let Some(guard) = guard
+        {
+            self.early = true;
+            flight.set_early(guard);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: &[u8], flight: &mut Flight) -> Result<(), Failure> {
         let (read, asked) = asked_in(|| self.connection.read_hs(bytes));
         self.asked = asked.or(self.asked);
         if let Err(error) = read {
@@ -145,23 +199,32 @@ impl Tls {
         Ok(())
     }
 
-    /// Moves what TLS has to say into the streams.
-    fn write(&mut self, flight: &mut Flight) {
+    /// Moves what TLS has to say into the streams; gives the first piece of it.
+    fn write(&mut self, flight: &mut Flight) -> Vec<u8> {
+        let mut first = Vec::new();
         let mut bytes = Vec::new();
         loop {
             bytes.clear();
             let change = self.connection.write_hs(&mut bytes);
             flight.write(self.level, &bytes);
+            if first.is_empty() {
+                first.clone_from(&bytes);
+            }
             match change {
                 Some(KeyChange::Handshake { keys }) => {
                     flight.set_sealed(Guard::Keys(keys.into()));
                     self.level = Level::Sealed;
                 }
                 Some(KeyChange::OneRtt { .. }) => {}
-                None if bytes.is_empty() => break,
+                None if bytes.is_empty() => return first,
                 None => {}
             }
         }
+    }
+
+    /// Whether a first flight by published ticket came, or went, beside it.
+    pub(crate) const fn by_ticket(&self) -> bool {
+        self.beside.is_some()
     }
 
     /// What was agreed, once.
@@ -173,6 +236,11 @@ impl Tls {
         self.agreed = true;
         let params = connection.quic_transport_parameters().unwrap_or_default();
         let peer = TransportParams::decode(params).map_err(Failure::params)?;
+        let verdict = match (&self.beside, self.side) {
+            (None, _) => None,
+            (Some(_), Side::Client) => params::find(params, TAG_VERDICT).and_then(Verdict::read),
+            (Some(beside), Side::Server) => beside.verdict(),
+        };
         let cipher = connection.negotiated_cipher_suite().and_then(|suite| cipher_of(suite.suite()));
         let cipher = cipher.ok_or_else(|| Failure::internal("a suite that was not offered"))?;
         let mut secret = Zeroizing::new([0; SECRET_LEN]);
@@ -208,7 +276,9 @@ impl Tls {
             must_wait: self.asked.is_some(),
             exchange: connection.negotiated_key_exchange_group().and_then(|group| exchange_of(group.name())),
             resumed,
+            verdict,
             early: match connection {
+                Connection::Client(_) if verdict.is_some() => verdict == Some(Verdict::Taken),
                 Connection::Client(client) => client.is_early_data_accepted(),
                 Connection::Server(_) => self.early,
             },
@@ -256,12 +326,6 @@ impl Tls {
     }
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let suite = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
-    let hash = suite.tls13().map(|suite| suite.common.hash_provider.hash(bytes));
-    hash.and_then(|hash| hash.as_ref().try_into().ok()).expect("that suite's hash is SHA-256")
-}
-
 /// The time of one handshake, as its caller gave it.
 #[derive(Debug)]
 struct At(UnixTime);
@@ -296,36 +360,10 @@ fn meaning(error: rustls::Error, whose: Side) -> Error {
     }
 }
 
-fn certificate(error: CertificateError, whose: Side) -> Error {
-    match error {
-        CertificateError::Revoked => Error::Revoked { whose },
-        CertificateError::UnknownRevocationStatus | CertificateError::ExpiredRevocationListContext { .. } => {
-            Error::RevocationUnknown { whose }
-        }
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => Error::Untrusted { whose },
-        CertificateError::ExpiredContext { time, not_after } => {
-            Error::Expired { whose, seconds: time.as_secs().saturating_sub(not_after.as_secs()) }
-        }
-        CertificateError::NotValidYetContext { time, not_before } => {
-            Error::NotYetValid { whose, seconds: not_before.as_secs().saturating_sub(time.as_secs()) }
-        }
-        CertificateError::NotValidForNameContext { expected, presented } => Error::WrongName {
-            wanted: expected.to_str().into_owned(),
-            presented: presented.iter().map(|name| plain(name)).collect(),
-        },
-        other => Error::Certificate { whose, reason: other.to_string() },
-    }
-}
-
-/// `DnsName("a.example")` as `a.example`.
-fn plain(name: &str) -> String {
-    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
-    inner.trim_matches('"').into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::CertificateError;
     use rustls::pki_types::DnsName;
 
     /// What each refusal of rustls is called here; the ones that a test cannot bring about included.

@@ -20,7 +20,7 @@ impl Builder<Ready> {
 
     /// What every peer must show of what runs there, whoever began the session, before a message of the application goes either way; a
     /// peer that cannot has no session. A resumed session shows it again, and nothing goes in a first flight: [`Self::bind`] refuses
-    /// it together with early data, and [`crate::CallOptions::early`] has no effect. Default: nothing is demanded. Costs one round trip
+    /// it together with early data or published tickets, and [`crate::CallOptions::early`] has no effect. Default: nothing is demanded. Costs one round trip
     /// more, and the verification, by a thread of the socket's own.
     #[must_use]
     pub fn attestation_policy(mut self, policy: Policy) -> Self {
@@ -30,15 +30,16 @@ impl Builder<Ready> {
 }
 
 /// Whether these can be used together.
-pub(super) fn check(attest: &Attest, early_data: bool) -> Result<(), Error> {
+pub(super) fn check(attest: &Attest, early: bool) -> Result<(), Error> {
     let production = attest.policy.as_ref().is_some_and(|policy| policy.is_production());
     if production && attest.attester.as_ref().is_some_and(|attester| attester.format().is_mock) {
         let what =
             "a socket with a production policy shows no mock evidence: a peer that takes it would take anybody's";
         return Err(Error::Config(what.to_owned()));
     }
-    if attest.policy.is_some() && early_data {
-        let what = "early data comes before evidence does: a server that demands evidence cannot take it";
+    if attest.policy.is_some() && early {
+        let what = "a first flight comes before evidence does: a server that demands evidence takes no early data, and none by published \
+                    ticket";
         return Err(Error::Config(what.to_owned()));
     }
     Ok(())

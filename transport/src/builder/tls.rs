@@ -2,14 +2,18 @@
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use endpoint::config::Config;
+use endpoint::session::Upgrade;
 use handshake::exchange::KeyExchange;
+use handshake::limits::{PUBLISHED_FLIGHTS, PUBLISHED_LIFETIME};
 
 use super::{Builder, NeedsIdentity, NeedsTrust, Ready};
 use crate::credentials::{Choices, Clients, Identity, Trust};
 use crate::error::Error;
 use crate::socket::Socket;
+use crate::ticket::TicketSource;
 
 impl Builder<NeedsTrust> {
     /// Whom to believe: every peer's certificate must come from one of these authorities, or be one of these raw keys.
@@ -70,6 +74,35 @@ impl Builder<Ready> {
         self
     }
 
+    /// Takes first flights by published ticket, of clients that never talked to this server: [`Socket::publish_ticket`] gives what to
+    /// publish, in a file or in DNS. `lifetime` says how long each ticket is valid, from 2 s to an hour. Its private key is made in
+    /// this process, lives in memory and dies with it or with its ticket. Requests that come so are marked
+    /// [`crate::Protection::PublishedTicket`]: they may be from anybody, and are not forward secret while that key lives. None runs
+    /// twice: 65,536 first flights are remembered of each ticket (4 MiB), and others are not taken. Cannot be combined with
+    /// [`Clients::Authenticated`]. Default: none are taken.
+    #[must_use]
+    pub fn publish_tickets(mut self, lifetime: Duration) -> Self {
+        let most = self.knobs.tls.publish.map_or(PUBLISHED_FLIGHTS, |(_, most)| most);
+        self.knobs.tls.publish = Some((lifetime, most));
+        self
+    }
+
+    /// How many first flights are remembered of each published ticket; more are not taken. About 64 bytes each. Default 65,536.
+    #[must_use]
+    pub fn published_flights_max(mut self, most: usize) -> Self {
+        let lifetime = self.knobs.tls.publish.map_or(PUBLISHED_LIFETIME, |(lifetime, _)| lifetime);
+        self.knobs.tls.publish = Some((lifetime, most));
+        self
+    }
+
+    /// Where published tickets of servers are found, for calls that may go early ([`crate::CallOptions::early`]) and begin a session; and
+    /// what follows such a first flight. Each ticket is judged like a server in a handshake, once. Default: nowhere.
+    #[must_use]
+    pub fn tickets_from(mut self, source: impl TicketSource + 'static, upgrade: Upgrade) -> Self {
+        self.knobs.tls.tickets_from = Some((Arc::new(source), upgrade));
+        self
+    }
+
     /// Danger: appends the secrets of every session to this file, in the format of `SSLKEYLOGFILE`, for who takes apart
     /// captures: TLS's own lines, and one `SEALANE_SESSION_SECRET` with the secret that all keys of records come from. Who
     /// reads the file reads the traffic. Off unless called: no variable of the environment turns it on.
@@ -100,7 +133,7 @@ impl Socket {
     /// Another trust, another identity, or both, from now on and at once: for certificates and revocation lists that are
     /// renewed while the socket works. `None` leaves what there is. New handshakes use the new ones; those under way and
     /// open sessions stay as they are. Tickets of before are not good any more, so that nobody comes in by what is no
-    /// longer trusted.
+    /// longer trusted; and published tickets of this socket are to be published anew.
     ///
     /// # Errors
     /// [`Error::Credentials`] and [`Error::Config`] as of [`Builder::bind`]; then all stays as it was.
@@ -111,6 +144,7 @@ impl Socket {
         choices.identity = identity.or(before.1.clone());
         match choices.configs() {
             Ok((client, server)) => {
+                choices.judged.clear();
                 let mut core = self.open_core()?;
                 core.endpoint.reload(client.map(Arc::new), server.map(Arc::new));
                 Ok(())

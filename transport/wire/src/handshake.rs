@@ -48,6 +48,8 @@ pub enum Method {
     Tls,
     /// A secret that both were given. [P-6.6]
     Installed,
+    /// A published ticket of the server: a public key of its process. [P-6.11]
+    Published,
 }
 
 impl Method {
@@ -55,6 +57,7 @@ impl Method {
         match self {
             Self::Tls => 1,
             Self::Installed => 2,
+            Self::Published => 3,
         }
     }
 }
@@ -135,6 +138,7 @@ impl<'a> HandshakePacket<'a> {
         let method = match r.u8()? {
             1 => Method::Tls,
             2 => Method::Installed,
+            3 => Method::Published,
             _ => return Err(Refusal::Malformed),
         };
         let level = match r.u8()? {
@@ -297,10 +301,10 @@ mod tests {
     use std::vec::Vec;
 
     fn fields() -> impl Strategy<Value = HandshakeFields> {
-        (1u64.., (any::<bool>(), 0usize..3), any::<[u32; 3]>(), 0u32..1 << 31, any::<[u32; 2]>()).prop_map(
+        (1u64.., (0usize..3, 0usize..3), any::<[u32; 3]>(), 0u32..1 << 31, any::<[u32; 2]>()).prop_map(
             |(sender, (method, level), [number, echo, echo_age], offset, acks)| HandshakeFields {
                 sender: SessionId::from_u64(sender),
-                method: if method { Method::Tls } else { Method::Installed },
+                method: [Method::Tls, Method::Installed, Method::Published][method],
                 level: [Level::Initial, Level::Sealed, Level::Early][level],
                 number,
                 echo,
@@ -388,7 +392,7 @@ mod tests {
             (1, &[0x80]),                     // an unknown flag
             (1, &[FLAG_CLIENT | FLAG_ALERT]), // an alert of two bytes
             (HEADER_LEN, &[0; 8]),            // no sender
-            (HEADER_LEN + 8, &[3]),           // an unknown method
+            (HEADER_LEN + 8, &[4]),           // an unknown method
             (HEADER_LEN + 9, &[3]),           // an unknown level
             (HEADER_LEN + 22, &[0xff; 4]),    // a fragment beyond the stream's end
         ];

@@ -16,6 +16,26 @@ impl Flight {
         self.early = Some(guard);
     }
 
+    #[cfg(feature = "tls")]
+    pub(crate) const fn crypto(&self) -> &'static dyn record::aead::Crypto {
+        self.crypto
+    }
+
+    /// Early responses have a key, although there is no sealed level: a server's randomness is in it.
+    #[cfg(feature = "tls")]
+    pub(crate) fn set_reply(&mut self, guard: Guard) {
+        self.reply = Some(guard);
+        if self.ends.side == Side::Client {
+            // The server has the first flight, or will never take it.
+            (self.messages, self.early) = (Vec::new(), None);
+        }
+    }
+
+    /// Whether a message of a first flight can be opened now, or, where it cannot, will never be.
+    pub(crate) fn knows_messages(&self) -> bool {
+        self.guards[1].is_some() || self.reply.is_some()
+    }
+
     /// Whether messages of the first flight can be sealed: requests before the server answered, responses after.
     pub(crate) fn takes_message(&self) -> bool {
         self.early.is_some() && self.message_guard(true).is_some() && self.messages.len() < EARLY_MESSAGES_MAX
@@ -30,7 +50,7 @@ impl Flight {
     pub(super) fn message_guard(&self, outgoing: bool) -> Option<&Guard> {
         match (self.ends.side, outgoing) {
             (Side::Client, true) | (Side::Server, false) => self.early.as_ref(),
-            (Side::Server, true) | (Side::Client, false) => self.guards[1].as_ref(),
+            (Side::Server, true) | (Side::Client, false) => self.reply.as_ref().or(self.guards[1].as_ref()),
         }
     }
 
