@@ -57,15 +57,15 @@ impl CallOptions {
 
     /// Whether the request may go with the first flight of a new session, which saves a round trip: by a ticket of an earlier
     /// session (TLS early data), or by a published one ([`crate::Builder::tickets_from`]), which is used where there is one. Default
-    /// false. For requests that may as well run twice: within one server process a first flight runs at most once, and a
-    /// request that was not taken is sent again by itself; but who records a flight that never arrived can bring it later,
-    /// and until then it is protected by a ticket alone. It goes early only when there is a ticket of the server that
-    /// allows it and the request has at most 1,093 bytes; otherwise this changes nothing. The server sees it marked
-    /// [`crate::Protection::EarlyData`] or [`crate::Protection::PublishedTicket`].
+    /// false. It runs at most once, and a request that the server says it did not take is sent again by itself. It is for requests
+    /// that may as well run later than meant: who records a flight that never arrived can bring it later, and until then it is
+    /// protected by a ticket alone. It goes early only when there is a ticket of the server that allows it and the request has at most
+    /// 1,093 bytes; otherwise this changes nothing. The server sees it marked [`crate::Protection::EarlyData`] or
+    /// [`crate::Protection::PublishedTicket`].
     ///
-    /// By a published ticket it ends with [`crate::Error::PeerRestarted`], "may have run", when nobody can know whether it ran: the
-    /// server process of that ticket is gone, or somebody brought a copy of the flight before it. Such a call is not repeated by
-    /// itself.
+    /// It ends with [`crate::Error::PeerRestarted`], "may have run", when nobody can know whether it ran: the server has forgotten the
+    /// ticket because it was started again or loaded other certificates, or somebody brought a copy of the flight before it. Such a
+    /// call is not repeated by itself. [P-6.9] [P-6.12]
     #[must_use]
     pub const fn early(mut self, on: bool) -> Self {
         self.early = on;

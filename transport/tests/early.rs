@@ -134,7 +134,8 @@ fn more_than_fits() {
     }
 }
 
-/// [P-6.9] A server that was started again has forgotten its tickets: the request is sent again by itself, and runs once.
+/// [P-6.9] A server that was started again has forgotten its tickets, and the one before may have run the request: the caller is told so, and
+/// it does not run.
 #[test]
 fn restarted_server() {
     let ca = Authority::new();
@@ -143,21 +144,26 @@ fn restarted_server() {
     let (client, peer) = with_ticket(client(&ca), at);
     drop(first);
     let second = Server::echo(builder(ca.identity("localhost")).bind(at).unwrap());
-    client.call_with(&peer, b"again", EARLY).unwrap();
-    assert_eq!(second.ran(b"again"), [Protection::Full]);
+    let lost = client.call_with(&peer, b"lost", EARLY).unwrap_err();
+    assert!(matches!(lost, Error::PeerRestarted { .. }) && lost.may_have_run(), "{lost:?}");
+    assert_eq!(second.ran(b"lost"), []);
     assert_eq!(client.info().counters.early_sent, 1, "it was tried");
+    client.call(&peer, b"the same session").unwrap();
     client.disconnect(&peer).unwrap();
     client.call_with(&peer, b"and early", EARLY).unwrap();
     assert_eq!(second.ran(b"and early"), [Protection::EarlyData]);
 }
 
-/// [P-6.9] Tickets of before a reload are good for nothing, and what was sent by one is sent again.
+/// [P-6.9] Tickets of before a reload are good for nothing, and what was sent by one does not run; nobody remembers whether it did.
 #[test]
 fn reloaded_server() {
     let ca = Authority::new();
     let server = server(&ca);
     let (client, peer) = with_ticket(client(&ca), server.at);
     server.socket.reload(None, Some(ca.identity("localhost"))).unwrap();
+    let lost = client.call_with(&peer, b"lost", EARLY).unwrap_err();
+    assert!(matches!(lost, Error::PeerRestarted { .. }) && lost.may_have_run(), "{lost:?}");
+    assert_eq!(server.ran(b"lost"), []);
     client.call_with(&peer, b"again", EARLY).unwrap();
     assert_eq!(server.ran(b"again"), [Protection::Full]);
 }

@@ -106,6 +106,17 @@ impl Config {
             stream_above: None,
         }
     }
+
+    /// Who must show evidence cannot have shown any in a first flight: where it is demanded, published tickets are not taken, so that their
+    /// owner never says that a flight was. [P-6.16]
+    pub(crate) fn bar_first_flights(&mut self) {
+        #[cfg(feature = "tls")]
+        if self.attest.policy.is_some()
+            && let Some(server) = self.server.as_mut().filter(|server| server.publisher().is_some())
+        {
+            *server = Arc::new(ServerConfig::clone(server).publish(None));
+        }
+    }
 }
 
 impl fmt::Debug for Config {

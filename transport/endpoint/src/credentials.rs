@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use handshake::config::{ClientConfig, ServerConfig};
 
-use crate::config::Config;
 use crate::endpoint::Endpoint;
 
 impl Endpoint {
@@ -16,18 +15,5 @@ impl Endpoint {
         self.state.tickets.clear();
         (self.state.config.client, self.state.config.server) = (client, server);
         self.state.config.bar_first_flights();
-    }
-}
-
-impl Config {
-    /// Who must show evidence cannot have shown any in a first flight: where it is demanded, published tickets are not taken, so that their
-    /// owner never says that a flight was. [P-6.16]
-    pub(crate) fn bar_first_flights(&mut self) {
-        #[cfg(feature = "tls")]
-        if self.attest.policy.is_some()
-            && let Some(server) = self.server.as_mut().filter(|server| server.publisher().is_some())
-        {
-            *server = Arc::new(ServerConfig::clone(server).publish(None));
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Owns first flights by published ticket at both ends: which ticket a handshake begins with, what is opened for strangers, and what
-//! becomes of requests whose flight was not taken. [P-6.11] [P-6.12]
+//! becomes of requests whose flight, by whichever ticket, was not taken. [P-6.9] [P-6.11] [P-6.12]
 //!
-//! A request of such a flight is begun again only when its server says under keys, and as the process that the ticket is of, that it was
+//! A request of a first flight is begun again only when its server says under keys, and as the process that the ticket is of, that it was
 //! not taken and never will be. Else nobody can know whether it ran: somebody may have brought a copy of the flight before, and the
 //! caller is told so. [P-7.3]
 
@@ -123,7 +123,12 @@ mod with_tls {
         /// The session is open, and the server has said what became of the flight, or that it does not know the ticket.
         pub(crate) fn settle_flight(&mut self, slot: u32, established: &Established, _: Instant) {
             let session = self.at(slot);
-            if !matches!(&session.phase, Phase::Connecting(client) if client.is_by_ticket()) {
+            let Phase::Connecting(client) = &session.phase else { return };
+            if !client.is_by_ticket() {
+                // A handshake that resumes used up the ticket, here and now: no other one did, or ever will. [P-6.9]
+                if !established.resumed {
+                    self.fail_early(slot);
+                }
                 return;
             }
             let target = session.target;

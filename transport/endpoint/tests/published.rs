@@ -1,5 +1,5 @@
-//! First flights by published ticket in whole endpoints: taken once, marked, refused, brought again, and never run twice.
-//! [P-6.11] [P-6.12]
+//! First flights in whole endpoints, by published tickets above all: taken once, marked, refused, brought again, and never run twice.
+//! [P-6.9] [P-6.11] [P-6.12]
 #![cfg(feature = "tls")]
 
 mod world;
@@ -292,6 +292,42 @@ fn a_copy_was_faster() {
         assert!(is_answered(&world, CLIENT, other));
         let target = world.targets[CLIENT];
         let again = world.try_send(CLIENT, To::Target(target), Kind::Request, &body(500)).unwrap();
+        world.pass(Duration::from_secs(1));
+        assert!(is_answered(&world, CLIENT, again));
+    }
+}
+
+/// [P-6.9] The same of early data, whose ticket is of an earlier session: where the server does not resume, a copy may have been faster. Where it
+/// resumes without early data, its word that nothing ran is as good as its keys, and the request goes on.
+#[test]
+fn early_data_that_is_not_taken() {
+    let named = named();
+    for faster in [true, false] {
+        let server = ServerConfig::new(&named.identity, Clients::Anonymous, &Cipher::ALL).unwrap().early_data(true);
+        let mut world = named.world_with(1, 1, |config| config.early_data_bytes_max = 1 << 14, 1000);
+        world.ends[SERVER].reload(None, Some(Arc::new(server.clone())));
+        world.request(CLIENT, 100);
+        world.pass(Duration::from_millis(50));
+        let session = world.session(CLIENT);
+        world.client().close_session(session);
+        world.pass(Duration::from_millis(50));
+
+        let call = early(&mut world, CLIENT, 300);
+        if faster {
+            world.collect();
+            let flight: Vec<Datagram> = world.wire.drain(..).collect();
+            bring(&mut world, &flight, 7);
+            assert_eq!(ran(&world, 300), [Protection::EarlyData]);
+        } else {
+            world.ends[SERVER].reload(None, Some(Arc::new(server.early_data(false))));
+        }
+        world.pass(Duration::from_secs(1));
+        assert_eq!(world.counters(CLIENT).early_sent, 1);
+        let expected = if faster { Protection::EarlyData } else { Protection::Full };
+        assert_eq!(ran(&world, 300), [expected]);
+        assert_eq!(failure(&world, CLIENT, call), faster.then_some((Failure::PeerRestarted, true)));
+        assert_eq!(is_answered(&world, CLIENT, call), !faster);
+        let again = world.request(CLIENT, 400);
         world.pass(Duration::from_secs(1));
         assert!(is_answered(&world, CLIENT, again));
     }
