@@ -36,6 +36,7 @@ mod cell;
 mod environment;
 mod report;
 mod runner;
+pub mod handshake;
 
 pub use environment::Environment;
 pub use report::{Failure, Report, Row};
