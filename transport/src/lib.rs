@@ -17,6 +17,7 @@ mod credentials;
 mod config;
 mod link;
 mod driver;
+mod bell;
 mod waiting;
 mod message;
 mod stream;

@@ -14,7 +14,7 @@ use wire::header::{Header, PacketType};
 use wire::limits::{CONTROL_HEADER_LEN, DATA_HEADER_LEN, DATAGRAM_MIN, TAG_LEN};
 
 use crate::error::Ended;
-use crate::session::{Phase, Session};
+use crate::session::Phase;
 use crate::state::State;
 
 /// Datagrams for one peer: equal in length, but the last may be shorter.
@@ -30,6 +30,8 @@ pub struct Transmit {
     pub priority: u8,
 }
 
+/// From this length on a datagram of a handshake takes the next one along.
+const TRAIN_MIN: usize = DATAGRAM_MIN / 2;
 /// Priority of what is not data: above all of it.
 const CONTROL_PRIORITY: u8 = 7;
 
@@ -40,7 +42,7 @@ impl State {
         first.or_else(|| self.control(now, out)).or_else(|| self.segment(now, out))
     }
 
-    /// The next datagram of a handshake.
+    /// The next datagrams of a handshake: a second one leaves with the first if it is no longer.
     fn flight(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         let whole = |to, len| Some(Transmit { to, len, segment: len, priority: CONTROL_PRIORITY });
         if let Some((to, bytes)) = self.strangers.pop_front() {
@@ -50,19 +52,16 @@ impl State {
             return whole(to, bytes.len());
         }
         while let Some(&slot) = self.flights.front() {
-            let written = match self.sessions[slot as usize].as_mut() {
-                Some(Session { phase: Phase::Connecting(client), address, .. }) => {
-                    client.poll_transmit(now, out).map(|len| (*address, len))
+            if let Some(segment) = self.flight_of(slot, now, out) {
+                let to = self.at(slot).address;
+                let mut len = segment;
+                // What is cut to the length of a short one would be cut small.
+                if segment >= TRAIN_MIN && out.len() >= 2 * segment {
+                    len += self.flight_of(slot, now, &mut out[segment..2 * segment]).unwrap_or(0);
                 }
-                Some(Session { phase: Phase::Accepting(server), address, .. }) => {
-                    server.poll_transmit(now, out).map(|len| (*address, len))
-                }
-                _ => None,
-            };
-            if let Some((to, len)) = written {
-                self.counters.packets_sent += 1;
+                self.counters.packets_sent += len.div_ceil(segment) as u64;
                 self.machine.count_sent(now, len);
-                return whole(to, len);
+                return Some(Transmit { to, len, segment, priority: CONTROL_PRIORITY });
             }
             self.flights.pop_front();
             if self.sessions[slot as usize].is_some() {
@@ -70,6 +69,25 @@ impl State {
             }
         }
         None
+    }
+
+    /// The next datagram of the handshake of `slot`: how long it is.
+    fn flight_of(&mut self, slot: u32, now: Instant, out: &mut [u8]) -> Option<usize> {
+        match &mut self.sessions[slot as usize].as_mut()?.phase {
+            Phase::Connecting(client) => client.poll_transmit(now, out),
+            Phase::Accepting(server) => server.poll_transmit(now, out),
+            Phase::Open => None,
+        }
+    }
+
+    /// The client is known to be done, so its handshake is about to be forgotten: what is left to say in it, a ticket, is said now. It is
+    /// when the last packet of a client's handshake and its first request come in one train.
+    pub(crate) fn last_words(&mut self, slot: u32, now: Instant) {
+        let mut out = [0; DATAGRAM_MIN];
+        while let Some(len) = self.flight_of(slot, now, &mut out) {
+            let to = self.at(slot).address;
+            self.answer_stranger(to, &out[..len]);
+        }
     }
 
     /// The next control packet: all that is to be said to one peer, as far as it fits.

@@ -23,11 +23,15 @@ mod pem;
 mod own;
 pub mod identity;
 #[cfg(feature = "tls")]
+mod again;
+#[cfg(feature = "tls")]
 pub mod trust;
 #[cfg(feature = "tls")]
 pub mod keylog;
 #[cfg(feature = "tls")]
 mod tickets;
+#[cfg(feature = "tls")]
+pub mod ready;
 #[cfg(feature = "tls")]
 pub mod config;
 pub mod contract;
