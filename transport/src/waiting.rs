@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     wake: Wake,
     /// The network's descriptor once more, to wait on without the lock.
     network: OwnedFd,
+    /// The one socket behind it, where there is only one at first.
+    alone: Option<OwnedFd>,
     polls: AtomicU64,
     stop: AtomicBool,
     helper: Mutex<Option<JoinHandle<()>>>,
@@ -83,7 +85,10 @@ impl Shared {
         let local = udp.local_addr();
         let core = Core::new(endpoint, udp);
         let network = core.udp.fds().try_clone_to_owned().map_err(Error::system("cannot watch the socket"))?;
+        let alone = core.udp.alone().map(|fd| fd.try_clone_to_owned()).transpose();
+        let alone = alone.map_err(Error::system("cannot watch the socket"))?;
         let shared = Arc::new(Self {
+            alone,
             core: Mutex::new(core),
             wanting: AtomicU32::new(0),
             network,
@@ -173,6 +178,11 @@ impl Shared {
     pub(crate) fn leave(&self, core: &mut Core) {
         if core.followers > 0 {
             self.news.notify_all();
+        }
+        if core.asleep_alone && core.leader == Leader::Caller && core.udp.alone().is_none() {
+            // A second socket was made while the leader sleeps on the first.
+            core.asleep_alone = false;
+            self.wake.wake();
         }
         if core.helper_parked && core.leader == Leader::Nobody {
             core.helper_parked = false;
@@ -279,7 +289,10 @@ impl Shared {
         let held_back = core.held_back;
         let pause = held_back.then_some(HELD_BACK_PAUSE);
         core.spun = 0;
-        let deaf = core.udp.watched(true).is_err().then_some(DEAF_PAUSE);
+        let alone = self.alone.as_ref().filter(|_| !helper && core.udp.alone().is_some());
+        // One socket rings by itself.
+        let deaf = (alone.is_none() && core.udp.watched(true).is_err()).then_some(DEAF_PAUSE);
+        core.asleep_alone = alone.is_some();
         let timeout = [core.idle_for(now), left, pause, deaf].into_iter().flatten().min();
         core.asleep_until = timeout.map_or(Instant::FAR, |timeout| now + timeout);
         drop(core);
@@ -288,7 +301,8 @@ impl Shared {
             return self.lock();
         }
         // A failed wait is a short one: the caller looks again in any case.
-        let watched = if held_back { self.wake.fd() } else { self.network.as_fd() };
+        let network = alone.unwrap_or(&self.network).as_fd();
+        let watched = if held_back { self.wake.fd() } else { network };
         if wait_readable(&[watched, self.wake.fd()], timeout).is_ok_and(|ready| ready.has(1)) {
             self.wake.drain();
             // The end is for all who wait, and two may be here: a helper that was told to step back, and who told it.

@@ -33,13 +33,18 @@ pub struct Transmit {
 /// From this length on a datagram of a handshake takes the next one along.
 const TRAIN_MIN: usize = DATAGRAM_MIN / 2;
 /// Priority of what is not data: above all of it.
-const CONTROL_PRIORITY: u8 = 7;
+pub(crate) const CONTROL_PRIORITY: u8 = 7;
 
 impl State {
     /// Writes what goes next into `out` and says where to; `None` when there is nothing.
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         let first = self.flight(now, out).or_else(|| self.question(now, out));
-        first.or_else(|| self.control(now, out)).or_else(|| self.segment(now, out))
+        let next = first.or_else(|| self.control(now, out));
+        if self.late.is_empty() {
+            return next.or_else(|| self.segment(now, out));
+        }
+        let next = next.or_else(|| self.ticket_and_segment(now, out)).or_else(|| self.segment(now, out));
+        next.or_else(|| self.ticket_alone(now, out))
     }
 
     /// The next datagrams of a handshake: a second one leaves with the first if it is no longer.
@@ -59,6 +64,11 @@ impl State {
                 if segment >= TRAIN_MIN && out.len() >= 2 * segment {
                     len += self.flight_of(slot, now, &mut out[segment..2 * segment]).unwrap_or(0);
                 }
+                // A client's last packet takes its first request along.
+                let talks = self.at(slot).may_send && matches!(self.at(slot).phase, Phase::Connecting(_));
+                if talks && len == segment {
+                    return self.behind(slot, len, now, out);
+                }
                 self.counters.packets_sent += len.div_ceil(segment) as u64;
                 self.machine.count_sent(now, len);
                 return Some(Transmit { to, len, segment, priority: CONTROL_PRIORITY });
@@ -72,21 +82,11 @@ impl State {
     }
 
     /// The next datagram of the handshake of `slot`: how long it is.
-    fn flight_of(&mut self, slot: u32, now: Instant, out: &mut [u8]) -> Option<usize> {
+    pub(crate) fn flight_of(&mut self, slot: u32, now: Instant, out: &mut [u8]) -> Option<usize> {
         match &mut self.sessions[slot as usize].as_mut()?.phase {
             Phase::Connecting(client) => client.poll_transmit(now, out),
             Phase::Accepting(server) => server.poll_transmit(now, out),
             Phase::Open => None,
-        }
-    }
-
-    /// The client is known to be done, so its handshake is about to be forgotten: what is left to say in it, a ticket, is said now. It is
-    /// when the last packet of a client's handshake and its first request come in one train.
-    pub(crate) fn last_words(&mut self, slot: u32, now: Instant) {
-        let mut out = [0; DATAGRAM_MIN];
-        while let Some(len) = self.flight_of(slot, now, &mut out) {
-            let to = self.at(slot).address;
-            self.answer_stranger(to, &out[..len]);
         }
     }
 
@@ -170,7 +170,7 @@ impl State {
     }
 
     /// The next segment: packets of one size and priority for one peer, of one message or of several.
-    fn segment(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+    pub(crate) fn segment(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         let room = self.config.segment_bytes_max.min(out.len());
         let mut transmit: Option<Transmit> = None;
         let mut segment_peer = 0;

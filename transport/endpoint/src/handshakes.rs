@@ -90,11 +90,11 @@ impl State {
     /// A valid sealed packet of the peer came: it finished its half of the handshake, too. Nothing of it is kept.
     pub(crate) fn confirm(&mut self, slot: u32, now: Instant) {
         self.forget_acceptance(slot);
-        if matches!(self.at(slot).phase, Phase::Accepting(_)) {
+        self.handshake_timers.remove(slot);
+        if self.at(slot).side == Side::Server {
             self.last_words(slot, now);
         }
         self.at(slot).phase = Phase::Open;
-        self.handshake_timers.remove(slot);
         self.start_sending(slot, now);
     }
 

@@ -45,7 +45,13 @@ impl Remembering {
         Self { judge, judged: Mutex::default() }
     }
 
-    fn is_known(&self, own: &CertificateDer<'_>, others: &[CertificateDer<'_>], name: &ServerName<'_>, now: u64) -> bool {
+    fn is_known(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: u64,
+    ) -> bool {
         let judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
         judged.iter().any(|one| {
             (one.from..one.to).contains(&now)
@@ -61,7 +67,8 @@ impl Remembering {
         // One whose end cannot be read has ended.
         let end = chain.iter().map(|certificate| not_after(certificate).unwrap_or(0)).min().unwrap_or(0);
         let judged = Judged { name: name.to_owned(), from: now, to: end.min(now + HOLDS.as_secs()), chain };
-        if judged.to <= now || judged.chain.iter().map(|certificate| certificate.len()).sum::<usize>() > CHAIN_BYTES_MAX {
+        if judged.to <= now || judged.chain.iter().map(|certificate| certificate.len()).sum::<usize>() > CHAIN_BYTES_MAX
+        {
             return;
         }
         let mut all = self.judged.lock().unwrap_or_else(PoisonError::into_inner);

@@ -31,7 +31,7 @@ impl InMemory {
     /// # Errors
     /// When rustls does not take the credentials.
     pub fn new(authority: &str, identity: &Identity, kind: Kind) -> Result<Self> {
-        let (client, server) = (client_config(authority, kind)?, server_config(identity)?);
+        let (client, server) = (Arc::new(client_config(authority, kind)?), Arc::new(server_config(identity)?));
         let memory = Self { kind, client, server, times: Times::default() };
         memory.one(false)?;
         Ok(memory)

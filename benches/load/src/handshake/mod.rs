@@ -7,8 +7,14 @@
 mod times;
 mod tls;
 mod floor;
+#[cfg(feature = "heavy")]
+mod quic;
+mod sealed;
 
 pub use floor::{InMemory, RoundTrip};
+#[cfg(feature = "heavy")]
+pub use quic::{Client as QuicClient, Server as QuicServer};
+pub use sealed::{Client as SealaneClient, Server as SealaneServer};
 pub use times::{Times, pause};
 pub use tls::{Client as TlsClient, Server as TlsServer};
 

@@ -26,7 +26,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// A server of one certificate, that gives one ticket per session.
-pub(super) fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>> {
+pub(super) fn server_config(identity: &Identity) -> Result<ServerConfig> {
     let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())?;
     let mut config = ServerConfig::builder_with_provider(provider())
@@ -37,11 +37,11 @@ pub(super) fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>> {
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 1 << 14;
     config.send_half_rtt_data = true;
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// An anonymous client that begins this way.
-pub(super) fn client_config(authority: &str, kind: Kind) -> Result<Arc<ClientConfig>> {
+pub(super) fn client_config(authority: &str, kind: Kind) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.as_bytes())?)?;
     let mut config = ClientConfig::builder_with_provider(provider())
@@ -50,7 +50,7 @@ pub(super) fn client_config(authority: &str, kind: Kind) -> Result<Arc<ClientCon
         .with_no_client_auth();
     config.resumption = if kind == Kind::Full { Resumption::disabled() } else { Resumption::in_memory_sessions(8) };
     config.enable_early_data = kind == Kind::EarlyData;
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// Answers one connection after the other, until the process ends.
@@ -66,7 +66,7 @@ impl Server {
     /// # Errors
     /// When rustls does not take the credentials, or there is no port.
     pub fn start(identity: &Identity) -> Result<Self> {
-        let config = server_config(identity)?;
+        let config = Arc::new(server_config(identity)?);
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let at = listener.local_addr()?;
         // It ends with the process: nothing of it is worth an orderly end.
@@ -126,7 +126,7 @@ impl Client {
     /// # Errors
     /// When the server does not answer as it should.
     pub fn new(authority: &str, kind: Kind, at: SocketAddr) -> Result<Self> {
-        let config = client_config(authority, kind)?;
+        let config = Arc::new(client_config(authority, kind)?);
         let mut client = Self { kind, at, config, times: Times::default(), exchange: None, bytes: (0, 0) };
         for as_asked in [false, true] {
             finish(client.one(as_asked)?)?;

@@ -55,7 +55,14 @@ impl Pair {
         let entropy = || Box::new(|bytes: &mut [u8]| getrandom::fill(bytes).expect("the system gives randomness"));
         let mut ends = configs.map(|config| Endpoint::new(config, entropy()));
         let target = ends[0].target(SocketAddr::from(ADDRESSES[1]), SERVER_NAME, wire::limits::PACKET_MAX);
-        Self { ends, target, now: Instant::from_nanos(1_000_000_000), wire: vec![0; 1 << 16], spare: [None, None], kind }
+        Self {
+            ends,
+            target,
+            now: Instant::from_nanos(1_000_000_000),
+            wire: vec![0; 1 << 16],
+            spare: [None, None],
+            kind,
+        }
     }
 
     /// Everything that one end has to send arrives at the other. Whether that was anything.
