@@ -40,11 +40,11 @@ impl State {
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         let first = self.flight(now, out).or_else(|| self.question(now, out));
         let next = first.or_else(|| self.control(now, out));
-        if self.late.is_empty() {
-            return next.or_else(|| self.segment(now, out));
+        if !self.late.is_empty() {
+            let next = next.or_else(|| self.ticket_and_segment(now, out));
+            return next.or_else(|| self.segment_aside(now, out)).or_else(|| self.ticket_alone(now, out));
         }
-        let next = next.or_else(|| self.ticket_and_segment(now, out)).or_else(|| self.segment(now, out));
-        next.or_else(|| self.ticket_alone(now, out))
+        next.or_else(|| self.segment(now, out))
     }
 
     /// The next datagrams of a handshake: a second one leaves with the first if it is no longer.
@@ -169,8 +169,16 @@ impl State {
         Some(Transmit { to, len, segment: len, priority: CONTROL_PRIORITY })
     }
 
+    /// [`Self::segment`] for the rare: the way of every message has its own, inlined.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn segment_aside(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+        self.segment(now, out)
+    }
+
     /// The next segment: packets of one size and priority for one peer, of one message or of several.
-    pub(crate) fn segment(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+    #[inline(always)]
+    fn segment(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         let room = self.config.segment_bytes_max.min(out.len());
         let mut transmit: Option<Transmit> = None;
         let mut segment_peer = 0;

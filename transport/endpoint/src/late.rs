@@ -76,7 +76,7 @@ impl State {
         };
         // Behind a longer one there is room for one only.
         let end = if packet_len < len { PADDED_MAX + len } else { out.len() };
-        let Some(data) = self.segment(now, &mut out[PADDED_MAX..end]) else { return Some(alone) };
+        let Some(data) = self.segment_aside(now, &mut out[PADDED_MAX..end]) else { return Some(alone) };
         let segment = data.segment.max(len);
         if data.to != to || segment > PADDED_MAX || (data.segment < segment && data.len > segment) {
             // Something else came first after all: a new key, for instance. This one follows.

@@ -119,3 +119,47 @@ impl ServerCertVerifier for Remembering {
         self.judge.supported_verify_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::RootCertStore;
+    use rustls::crypto::aws_lc_rs::default_provider;
+
+    /// Remembered is one chain for one name, byte for byte, for a minute and no longer than it is valid; and no more than there is room for.
+    #[test]
+    fn a_minute() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(2026, 1, 1), rcgen::date_time_ymd(2026, 2, 1));
+        let own = params.self_signed(&key).unwrap().der().clone();
+        let end = not_after(&own).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(own.clone()).unwrap();
+        let judge =
+            WebPkiServerVerifier::builder_with_provider(roots.into(), default_provider().into()).build().unwrap();
+        let seen = Remembering::new(judge);
+        let name = |text: &'static str| ServerName::try_from(text).unwrap();
+        let (a, now) = (name("a.example"), end - 1000);
+        assert!(!seen.is_known(&own, &[], &a, now));
+        seen.remember(&own, &[], &a, now);
+        assert!(seen.is_known(&own, &[], &a, now) && seen.is_known(&own, &[], &a, now + 59));
+        assert!(!seen.is_known(&own, &[], &a, now + 60) && !seen.is_known(&own, &[], &a, now - 1));
+        assert!(!seen.is_known(&own, &[], &name("b.example"), now));
+        assert!(!seen.is_known(&own, std::slice::from_ref(&own), &a, now));
+        let mut other = own.to_vec();
+        *other.last_mut().unwrap() ^= 1;
+        assert!(!seen.is_known(&other.into(), &[], &a, now));
+        seen.remember(&own, &[], &a, end - 10);
+        assert!(seen.is_known(&own, &[], &a, end - 1) && !seen.is_known(&own, &[], &a, end));
+        for n in 0..200_u8 {
+            seen.remember(
+                &own,
+                &[CertificateDer::from(own.to_vec()), vec![n].into()][..1],
+                &a,
+                now + u64::from(n) * 100,
+            );
+        }
+        assert!(seen.judged.lock().unwrap().len() <= CHAINS_MAX);
+    }
+}

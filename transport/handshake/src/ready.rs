@@ -25,12 +25,14 @@ pub fn make() -> bool {
     HYBRID.make()
 }
 
+/// Shares, and the process that made each.
+type Made = Vec<(u32, Box<dyn ActiveKeyExchange>)>;
+
 /// A group whose shares are made ahead.
 pub(crate) struct Ready {
     group: &'static dyn SupportedKxGroup,
     wanted: AtomicUsize,
-    /// And who made them.
-    made: Mutex<Vec<(u32, Box<dyn ActiveKeyExchange>)>>,
+    made: Mutex<Made>,
 }
 
 impl Ready {
@@ -39,7 +41,7 @@ impl Ready {
     }
 
     /// Never waited for: who holds the lock may be a thread that a forked child does not have.
-    fn made(&self) -> Option<MutexGuard<'_, Vec<(u32, Box<dyn ActiveKeyExchange>)>>> {
+    fn made(&self) -> Option<MutexGuard<'_, Made>> {
         self.made.try_lock().ok()
     }
 
