@@ -40,10 +40,6 @@ impl State {
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         let first = self.flight(now, out).or_else(|| self.question(now, out));
         let next = first.or_else(|| self.control(now, out));
-        if !self.late.is_empty() {
-            let next = next.or_else(|| self.ticket_and_segment(now, out));
-            return next.or_else(|| self.segment_aside(now, out)).or_else(|| self.ticket_alone(now, out));
-        }
         next.or_else(|| self.segment(now, out))
     }
 

@@ -97,7 +97,6 @@ impl Endpoint {
                 paths: Paths::default(),
                 from: SocketAddr::from(([0; 4], 0)),
                 strangers: VecDeque::new(),
-                late: VecDeque::new(),
                 machine,
                 calls: Vec::new(),
                 pool,

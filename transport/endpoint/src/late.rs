@@ -1,68 +1,28 @@
-//! Owns which packets of a handshake travel with data: a client's last one with its first request, and a server's ticket with its first
-//! reply. [P-6.2] [P-6.8]
+//! Owns which packets of a handshake travel with data: a client's last one with its first request. [P-6.2] [P-6.8]
 //!
-//! Each pair leaves in one call and arrives in one, so that a handshake costs each side one wake-up less. The first packet is padded to the
-//! length of the others, as the kernel wants them in a train.
-
-use std::net::SocketAddr;
-use std::time::Duration;
+//! Both leave in one call and arrive in one, so that a handshake costs a server one wake-up less. The first packet is padded to the length
+//! of the others, as the kernel wants them in a train. (A ticket that waits for the first reply was tried and left: whatever else is said
+//! first, a DONE for instance, makes the client forget its handshake, and the ticket was lost.)
 
 use proto::time::Instant;
 use wire::limits::{DATA_HEADER_LEN, DATAGRAM_MIN};
 
 use crate::egress::{CONTROL_PRIORITY, Transmit};
-use crate::session::Late;
 use crate::state::State;
 
-/// How long a ticket waits for a reply to go with. Longer than a server needs that answers at once.
-const WAIT: Duration = Duration::from_millis(1);
-/// Tickets that wait. Beyond it a client gets none, and its next handshake is a full one.
-const LATE_MAX: usize = 1024;
 /// The longest packet that is padded: what travels with long ones costs nothing beside them.
 const PADDED_MAX: usize = 2048;
 
 impl State {
-    /// The client is known to be done, so its handshake is about to be forgotten: what is left to say in it, a ticket, is kept.
+    /// The client is known to be done, so its handshake is about to be forgotten: what is left to say in it, a ticket, goes before all else.
+    /// It is when the last packet of a client's handshake and its first request come in one train; and behind anything sealed the client
+    /// would have forgotten its handshake, too.
     pub(crate) fn last_words(&mut self, slot: u32, now: Instant) {
-        // What waited for an earlier session of that slot has nobody to go to.
-        self.late.retain(|late| late.slot != slot);
         let mut out = [0; DATAGRAM_MIN];
-        // A ticket fits one packet, and comes before a mere acknowledgement.
-        if self.late.len() < LATE_MAX
-            && let Some(len) = self.flight_of(slot, now, &mut out)
-        {
-            let session = self.at(slot).id;
-            self.late.push_back(Late { due: now + WAIT, slot, session, bytes: out[..len].to_vec() });
-            self.handshake_timers.set(slot, now + WAIT);
+        while let Some(len) = self.flight_of(slot, now, &mut out) {
+            let to = self.at(slot).address;
+            self.answer_stranger(to, &out[..len]);
         }
-    }
-
-    /// What waited for company until now goes alone.
-    pub(crate) fn ticket_alone(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
-        loop {
-            let at = self.late.iter().position(|late| late.due <= now)?;
-            if let Some((to, len)) = self.take_late(at, out) {
-                self.counters.packets_sent += 1;
-                self.machine.count_sent(now, len);
-                return Some(Transmit { to, len, segment: len, priority: CONTROL_PRIORITY });
-            }
-        }
-    }
-
-    /// `None` when it is for a session that has ended meanwhile, and whose place may be another's.
-    fn take_late(&mut self, at: usize, out: &mut [u8]) -> Option<(SocketAddr, usize)> {
-        let Late { slot, session, bytes, .. } = self.late.remove(at)?;
-        let to = self.sessions[slot as usize].as_ref().filter(|s| s.id == session)?.address;
-        out.get_mut(..bytes.len())?.copy_from_slice(&bytes);
-        Some((to, bytes.len()))
-    }
-
-    /// The next segment, behind a ticket for the same client.
-    pub(crate) fn ticket_and_segment(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
-        let (_, peer, ..) = self.machine.peek_work(now)?;
-        let at = self.late.iter().position(|late| late.slot == peer)?;
-        let (_, len) = self.take_late(at, out)?;
-        self.behind(peer, len, now, out)
     }
 
     /// A packet of `len` bytes stands at the start of `out`: what is next to be sent to `slot` joins it.

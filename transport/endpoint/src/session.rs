@@ -199,12 +199,3 @@ pub struct Answered {
     /// Whether it went.
     pub sent: bool,
 }
-
-/// A packet of a handshake that may wait: see `late`.
-#[derive(Debug)]
-pub(crate) struct Late {
-    pub(crate) due: Instant,
-    pub(crate) slot: u32,
-    pub(crate) session: SessionId,
-    pub(crate) bytes: Vec<u8>,
-}

@@ -26,7 +26,7 @@ use crate::error::{Ended, Misuse};
 use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::rates::Strangers;
-use crate::session::{Answered, CallId, Late, Protection, Queued, Session};
+use crate::session::{Answered, CallId, Protection, Queued, Session};
 use crate::tokens::Tokens;
 
 /// Frames of sessions that may wait to be sent; of what peers ask for, what would go beyond is not said.
@@ -223,7 +223,6 @@ pub struct State {
     pub(crate) notices: VecDeque<(u32, Frame)>,
     /// Answers to strangers, for whom nothing is kept.
     pub(crate) strangers: VecDeque<(SocketAddr, Vec<u8>)>,
-    pub(crate) late: VecDeque<Late>,
     /// Bytes of our messages that are held.
     pub(crate) held_bytes: u64,
     /// RPCs whose message was delivered and that can be forgotten.
