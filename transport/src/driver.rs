@@ -160,6 +160,8 @@ pub(crate) struct Core {
     pub(crate) spun: u32,
     /// Until when the leader sleeps in the kernel, if nothing comes.
     pub(crate) asleep_until: Instant,
+    /// It sleeps on one socket, which must stay the only one.
+    pub(crate) asleep_alone: bool,
     pub(crate) followers: usize,
     pub(crate) helper_parked: bool,
     pub(crate) outside: Option<Outside>,
@@ -202,6 +204,7 @@ impl Core {
             leader: Leader::Nobody,
             spun: 0,
             asleep_until: Instant::ZERO,
+            asleep_alone: false,
             followers: 0,
             helper_parked: false,
             outside: None,

@@ -22,6 +22,7 @@ mod credentials;
 mod config;
 mod link;
 mod driver;
+mod bell;
 mod waiting;
 mod attesting;
 mod message;

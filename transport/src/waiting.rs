@@ -4,7 +4,8 @@
 //! waits for something polls the network itself. Of several that wait, one is the *leader*; it blocks in the kernel and
 //! files what arrives, the others sleep until it has something for them. While nobody waits, a helper thread leads, so
 //! that grants, acknowledgements and repeats do not stop because the application computes; it takes over when nobody
-//! has polled for [`HELPER_NAP_MIN`] to [`HELPER_NAP_MAX`] (callers that spin: [`HELPER_NAP_MAX_SPIN`]), and steps back at once when somebody does.
+//! has polled for [`HELPER_NAP`] (callers that spin: [`HELPER_NAP_SPIN`]) or up to twice as long. Whoever polls takes the lead from it
+//! while it sleeps, see `bell`.
 #![expect(clippy::disallowed_methods, reason = "the driver is where the clock is read")]
 
 use std::net::SocketAddr;
@@ -21,16 +22,15 @@ use udp::batch::Datagrams;
 use udp::fork::Mark;
 use udp::poll::{Set, Timer, Wake, wait_readable};
 
+use crate::bell::Bell;
 use crate::config::Wait;
 use crate::driver::{Core, Leader, Outside};
 use crate::error::Error;
 
-/// Shortest time without a poll after which the helper takes over.
-const HELPER_NAP_MIN: Duration = Duration::from_micros(50);
-/// Longest such time: the nap doubles while the application keeps polling, so that looking costs nothing.
-const HELPER_NAP_MAX: Duration = Duration::from_millis(1);
+/// Time without a poll after which the helper takes over. A handshake takes less: it is not disturbed.
+const HELPER_NAP: Duration = Duration::from_millis(1);
 /// The same where callers spin: they pay a core not to be disturbed.
-const HELPER_NAP_MAX_SPIN: Duration = Duration::from_millis(20);
+const HELPER_NAP_SPIN: Duration = Duration::from_millis(20);
 /// How long a thread sleeps at a time while the inbox is full.
 const HELD_BACK_PAUSE: Duration = Duration::from_millis(1);
 /// How long an adaptive wait spins before it blocks.
@@ -53,9 +53,13 @@ pub(crate) struct Shared {
     wake: Wake,
     /// The network's descriptor once more, to wait on without the lock.
     network: OwnedFd,
+    /// The one socket behind it, where there is only one at first.
+    alone: Option<OwnedFd>,
     polls: AtomicU64,
     stop: AtomicBool,
     helper: Mutex<Option<JoinHandle<()>>>,
+    /// What the helper sleeps on.
+    bell: Bell,
     pub(crate) wait: Wait,
     pub(crate) local: SocketAddr,
     /// Of the process that has the keys.
@@ -79,7 +83,10 @@ impl Shared {
         let local = udp.local_addr();
         let core = Core::new(endpoint, udp);
         let network = core.udp.fds().try_clone_to_owned().map_err(Error::system("cannot watch the socket"))?;
+        let alone = core.udp.alone().map(|fd| fd.try_clone_to_owned()).transpose();
+        let alone = alone.map_err(Error::system("cannot watch the socket"))?;
         let shared = Arc::new(Self {
+            alone,
             core: Mutex::new(core),
             wanting: AtomicU32::new(0),
             network,
@@ -88,6 +95,7 @@ impl Shared {
             polls: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             helper: Mutex::new(None),
+            bell: Bell::new().map_err(Error::system("cannot make an event descriptor"))?,
             wait,
             local,
             mark: Mark::new(),
@@ -151,7 +159,16 @@ impl Shared {
         self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         if core.leader == Leader::Helper {
             core.leader = Leader::Nobody;
-            self.wake.wake();
+            // It sleeps on, unless the network cannot be taken from it: then it wakes with the next datagram, and steps back.
+            let _ = self.bell.watch(self.network.as_fd(), false);
+            self.bell.ring_in(self.nap());
+        }
+    }
+
+    const fn nap(&self) -> Duration {
+        match self.wait {
+            Wait::Spin => HELPER_NAP_SPIN,
+            Wait::Block | Wait::Adaptive => HELPER_NAP,
         }
     }
 
@@ -160,9 +177,14 @@ impl Shared {
         if core.followers > 0 {
             self.news.notify_all();
         }
+        if core.asleep_alone && core.leader == Leader::Caller && core.udp.alone().is_none() {
+            // A second socket was made while the leader sleeps on the first.
+            core.asleep_alone = false;
+            self.wake.wake();
+        }
         if core.helper_parked && core.leader == Leader::Nobody {
             core.helper_parked = false;
-            self.unpark_helper();
+            self.bell.ring_in(self.nap());
         }
     }
 
@@ -171,12 +193,6 @@ impl Shared {
         let helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(helper) = helper.filter(|helper| helper.thread().id() != thread::current().id()) {
             let _ = helper.join();
-        }
-    }
-
-    fn unpark_helper(&self) {
-        if let Some(helper) = &*self.helper.lock().unwrap_or_else(PoisonError::into_inner) {
-            helper.thread().unpark();
         }
     }
 
@@ -254,24 +270,37 @@ impl Shared {
         }
         let outside = core.leader == Leader::Outside;
         core.leader = Leader::Caller;
-        let mut core = self.in_kernel(core, left);
+        let mut core = self.in_kernel(core, left, false);
         core.leader = if outside { Leader::Outside } else { Leader::Nobody };
         core
     }
 
     /// Waits in the kernel, without the lock, until a datagram, a timer or a wake-up is there.
-    fn in_kernel<'a>(&'a self, mut core: MutexGuard<'a, Core>, left: Option<Duration>) -> MutexGuard<'a, Core> {
+    fn in_kernel<'a>(
+        &'a self,
+        mut core: MutexGuard<'a, Core>,
+        left: Option<Duration>,
+        helper: bool,
+    ) -> MutexGuard<'a, Core> {
         let now = core.now();
         // The network stays readable while nothing is taken from it: then only time and wake-ups count.
         let held_back = core.held_back;
         let pause = held_back.then_some(HELD_BACK_PAUSE);
         core.spun = 0;
-        let deaf = core.udp.watched(true).is_err().then_some(DEAF_PAUSE);
+        let alone = self.alone.as_ref().filter(|_| !helper && core.udp.alone().is_some());
+        // One socket rings by itself.
+        let deaf = (alone.is_none() && core.udp.watched(true).is_err()).then_some(DEAF_PAUSE);
+        core.asleep_alone = alone.is_some();
         let timeout = [core.idle_for(now), left, pause, deaf].into_iter().flatten().min();
         core.asleep_until = timeout.map_or(Instant::FAR, |timeout| now + timeout);
         drop(core);
+        if helper {
+            self.bell.sleep(!held_back, timeout);
+            return self.lock();
+        }
         // A failed wait is a short one: the caller looks again in any case.
-        let watched = if held_back { self.wake.fd() } else { self.network.as_fd() };
+        let network = alone.unwrap_or(&self.network).as_fd();
+        let watched = if held_back { self.wake.fd() } else { network };
         if wait_readable(&[watched, self.wake.fd()], timeout).is_ok_and(|ready| ready.has(1)) {
             self.wake.drain();
             // The end is for all who wait, and two may be here: a helper that was told to step back, and who told it.
@@ -285,10 +314,15 @@ impl Shared {
     /// Tells whoever is in the kernel that there is something new to wait for: an earlier timer, or something filed.
     pub(crate) fn stir(&self, core: &mut Core) {
         if matches!(core.leader, Leader::Caller | Leader::Helper)
-            && core.endpoint.timeout().is_some_and(|at| at < core.asleep_until)
+            && let Some(at) = core.endpoint.timeout().filter(|at| *at < core.asleep_until)
         {
-            core.asleep_until = Instant::ZERO;
-            self.wake.wake();
+            if core.leader == Leader::Helper {
+                core.asleep_until = at;
+                self.bell.ring_in(at.since(core.now()));
+            } else {
+                core.asleep_until = Instant::ZERO;
+                self.wake.wake();
+            }
         }
         core.arm_outside();
     }
@@ -296,7 +330,7 @@ impl Shared {
     /// Something was filed by a thread that waits for nothing itself: whoever waits looks again.
     pub(crate) fn announce(&self, core: &mut Core) {
         self.news.notify_all();
-        if matches!(core.leader, Leader::Caller | Leader::Helper) {
+        if core.leader == Leader::Caller {
             core.asleep_until = Instant::ZERO;
             self.wake.wake();
         }
@@ -305,48 +339,48 @@ impl Shared {
 
     /// The helper thread.
     fn help(&self) {
-        let nap_max = if self.wait == Wait::Spin { HELPER_NAP_MAX_SPIN } else { HELPER_NAP_MAX };
         // The first random bytes of a process take long: better here than in the first handshake.
         offload::software::warm_up();
-        let mut nap = HELPER_NAP_MIN;
         let mut polls = self.polls.load(Ordering::Relaxed);
         let mut quiet = 0;
         while !self.stop.load(Ordering::Acquire) {
-            thread::park_timeout(nap);
+            self.bell.sleep(false, Some(self.nap()));
             let now = self.polls.load(Ordering::Relaxed);
             if now != polls {
                 polls = now;
                 quiet = 0;
-                nap = (nap * 2).min(nap_max);
                 continue;
             }
+            // Nobody is in a hurry.
+            #[cfg(feature = "aws-lc")]
+            handshake::ready::make();
             // Whoever holds the lock right now is polling; to wait for it would only slow that down.
             let Ok(mut core) = self.core.try_lock() else { continue };
             match core.leader {
                 // Somebody is in the kernel already and does all there is to do.
                 Leader::Caller | Leader::Outside => {
                     quiet += 1;
-                    nap = nap_max;
                     if core.leader == Leader::Outside {
                         core.pump(true);
                         core.arm_outside();
                     } else if quiet > 2 {
                         core.helper_parked = true;
                         drop(core);
-                        thread::park();
-                        nap = HELPER_NAP_MIN;
+                        self.bell.sleep(false, None);
                     }
                 }
                 Leader::Nobody | Leader::Helper => {
                     core.leader = Leader::Helper;
+                    // Should it fail it looks often instead.
+                    let watched = self.bell.watch(self.network.as_fd(), true).is_ok();
+                    let most = (!watched).then_some(DEAF_PAUSE);
                     while core.leader == Leader::Helper && !self.stop.load(Ordering::Acquire) {
                         core.pump(true);
                         if core.followers > 0 {
                             self.news.notify_all();
                         }
-                        core = self.in_kernel(core, None);
+                        core = self.in_kernel(core, most, true);
                     }
-                    nap = HELPER_NAP_MIN;
                 }
             }
         }
@@ -385,6 +419,6 @@ impl Shared {
         self.stop.store(true, Ordering::SeqCst);
         self.wake.wake();
         self.news.notify_all();
-        self.unpark_helper();
+        self.bell.ring_in(Duration::ZERO);
     }
 }

@@ -24,7 +24,7 @@ const CRATES: &[(&str, &str, u32)] = &[
     ("transport/endpoint", "endpoint", 3),
     ("transport", "sealane", 4),
     ("transport/sim", "sim", 4),
-    ("benches/micro", "micro", 4),
+    ("benches/micro", "micro", 6),
     ("fuzz/targets", "targets", 5),
     ("benches/load", "load", 5),
     ("transport/cli", "sealane-cli", 6),

@@ -37,6 +37,7 @@ mod cell;
 mod environment;
 mod report;
 mod runner;
+pub mod handshake;
 
 pub use environment::Environment;
 pub use report::{Failure, Report, Row};

@@ -3,6 +3,8 @@
 //! Owns the command line and what is printed. Refuses: measuring; `load` does.
 #![forbid(unsafe_code)]
 
+mod handshake;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ enum Command {
         #[arg(long, default_value = "64,1024,8192,65536")]
         sizes: String,
     },
+    /// From nothing to the first reply: Sealane, TLS over TCP and, with the feature `heavy`, QUIC by quinn. Ratios are of p50.
+    Handshake(handshake::Args),
     /// Rates with many messages outstanding. Ratios are of rps: above 1 is faster.
     Load {
         #[command(flatten)]
@@ -84,6 +88,7 @@ fn run() -> Result<()> {
         return served;
     }
     let (common, plan) = match Cli::parse().command {
+        Command::Handshake(args) => return handshake::run(&args),
         Command::Rtt { common, sizes } => {
             let plan = Plan::rtt(load::parse_sizes(&sizes)?, common.mode);
             (common, plan)

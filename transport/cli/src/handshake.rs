@@ -3,7 +3,6 @@
 
 mod attest;
 mod count;
-mod tcp;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -11,26 +10,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
+use load::certs::Identity as TlsIdentity;
+use load::handshake::{InMemory, Kind, REQUEST, ROUND, RoundTrip, Times, TlsClient, TlsServer, pause};
 use sealane::{
-    CallOptions, Clients, Delivery, Identity, KeyExchange, Peer, Protection, Socket, TicketFiles, Trust, Upgrade,
+    CallOptions, Clients, Delivery, Identity, KeyExchange, Peer, Protection, Socket, TicketFiles, Trust, Upgrade, Wait,
 };
 use serde::Serialize;
 
 use crate::certs::{self, Development};
 use count::{Tally, Traffic};
 
-/// What each first request says.
-const REQUEST: [u8; 64] = *b"a first request of sixty-four bytes, which the server says again";
 /// How long a published ticket is valid.
 const HOUR: Duration = Duration::from_secs(3600);
-/// Between two handshakes both sides come to rest.
-const PAUSE: Duration = Duration::from_millis(2);
-/// Handshakes of one kind in a row, before the next kind has its turn: all have the same luck with the machine.
-const ROUND: usize = 20;
 /// Handshakes whose packets are counted.
 const COUNTED: usize = 5;
 
@@ -57,6 +52,16 @@ impl Mode {
             Self::Full | Self::Resumed | Self::EarlyData => None,
             Self::Ticket => Some(Upgrade::TicketOnly),
             Self::TicketFs => Some(Upgrade::ForwardSecret),
+        }
+    }
+
+    /// What the others call it; `None` when they have nothing like it.
+    const fn kind(self) -> Option<Kind> {
+        match self {
+            Self::Full => Some(Kind::Full),
+            Self::Resumed => Some(Kind::Resumed),
+            Self::EarlyData => Some(Kind::EarlyData),
+            Self::Ticket | Self::TicketFs => None,
         }
     }
 
@@ -111,16 +116,19 @@ pub(crate) struct Args {
 
 const AFTER_HELP: &str = "\
 p50_us and p95_us: from the first packet (TCP: from connect) until the reply to a first request of 64 bytes is there. cpu_us: of
-both sides together, per handshake, waiting by polling, a second request (over TCP: the ticket's arrival) and the session's end included. forward_secrecy: whether that
+both sides together, per handshake, a second request (over TCP: the ticket's arrival) and the session's end included. forward_secrecy: whether that
 request stays unreadable for who learns the server's memory later (of a published ticket: within its hour, while its process lives);
-session_forward_secrecy: the same of what follows it. ratio_to_tcp divides by TLS 1.3 over TCP in the same mode;
-TLS over TCP knows no published tickets.";
+session_forward_secrecy: the same of what follows it. ratio_to_tcp divides by TLS 1.3 over TCP in the same mode, which knows no published
+tickets. Both wait in blocking calls, one thread on each side. rustls_us: what rustls alone takes for both sides in memory, until the
+reply; round_trip_us: one UDP datagram there and back between two threads; ratio_to_floor divides by their sum.";
 
 /// The object that `--json` prints.
 #[derive(Debug, Serialize)]
 struct Report {
     count: u32,
     request_bytes: usize,
+    /// A raw UDP datagram there and back, in this run.
+    round_trip_us: Option<f64>,
     rows: Vec<Row>,
 }
 
@@ -140,6 +148,10 @@ struct Row {
     to_server: Traffic,
     to_client: Traffic,
     tcp: Option<TcpRow>,
+    /// What rustls takes for both sides in memory.
+    rustls_us: Option<f64>,
+    /// p50_us over rustls_us and one round trip.
+    ratio_to_floor: Option<f64>,
     /// p50_us over that of TCP.
     ratio_to_tcp: Option<f64>,
     /// p50_us over that of a full handshake of ours.
@@ -171,14 +183,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(_) => None,
         None => Some(Server::start(&development)?),
     };
-    let tcp = if args.to.is_none() { Some(tcp::Server::start(&development)?) } else { None };
+    let mut others = if args.to.is_none() { Some(Others::start(&development)?) } else { None };
     let mut lanes = Vec::new();
     for mode in modes {
         let at = args.to.or(server.as_ref().map(|server| server.at)).context("a server")?;
         let ours = Ours::new(args, &development, mode, at, server.as_ref())?;
-        let theirs = match &tcp {
-            Some(tcp) if mode.upgrade().is_none() => Some(tcp::Client::new(&development, mode, tcp.at)?),
-            _ => None,
+        let theirs = match &others {
+            Some(others) => others.beside(mode)?,
+            None => None,
         };
         lanes.push((ours, theirs));
     }
@@ -188,77 +200,58 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         for (ours, theirs) in &mut lanes {
             ours.round(round)?;
             if let Some(theirs) = theirs {
-                theirs.round(round)?;
+                theirs.tcp.round(round)?;
+                theirs.memory.round(round)?;
             }
+        }
+        if let Some(others) = &mut others {
+            others.round_trip.round(round)?;
         }
         done += round;
     }
+    let round_trip_us = others.map(|others| others.round_trip.times.percentile(50));
     let mut rows = Vec::new();
     for (ours, theirs) in lanes {
-        rows.push(ours.row(theirs.as_ref())?);
+        rows.push(ours.row(theirs.as_ref(), round_trip_us));
     }
     let full = rows.iter().find(|row| row.mode == Mode::Full).map(|row| row.p50_us);
     for row in &mut rows {
         row.ratio_to_full = full.map(|full| row.p50_us / full);
     }
-    let report = Report { count: args.count, request_bytes: REQUEST.len(), rows };
+    let report = Report { count: args.count, request_bytes: REQUEST.len(), round_trip_us, rows };
     if args.json {
         return crate::print(&format!("{}\n", serde_json::to_string(&report)?));
     }
     crate::print(&table(&report))
 }
 
-/// Times of one kind of handshake, and what the process computed meanwhile.
-#[derive(Debug, Default)]
-struct Times {
-    spans_us: Vec<f64>,
-    cpu: Duration,
+/// What is measured beside us.
+struct Others {
+    authority: String,
+    identity: TlsIdentity,
+    server: TlsServer,
+    round_trip: RoundTrip,
 }
 
-impl Times {
-    /// Runs `one` so often, each after a pause.
-    fn round(
-        &mut self,
-        times: usize,
-        mut one: impl FnMut() -> Result<()>,
-        mut end: impl FnMut() -> Result<()>,
-    ) -> Result<()> {
-        for _ in 0..times {
-            pause();
-            let (cpu, start) = (cpu_time(), now());
-            one()?;
-            self.spans_us.push(now().duration_since(start).as_secs_f64() * 1e6);
-            end()?;
-            self.cpu += cpu_time().saturating_sub(cpu);
-        }
-        Ok(())
+/// For one way to begin.
+struct Beside {
+    tcp: TlsClient,
+    memory: InMemory,
+}
+
+impl Others {
+    fn start(development: &Development) -> Result<Self> {
+        let (authority, pair) = (development.ca.clone(), &development.server);
+        let identity = TlsIdentity { certificate: pair.cert.clone(), key: pair.key.clone() };
+        let server = TlsServer::start(&identity)?;
+        Ok(Self { authority, identity, server, round_trip: RoundTrip::start()? })
     }
 
-    fn percentile(&self, percent: usize) -> f64 {
-        let mut sorted = self.spans_us.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted.get((sorted.len().saturating_sub(1) * percent).div_ceil(100)).copied().unwrap_or_default()
+    fn beside(&self, mode: Mode) -> Result<Option<Beside>> {
+        let Some(kind) = mode.kind() else { return Ok(None) };
+        let tcp = TlsClient::new(&self.authority, kind, self.server.at)?;
+        Ok(Some(Beside { tcp, memory: InMemory::new(&self.authority, &self.identity, kind)? }))
     }
-
-    fn cpu_us(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / self.spans_us.len().max(1) as f64
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "this command measures the real world")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-/// CPU time of this process, user and kernel.
-fn cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
-}
-
-#[expect(clippy::disallowed_methods, reason = "this command lets both sides come to rest")]
-fn pause() {
-    std::thread::sleep(PAUSE);
 }
 
 /// A server that says everything again, and counts how requests were protected.
@@ -273,7 +266,8 @@ impl Server {
     fn start(development: &Development) -> Result<Self> {
         let identity = Identity::pem(development.server.cert.as_bytes(), development.server.key.as_bytes())?;
         let builder = Socket::builder().trust(Trust::nobody()).identity(identity).serve(Clients::Anonymous);
-        let socket = Arc::new(builder.accept_early_data(1 << 14).publish_tickets(HOUR).bind("127.0.0.1:0")?);
+        let builder = builder.wait(Wait::Block).accept_early_data(1 << 14).publish_tickets(HOUR);
+        let socket = Arc::new(builder.bind("127.0.0.1:0")?);
         let (serving, early) = (Arc::clone(&socket), Arc::new(AtomicU64::new(0)));
         let counting = Arc::clone(&early);
         let thread = std::thread::spawn(move || {
@@ -327,7 +321,7 @@ impl Ours {
                 (Some(cert), Some(key)) => builder.identity(Identity::pem_files(cert, key)?),
                 _ => builder.anonymous(),
             };
-            let builder = builder.resumption(mode.resumes());
+            let builder = builder.wait(Wait::Block).resumption(mode.resumes());
             let builder = match (mode.upgrade(), &args.ticket, server) {
                 (None, ..) => builder,
                 (Some(upgrade), Some(file), _) => builder.tickets_from(TicketFiles::new(file), upgrade),
@@ -381,10 +375,18 @@ impl Ours {
         self.times.round(times, || call(socket, peer, options), || end(socket, peer))
     }
 
-    fn row(self, tcp: Option<&tcp::Client>) -> Result<Row> {
+    fn row(self, beside: Option<&Beside>, round_trip_us: Option<f64>) -> Row {
         let p50_us = self.times.percentile(50);
-        let tcp = tcp.map(tcp::Client::row);
-        Ok(Row {
+        let rustls_us = beside.map(|beside| beside.memory.times.percentile(50));
+        let tcp = beside.map(|Beside { tcp, .. }| TcpRow {
+            p50_us: tcp.times.percentile(50),
+            p95_us: tcp.times.percentile(95),
+            cpu_us: tcp.times.cpu_us(),
+            key_exchange: tcp.exchange.clone(),
+            bytes_to_server: tcp.bytes.0,
+            bytes_to_client: tcp.bytes.1,
+        });
+        Row {
             mode: self.mode,
             p50_us,
             p95_us: self.times.percentile(95),
@@ -397,8 +399,10 @@ impl Ours {
             to_client: self.traffic.1,
             ratio_to_tcp: tcp.as_ref().map(|tcp| p50_us / tcp.p50_us),
             tcp,
+            rustls_us,
+            ratio_to_floor: rustls_us.zip(round_trip_us).map(|(rustls, trip)| p50_us / (rustls + trip)),
             ratio_to_full: None,
-        })
+        }
     }
 }
 
@@ -422,7 +426,7 @@ fn call(socket: &Socket, peer: &Peer, options: CallOptions) -> Result<()> {
 
 fn table(report: &Report) -> String {
     let mut text = String::from(
-        "mode        p50 us  p95 us  cpu us  TCP p50  ratio  of full  sent            received        first request\n",
+        "mode        p50 us  p95 us  cpu us  TCP p50  ratio  of full  floor us  ratio  sent            received        first request\n",
     );
     for row in &report.rows {
         let mode = row.mode.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
@@ -437,13 +441,15 @@ fn table(report: &Report) -> String {
         // A string takes everything.
         let _ = writeln!(
             text,
-            "{mode:<11} {:>6.0}  {:>6.0}  {:>6.0}  {:>7}  {:>5}  {:>7}  {sent:<14}  {received:<14}  {}, {secret}, {}",
+            "{mode:<11} {:>6.0}  {:>6.0}  {:>6.0}  {:>7}  {:>5}  {:>7}  {:>8}  {:>5}  {sent:<14}  {received:<14}  {}, {secret}, {}",
             row.p50_us,
             row.p95_us,
             row.cpu_us,
             or_none(row.tcp.as_ref().map(|tcp| tcp.p50_us), 0),
             or_none(row.ratio_to_tcp, 2),
             or_none(row.ratio_to_full, 2),
+            or_none(row.ratio_to_floor.map(|ratio| row.p50_us / ratio), 0),
+            or_none(row.ratio_to_floor, 2),
             row.protection,
             row.key_exchange.unwrap_or("-"),
         );

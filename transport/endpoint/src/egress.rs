@@ -14,7 +14,7 @@ use wire::header::{Header, PacketType};
 use wire::limits::{CONTROL_HEADER_LEN, DATA_HEADER_LEN, DATAGRAM_MIN, TAG_LEN};
 
 use crate::error::Ended;
-use crate::session::{Phase, Session};
+use crate::session::Phase;
 use crate::state::State;
 
 /// Datagrams for one peer: equal in length, but the last may be shorter.
@@ -30,17 +30,20 @@ pub struct Transmit {
     pub priority: u8,
 }
 
+/// From this length on a datagram of a handshake takes the next one along.
+const TRAIN_MIN: usize = DATAGRAM_MIN / 2;
 /// Priority of what is not data: above all of it.
-const CONTROL_PRIORITY: u8 = 7;
+pub(crate) const CONTROL_PRIORITY: u8 = 7;
 
 impl State {
     /// Writes what goes next into `out` and says where to; `None` when there is nothing.
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         let first = self.flight(now, out).or_else(|| self.question(now, out));
-        first.or_else(|| self.control(now, out)).or_else(|| self.segment(now, out))
+        let next = first.or_else(|| self.control(now, out));
+        next.or_else(|| self.segment(now, out))
     }
 
-    /// The next datagram of a handshake.
+    /// The next datagrams of a handshake: a second one leaves with the first if it is no longer.
     fn flight(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         let whole = |to, len| Some(Transmit { to, len, segment: len, priority: CONTROL_PRIORITY });
         if let Some((to, bytes)) = self.strangers.pop_front() {
@@ -50,19 +53,21 @@ impl State {
             return whole(to, bytes.len());
         }
         while let Some(&slot) = self.flights.front() {
-            let written = match self.sessions[slot as usize].as_mut() {
-                Some(Session { phase: Phase::Connecting(client), address, .. }) => {
-                    client.poll_transmit(now, out).map(|len| (*address, len))
+            if let Some(segment) = self.flight_of(slot, now, out) {
+                let to = self.at(slot).address;
+                let mut len = segment;
+                // What is cut to the length of a short one would be cut small.
+                if segment >= TRAIN_MIN && out.len() >= 2 * segment {
+                    len += self.flight_of(slot, now, &mut out[segment..2 * segment]).unwrap_or(0);
                 }
-                Some(Session { phase: Phase::Accepting(server), address, .. }) => {
-                    server.poll_transmit(now, out).map(|len| (*address, len))
+                // A client's last packet takes its first request along.
+                let talks = self.at(slot).may_send && matches!(self.at(slot).phase, Phase::Connecting(_));
+                if talks && len == segment {
+                    return self.behind(slot, len, now, out);
                 }
-                _ => None,
-            };
-            if let Some((to, len)) = written {
-                self.counters.packets_sent += 1;
+                self.counters.packets_sent += len.div_ceil(segment) as u64;
                 self.machine.count_sent(now, len);
-                return whole(to, len);
+                return Some(Transmit { to, len, segment, priority: CONTROL_PRIORITY });
             }
             self.flights.pop_front();
             if self.sessions[slot as usize].is_some() {
@@ -70,6 +75,15 @@ impl State {
             }
         }
         None
+    }
+
+    /// The next datagram of the handshake of `slot`: how long it is.
+    pub(crate) fn flight_of(&mut self, slot: u32, now: Instant, out: &mut [u8]) -> Option<usize> {
+        match &mut self.sessions[slot as usize].as_mut()?.phase {
+            Phase::Connecting(client) => client.poll_transmit(now, out),
+            Phase::Accepting(server) => server.poll_transmit(now, out),
+            Phase::Open => None,
+        }
     }
 
     /// The next control packet: all that is to be said to one peer, as far as it fits.
@@ -151,7 +165,15 @@ impl State {
         Some(Transmit { to, len, segment: len, priority: CONTROL_PRIORITY })
     }
 
+    /// [`Self::segment`] for the rare: the way of every message has its own, inlined.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn segment_aside(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+        self.segment(now, out)
+    }
+
     /// The next segment: packets of one size and priority for one peer, of one message or of several.
+    #[inline(always)]
     fn segment(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         let room = self.config.segment_bytes_max.min(out.len());
         let mut transmit: Option<Transmit> = None;

@@ -71,12 +71,9 @@ impl State {
         }
         self.begin_attestation(now, slot, &secret, sides.as_ref(), &peer);
         match &self.at(slot).phase {
-            Phase::Connecting(client) => {
-                // Else the server may still refuse our certificate.
-                if !client.must_wait_for_done() {
-                    self.start_sending(slot, now);
-                }
-            }
+            // The server may still refuse our certificate.
+            Phase::Connecting(client) if client.must_wait_for_done() => {}
+            Phase::Connecting(_) => self.start_sending(slot, now),
             Phase::Accepting(_) => {
                 // Others talk on at once, and what they are answered says the same; or they repeat themselves, and are told.
                 if mutual {
@@ -92,8 +89,9 @@ impl State {
     /// A valid sealed packet of the peer came: it finished its half of the handshake, too. Nothing of it is kept.
     pub(crate) fn confirm(&mut self, slot: u32, now: Instant) {
         self.forget_acceptance(slot);
-        self.at(slot).phase = Phase::Open;
         self.handshake_timers.remove(slot);
+        self.last_words(slot, now);
+        self.at(slot).phase = Phase::Open;
         self.start_sending(slot, now);
     }
 

@@ -19,6 +19,7 @@ use crate::identity::Identity;
 use crate::keylog::KeyLogSink;
 use crate::own::{ByName, IfAsked};
 use crate::published::Publisher;
+use crate::ready::HYBRID;
 use crate::tickets::{ClientTickets, ServerTickets};
 pub use crate::trust::Trust;
 
@@ -231,7 +232,7 @@ fn provider(algorithms: &Algorithms<'_>) -> Result<Arc<CryptoProvider>, Error> {
 
 fn group(exchange: KeyExchange) -> &'static dyn SupportedKxGroup {
     match exchange {
-        KeyExchange::X25519MlKem768 => kx_group::X25519MLKEM768,
+        KeyExchange::X25519MlKem768 => &HYBRID,
         KeyExchange::X25519 => kx_group::X25519,
         KeyExchange::Secp256r1 => kx_group::SECP256R1,
         KeyExchange::Secp384r1 => kx_group::SECP384R1,

@@ -27,6 +27,8 @@ mod pem;
 mod own;
 pub mod identity;
 #[cfg(feature = "tls")]
+mod again;
+#[cfg(feature = "tls")]
 pub mod trust;
 #[cfg(feature = "tls")]
 pub mod keylog;
@@ -34,6 +36,7 @@ pub mod keylog;
 mod tickets;
 #[cfg(feature = "tls")]
 pub mod published;
+pub mod ready;
 #[cfg(feature = "tls")]
 pub mod config;
 pub mod contract;

@@ -14,6 +14,7 @@ use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use wire::ids::Side;
 
+use crate::again::Remembering;
 use crate::error::Error;
 use crate::pem::{certificates, read_file};
 
@@ -140,7 +141,12 @@ impl Trust {
         match self.pins(provider) {
             Some(pins) => Ok(pins),
             None if self.is_nobody() => Err(Error::NothingTrusted { whose: Side::Server }),
-            None => Ok(self.server_verifier(provider).map_err(|_| Error::NothingTrusted { whose: Side::Server })?),
+            None => {
+                let judge = self.server_verifier(provider);
+                let judge = judge.map_err(|_| Error::NothingTrusted { whose: Side::Server })?;
+                // Lists end by themselves, whatever was judged by them before.
+                Ok(if self.0.revoked.is_empty() { Arc::new(Remembering::new(judge)) } else { judge })
+            }
         }
     }
 

@@ -124,6 +124,12 @@ pub trait Datagrams: Send {
     /// The descriptor to wait on: readable when `receive` has something, writable when `transmit` has room.
     fn fds(&self) -> BorrowedFd<'_>;
 
+    /// The socket that everything arrives at, when it is only one: always the same one, as long as there is any. Who waits on it itself is
+    /// woken sooner than through a set, on the CPU of a sender on the same machine. Default: none.
+    fn alone(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     /// Whether anybody waits on the descriptor from now on. Who calls `receive` without pause says `false`; the descriptor may
     /// then stay silent, which spares senders on the same machine the work of ringing it. At first somebody does.
     ///
@@ -159,6 +165,10 @@ impl<D: Datagrams + ?Sized> Datagrams for Box<D> {
 
     fn fds(&self) -> BorrowedFd<'_> {
         (**self).fds()
+    }
+
+    fn alone(&self) -> Option<BorrowedFd<'_>> {
+        (**self).alone()
     }
 
     fn watched(&mut self, on: bool) -> io::Result<()> {

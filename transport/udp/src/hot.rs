@@ -150,6 +150,10 @@ impl Datagrams for Hot {
         self.set.fd()
     }
 
+    fn alone(&self) -> Option<BorrowedFd<'_>> {
+        self.flow.is_none().then(|| self.main.fds())
+    }
+
     fn watched(&mut self, on: bool) -> io::Result<()> {
         if self.watched != on {
             let change = if on { Set::add } else { Set::remove };

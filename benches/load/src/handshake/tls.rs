@@ -1,9 +1,8 @@
 //! Owns what Sealane's handshakes are compared with: TLS 1.3 over TCP by rustls, with the same certificate, suites, key exchanges and
-//! kind of tickets, on blocking sockets.
-#![expect(clippy::disallowed_types, reason = "this is the other transport, with its own sockets")]
+//! kind of tickets, on blocking sockets. All that is ready leaves in one write.
 
 use std::cell::RefCell;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
@@ -16,34 +15,58 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ServerSessionMemoryCache;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection};
 
-use super::{Mode, REQUEST, TcpRow, Times};
-use crate::certs::Development;
+use super::{Kind, REQUEST, Times};
+use crate::certs::{Identity, SERVER_NAME};
 
+/// What both sides offer, here and in Sealane: the hybrid first.
 fn provider() -> Arc<CryptoProvider> {
     let kx_groups = vec![kx_group::X25519MLKEM768, kx_group::X25519];
     let cipher_suites = vec![cipher_suite::TLS13_AES_128_GCM_SHA256];
     Arc::new(CryptoProvider { kx_groups, cipher_suites, ..default_provider() })
 }
 
+/// A server of one certificate, that gives one ticket per session.
+pub(super) fn server_config(identity: &Identity) -> Result<ServerConfig> {
+    let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.session_storage = ServerSessionMemoryCache::new(1024);
+    config.send_tls13_tickets = 1;
+    config.max_early_data_size = 1 << 14;
+    config.send_half_rtt_data = true;
+    Ok(config)
+}
+
+/// An anonymous client that begins this way.
+pub(super) fn client_config(authority: &str, kind: Kind) -> Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.as_bytes())?)?;
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = if kind == Kind::Full { Resumption::disabled() } else { Resumption::in_memory_sessions(8) };
+    config.enable_early_data = kind == Kind::EarlyData;
+    Ok(config)
+}
+
 /// Answers one connection after the other, until the process ends.
-pub(super) struct Server {
-    pub(super) at: SocketAddr,
+#[derive(Debug)]
+pub struct Server {
+    /// Where.
+    pub at: SocketAddr,
 }
 
 impl Server {
-    pub(super) fn start(development: &Development) -> Result<Self> {
-        let chain =
-            CertificateDer::pem_slice_iter(development.server.cert.as_bytes()).collect::<Result<Vec<_>, _>>()?;
-        let key = PrivateKeyDer::from_pem_slice(development.server.key.as_bytes())?;
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)?;
-        config.session_storage = ServerSessionMemoryCache::new(1024);
-        config.send_tls13_tickets = 1;
-        config.max_early_data_size = 1 << 14;
-        config.send_half_rtt_data = true;
-        let config = Arc::new(config);
+    /// Starts its thread.
+    ///
+    /// # Errors
+    /// When rustls does not take the credentials, or there is no port.
+    pub fn start(identity: &Identity) -> Result<Self> {
+        let config = Arc::new(server_config(identity)?);
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let at = listener.local_addr()?;
         // It ends with the process: nothing of it is worth an orderly end.
@@ -84,34 +107,38 @@ fn serve(config: &Arc<ServerConfig>, mut stream: TcpStream) -> Result<()> {
 }
 
 /// The other side of one kind.
-pub(super) struct Client {
-    mode: Mode,
+#[derive(Debug)]
+pub struct Client {
+    kind: Kind,
     at: SocketAddr,
     config: Arc<ClientConfig>,
-    times: Times,
-    exchange: Option<String>,
-    bytes: (u64, u64),
+    /// From connect to the reply.
+    pub times: Times,
+    /// The key exchange of the last handshake.
+    pub exchange: Option<String>,
+    /// Bytes until the reply, of the last one: sent, received.
+    pub bytes: (u64, u64),
 }
 
 impl Client {
-    pub(super) fn new(development: &Development, mode: Mode, at: SocketAddr) -> Result<Self> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(development.ca.as_bytes())?)?;
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.resumption = if mode == Mode::Full { Resumption::disabled() } else { Resumption::in_memory_sessions(8) };
-        config.enable_early_data = mode == Mode::EarlyData;
-        let mut client =
-            Self { mode, at, config: Arc::new(config), times: Times::default(), exchange: None, bytes: (0, 0) };
+    /// A client that has met the server as often as this kind asks for.
+    ///
+    /// # Errors
+    /// When the server does not answer as it should.
+    pub fn new(authority: &str, kind: Kind, at: SocketAddr) -> Result<Self> {
+        let config = Arc::new(client_config(authority, kind)?);
+        let mut client = Self { kind, at, config, times: Times::default(), exchange: None, bytes: (0, 0) };
         for as_asked in [false, true] {
             finish(client.one(as_asked)?)?;
         }
         Ok(client)
     }
 
-    pub(super) fn round(&mut self, times: usize) -> Result<()> {
+    /// So many handshakes, each after a pause.
+    ///
+    /// # Errors
+    /// When one fails or is of another kind.
+    pub fn round(&mut self, times: usize) -> Result<()> {
         let mut spent = std::mem::take(&mut self.times);
         let open = RefCell::new(None);
         let ended = spent.round(
@@ -130,7 +157,7 @@ impl Client {
     fn one(&mut self, as_asked: bool) -> Result<(Counting, ClientConnection)> {
         let mut stream = Counting { stream: TcpStream::connect(self.at)?, sent: 0, received: 0 };
         stream.stream.set_nodelay(true)?;
-        let name = ServerName::try_from("localhost")?;
+        let name = ServerName::try_from(SERVER_NAME)?;
         let mut connection = ClientConnection::new(Arc::clone(&self.config), name)?;
         let early = match connection.early_data() {
             Some(mut early) => early.write(&REQUEST)? == REQUEST.len(),
@@ -155,24 +182,13 @@ impl Client {
         ensure!(reply == REQUEST, "the reply over TCP is not what was asked for");
         if as_asked {
             let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
-            ensure!(resumed == (self.mode != Mode::Full), "the handshake over TCP was of another kind");
-            ensure!(self.mode != Mode::EarlyData || connection.is_early_data_accepted(), "no early data over TCP");
+            ensure!(resumed == (self.kind != Kind::Full), "the handshake over TCP was of another kind");
+            ensure!(self.kind != Kind::EarlyData || connection.is_early_data_accepted(), "no early data over TCP");
             let group = connection.negotiated_key_exchange_group().context("a key exchange")?;
             self.exchange = Some(format!("{:?}", group.name()));
             self.bytes = (stream.sent, stream.received);
         }
         Ok((stream, connection))
-    }
-
-    pub(super) fn row(&self) -> TcpRow {
-        TcpRow {
-            p50_us: self.times.percentile(50),
-            p95_us: self.times.percentile(95),
-            cpu_us: self.times.cpu_us(),
-            key_exchange: self.exchange.clone(),
-            bytes_to_server: self.bytes.0,
-            bytes_to_client: self.bytes.1,
-        }
     }
 }
 
@@ -206,6 +222,12 @@ impl Read for Counting {
 impl Write for Counting {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.stream.write(bytes)?;
+        self.sent += written as u64;
+        Ok(written)
+    }
+
+    fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        let written = self.stream.write_vectored(bytes)?;
         self.sent += written as u64;
         Ok(written)
     }
