@@ -53,10 +53,11 @@ impl State {
         if most == 0 || !self.rates.may_reset(from, now) {
             return;
         }
-        let secrets = if self.tokens.lasting { 0 } else { most };
-        let keys: Vec<KeyId> = self.tokens.secrets_of(from, secrets).collect();
-        let of_secrets = keys.into_iter().map(Some);
-        for key in of_secrets.chain([None]).take(most) {
+        let secrets = if self.tokens.lasting { 0 } else { TOKENS_MAX };
+        let keys: Vec<Option<KeyId>> = self.tokens.secrets_of(from, secrets).map(Some).chain([None]).collect();
+        // Each time with another one in front: short packets are answered by one token each, and may be all that ever comes.
+        let first = self.tokens.turn(most.min(keys.len())) % keys.len();
+        for &key in keys.iter().cycle().skip(first).take(most.min(keys.len())) {
             let token = self.token(session, key);
             let mut out = [0; RESET_LEN];
             ResetPacket::emit(session, &token, &mut out);

@@ -50,6 +50,8 @@ pub struct Tokens {
     installed: BTreeSet<(IpAddr, u16, KeyId)>,
     /// What peers promised, by their name of the session and our slot.
     promised: BTreeMap<(u64, u32), Promise>,
+    /// How many of several possible tokens were said.
+    said: usize,
 }
 
 impl Tokens {
@@ -57,7 +59,7 @@ impl Tokens {
     pub fn new(kept: Option<Secret>, random: Secret) -> Self {
         let lasting = kept.is_some();
         let (installed, promised) = (BTreeSet::new(), BTreeMap::new());
-        Self { key: kept.unwrap_or(random), lasting, installed, promised }
+        Self { key: kept.unwrap_or(random), lasting, installed, promised, said: 0 }
     }
 
     /// A secret was installed for a peer at `address`.
@@ -72,6 +74,13 @@ impl Tokens {
         let here = self.installed.range((ip, port, least)..=(ip, port, last));
         let near = self.installed.range((ip, 0, least)..=(ip, u16::MAX, last)).filter(move |(_, p, _)| *p != port);
         here.chain(near.take(most)).take(most).map(|(_, _, key)| *key)
+    }
+
+    /// So many more tokens are said now; gives how many there were before.
+    pub fn turn(&mut self, more: usize) -> usize {
+        let before = self.said;
+        self.said = before.wrapping_add(more);
+        before
     }
 
     /// The peer of the session in `slot` calls it `name`, and promised this for it.

@@ -79,6 +79,25 @@ fn a_restarted_server_says_so() {
     world.assert_quiet();
 }
 
+/// [P-5.5] A server that has several secrets for one address does not know whose session a packet was of, and a question is too short to be
+/// answered with all their tokens: the next one is answered with the next. (Found by chaos, seed 83: the first alone was said, each time.)
+#[test]
+fn a_restarted_server_with_several_secrets_says_so() {
+    let mut world = World::new().warm();
+    world.echo = false;
+    let call = world.request(CLIENT, 100);
+    world.settle();
+    restart(&mut world, SERVER, |_| ());
+    for other in 0..3 {
+        let other = Secret::new([other; 32]);
+        world.ends[SERVER].install(address(CLIENT), Side::Server, &other, "another client", 1452);
+    }
+    world.pass(Duration::from_millis(900));
+    assert_eq!(failure(&world, CLIENT, call), Some((Failure::PeerRestarted, true)));
+    assert_eq!(world.counters(CLIENT).resets_taken, 1);
+    assert!(resets(&world).len() > 1 && resets(&world).len() <= 5);
+}
+
 /// [P-5.5] A client restarts, too: the server forgets its session with it, and the response that it held for it.
 #[test]
 fn a_restarted_client_says_so() {

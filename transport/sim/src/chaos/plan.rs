@@ -173,7 +173,9 @@ fn config(rng: &mut Rng, network: &Network) -> (Config, bool) {
     let proto = &mut config.proto;
     proto.serving = true;
     proto.peer_timeout = Duration::from_millis(silence);
-    proto.resend_max = Duration::from_millis(silence) / 20;
+    // Pauses must be able to outgrow the longest queue, as they do by default: who asks again before an answer can be there has everything
+    // sent again that stands in that queue.
+    proto.resend_max = Duration::from_millis(silence) / 5;
     proto.resend_min = Duration::from_micros(one_of(rng, &[200, 1000]));
     proto.stall_timeout = Duration::from_millis(1500);
     proto.unscheduled_bytes = one_of(rng, &[1500, 5000, 20_000, 128 << 10]);

@@ -294,10 +294,12 @@ impl Run {
         let known = self.world.hooks.checker.calls.get(call);
         if let (None, Some(name)) = (known.end, known.name) {
             let from = known.wish.from;
-            self.world.hooks.checker.calls.cancel(call);
             let now = self.world.now();
             self.world.trace.note(now, "cancel", &[("host", from.into()), ("cookie", call)]);
-            self.world.with(from, |endpoint, _| endpoint.abort(name));
+            // It may have ended just now, and its caller not know it yet: then that end is the one that is told.
+            if self.world.with(from, |endpoint, _| endpoint.abort(name)) == Some(true) {
+                self.world.hooks.checker.calls.cancel(call);
+            }
         }
     }
 
