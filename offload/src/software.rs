@@ -9,6 +9,8 @@ use crate::caps::Caps;
 use crate::engine::Engine;
 
 #[cfg(feature = "aws-lc")]
+mod gcm;
+#[cfg(feature = "aws-lc")]
 pub mod aws_lc;
 #[cfg(feature = "rustcrypto")]
 pub mod rustcrypto;

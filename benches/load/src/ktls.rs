@@ -3,14 +3,15 @@
 //! Owns the records: TLS 1.3's shape (5 bytes of header, 1 of type, 16 of tag), AES-128-GCM, exactly one seal and one
 //! open per record and nothing else. Keys are fixed: there is no handshake, and no secret, to measure.
 //!
-//! Both directions work out of place (`seal_out_of_place_scatter`, `open_separate_gather`): the copy into or out of the
-//! application's buffer, which kTLS makes too, is then part of the cipher's pass.
+//! Both directions work from one buffer to another, as kTLS does. The cipher is the one that Sealane seals with, by the same library: only
+//! what is around it differs.
 
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use anyhow::{Result, anyhow, ensure};
-use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use anyhow::{Result, ensure};
+use offload::software::crypto;
+use record::aead::{Aead, Cipher, NONCE_LEN};
 
 use crate::buffer::Buffer;
 use crate::client::Client;
@@ -23,39 +24,36 @@ const HEADER: usize = 5;
 const TAG: usize = 16;
 const APPLICATION_DATA: u8 = 23;
 
-#[derive(Debug)]
 struct Direction {
-    key: LessSafeKey,
+    key: Box<dyn Aead>,
     sequence: u64,
 }
 
 impl Direction {
-    fn new(key: [u8; 16]) -> Result<Self> {
-        let key = UnboundKey::new(&AES_128_GCM, &key).map_err(|_| anyhow!("no AES-128-GCM"))?;
-        Ok(Self { key: LessSafeKey::new(key), sequence: 0 })
+    fn new(key: [u8; 16]) -> Self {
+        Self { key: crypto().aead(Cipher::Aes128Gcm, &key), sequence: 0 }
     }
 
-    fn next_nonce(&mut self) -> Nonce {
-        let mut nonce = [0; 12];
+    fn next_nonce(&mut self) -> [u8; NONCE_LEN] {
+        let mut nonce = [0; NONCE_LEN];
         nonce[4..].copy_from_slice(&self.sequence.to_be_bytes());
         self.sequence += 1;
-        Nonce::assume_unique_for_key(nonce)
+        nonce
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct KtlsRecords {
     seal: Direction,
     open: Direction,
 }
 
 impl KtlsRecords {
-    pub(crate) fn client() -> Result<Self> {
-        Ok(Self { seal: Direction::new([1; 16])?, open: Direction::new([2; 16])? })
+    pub(crate) fn client() -> Self {
+        Self { seal: Direction::new([1; 16]), open: Direction::new([2; 16]) }
     }
 
-    pub(crate) fn server() -> Result<Self> {
-        Ok(Self { seal: Direction::new([2; 16])?, open: Direction::new([1; 16])? })
+    pub(crate) fn server() -> Self {
+        Self { seal: Direction::new([2; 16]), open: Direction::new([1; 16]) }
     }
 }
 
@@ -67,11 +65,7 @@ impl Records for KtlsRecords {
         let nonce = self.seal.next_nonce();
         let (head, rest) = out.space(HEADER + body).split_at_mut(HEADER);
         head.copy_from_slice(&header);
-        let (ciphertext, tail) = rest.split_at_mut(plain.len());
-        self.seal
-            .key
-            .seal_out_of_place_scatter(nonce, Aad::from(header), plain, ciphertext, &[APPLICATION_DATA], tail)
-            .map_err(|_| anyhow!("cannot seal a record"))?;
+        self.seal.key.seal(&nonce, &header, plain, &[APPLICATION_DATA], rest);
         out.commit(HEADER + body);
         Ok(())
     }
@@ -81,15 +75,11 @@ impl Records for KtlsRecords {
             let body = usize::from(u16::from_be_bytes([head[3], head[4]]));
             ensure!((TAG + 1..=RECORD_BYTES_MAX + 1 + TAG).contains(&body), "a record of {body} bytes");
             let Some(sealed) = rest.get(..body) else { break };
-            let (ciphertext, tag) = sealed.split_at(body - TAG);
             let nonce = self.open.next_nonce();
-            let out = plain.space(ciphertext.len());
-            self.open
-                .key
-                .open_separate_gather(nonce, Aad::from(*head), ciphertext, tag, out)
-                .map_err(|_| anyhow!("a record does not verify"))?;
+            let out = plain.space(body - TAG);
+            ensure!(self.open.key.open(&nonce, head, sealed, out).is_ok(), "a record does not verify");
             ensure!(out.last() == Some(&APPLICATION_DATA), "a record of another type");
-            plain.commit(ciphertext.len() - 1);
+            plain.commit(body - TAG - 1);
             wire.consume(HEADER + body);
         }
         Ok(())
@@ -104,13 +94,13 @@ fn header(body: usize) -> [u8; HEADER] {
 /// Connects a client.
 pub(crate) fn connect(spec: &Spec, port: u16, pattern: &Arc<Pattern>) -> Result<Box<dyn Client>> {
     let link = Link::connect(port, spec.mode)?;
-    Ok(Box::new(sealed::Caller::new(spec, link, KtlsRecords::client()?, pattern)))
+    Ok(Box::new(sealed::Caller::new(spec, link, KtlsRecords::client(), pattern)))
 }
 
 /// Echoes for one client until it closes.
 pub(crate) fn serve(spec: &Spec, listener: &TcpListener) -> Result<()> {
     let link = Link::accept(listener, spec.mode)?;
-    sealed::serve(spec, &link, KtlsRecords::server()?, None)
+    sealed::serve(spec, &link, KtlsRecords::server(), None)
 }
 
 #[cfg(test)]
@@ -119,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_record_costs_22_bytes_and_opens_to_what_was_sealed() {
-        let (mut client, mut server) = (KtlsRecords::client().unwrap(), KtlsRecords::server().unwrap());
+        let (mut client, mut server) = (KtlsRecords::client(), KtlsRecords::server());
         let (mut wire, mut plain) = (Buffer::with_capacity(0), Buffer::with_capacity(0));
         let long = vec![7; RECORD_BYTES_MAX];
         client.seal(b"abc", &mut wire).unwrap();
@@ -132,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_or_a_repeated_record_is_refused() {
-        let mut client = KtlsRecords::client().unwrap();
+        let mut client = KtlsRecords::client();
         let mut sealed = Buffer::with_capacity(0);
         client.seal(b"abc", &mut sealed).unwrap();
         for at in 5..sealed.len() {
@@ -140,12 +130,12 @@ mod tests {
             wire.append(sealed.filled());
             wire.filled_mut()[at] ^= 1;
             let mut plain = Buffer::with_capacity(0);
-            assert!(KtlsRecords::server().unwrap().open(&mut wire, &mut plain).is_err());
+            assert!(KtlsRecords::server().open(&mut wire, &mut plain).is_err());
         }
         let mut wire = Buffer::with_capacity(0);
         wire.append(sealed.filled());
         wire.append(sealed.filled());
         let mut plain = Buffer::with_capacity(0);
-        assert!(KtlsRecords::server().unwrap().open(&mut wire, &mut plain).is_err());
+        assert!(KtlsRecords::server().open(&mut wire, &mut plain).is_err());
     }
 }

@@ -257,7 +257,7 @@ impl Caller {
         SockRef::from(&port.socket.fds()).set_read_timeout(Some(REPLY_TIMEOUT))?;
         let inbox = Inbox::new(&port);
         let (pattern, size) = (pattern.clone(), spec.size);
-        let records = if spec.peer == PeerKind::UdpIdeal { Some(Records::client()?) } else { None };
+        let records = if spec.peer == PeerKind::UdpIdeal { Some(Records::client()) } else { None };
         let mut caller = Self {
             port,
             records,
@@ -291,7 +291,7 @@ impl Caller {
     fn push(&mut self) -> Result<()> {
         if let Some(records) = &mut self.records {
             for id in std::mem::take(&mut self.unsent) {
-                self.port.send_one(records.seal(self.pattern.message(id))?)?;
+                self.port.send_one(records.seal(self.pattern.message(id)))?;
             }
             return Ok(());
         }
@@ -364,7 +364,7 @@ pub(crate) struct Echo {
 
 impl Echo {
     pub(crate) fn bind(spec: &Spec) -> Result<Self> {
-        let records = if spec.peer == PeerKind::UdpIdeal { Some(Records::server()?) } else { None };
+        let records = if spec.peer == PeerKind::UdpIdeal { Some(Records::server()) } else { None };
         Ok(Self { port: Port::bind(spec)?, records })
     }
 
@@ -398,7 +398,7 @@ impl Echo {
                     match &mut self.records {
                         Some(records) => {
                             let plain = records.open(&mut inbox.bytes[..whole])?;
-                            port.send_one(records.seal(plain)?)?;
+                            port.send_one(records.seal(plain))?;
                         }
                         None => port.send_messages(&inbox.bytes[..whole])?,
                     }

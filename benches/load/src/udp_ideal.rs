@@ -4,8 +4,9 @@
 //! one open, and nothing else: no names, no acknowledgement, no memory of what came. `raw_udp` carries them. Keys are fixed: there
 //! is no secret to measure.
 
-use anyhow::{Result, anyhow, ensure};
-use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use anyhow::{Result, ensure};
+use offload::software::crypto;
+use record::aead::{Aead, Cipher, NONCE_LEN};
 use wire::limits::{DATA_HEADER_LEN, PACKET_OVERHEAD, TAG_LEN};
 
 /// What is sent in clear, as additional data; its last 8 bytes are the record's number.
@@ -22,43 +23,40 @@ const DATAGRAM_MAX: usize = 1500;
 
 /// Seals and opens datagrams of one session, for both directions.
 pub(crate) struct Records {
-    seal: LessSafeKey,
-    open: LessSafeKey,
+    seal: Box<dyn Aead>,
+    open: Box<dyn Aead>,
     sequence: u64,
     datagram: [u8; DATAGRAM_MAX],
 }
 
-fn key(byte: u8) -> Result<LessSafeKey> {
-    Ok(LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &[byte; 16]).map_err(|_| anyhow!("no AES-128-GCM"))?))
+fn key(byte: u8) -> Box<dyn Aead> {
+    crypto().aead(Cipher::Aes128Gcm, &[byte; 16])
 }
 
-fn nonce(sequence: &[u8]) -> Nonce {
-    let mut nonce = [0; 12];
+fn nonce(sequence: &[u8]) -> [u8; NONCE_LEN] {
+    let mut nonce = [0; NONCE_LEN];
     nonce[4..].copy_from_slice(sequence);
-    Nonce::assume_unique_for_key(nonce)
+    nonce
 }
 
 impl Records {
-    pub(crate) fn client() -> Result<Self> {
-        Ok(Self { seal: key(1)?, open: key(2)?, sequence: 0, datagram: [0; DATAGRAM_MAX] })
+    pub(crate) fn client() -> Self {
+        Self { seal: key(1), open: key(2), sequence: 0, datagram: [0; DATAGRAM_MAX] }
     }
 
-    pub(crate) fn server() -> Result<Self> {
-        Ok(Self { seal: key(2)?, open: key(1)?, sequence: 0, datagram: [0; DATAGRAM_MAX] })
+    pub(crate) fn server() -> Self {
+        Self { seal: key(2), open: key(1), sequence: 0, datagram: [0; DATAGRAM_MAX] }
     }
 
-    /// Seals one message of at most [`DATAGRAM_MAX`] - [`OVERHEAD`] bytes; the copy is part of the cipher's pass.
-    pub(crate) fn seal(&mut self, plain: &[u8]) -> Result<&[u8]> {
+    /// Seals one message of at most [`DATAGRAM_MAX`] - [`OVERHEAD`] bytes.
+    pub(crate) fn seal(&mut self, plain: &[u8]) -> &[u8] {
         let datagram = &mut self.datagram[..plain.len() + OVERHEAD];
         let (head, rest) = datagram.split_at_mut(HEADER);
         let sequence = self.sequence.to_be_bytes();
         head[HEADER - 8..].copy_from_slice(&sequence);
         self.sequence += 1;
-        let (body, tail) = rest.split_at_mut(plain.len());
-        self.seal
-            .seal_out_of_place_scatter(nonce(&sequence), Aad::from(&*head), plain, body, &[0; TRAILER], tail)
-            .map_err(|_| anyhow!("cannot seal a datagram"))?;
-        Ok(datagram)
+        self.seal.seal(&nonce(&sequence), head, plain, &[0; TRAILER], rest);
+        datagram
     }
 
     /// Opens one datagram in its place, as Sealane does, and gives the message.
@@ -66,11 +64,8 @@ impl Records {
         ensure!(datagram.len() >= OVERHEAD, "a datagram of {} bytes", datagram.len());
         let (head, rest) = datagram.split_at_mut(HEADER);
         let nonce = nonce(&head[HEADER - 8..]);
-        let plain = self
-            .open
-            .open_in_place(nonce, Aad::from(&*head), rest)
-            .map_err(|_| anyhow!("a datagram does not verify"))?;
-        Ok(&plain[..plain.len() - TRAILER])
+        ensure!(self.open.open_in_place(&nonce, head, rest).is_ok(), "a datagram does not verify");
+        Ok(&rest[..rest.len() - TRAILER - TAG_LEN])
     }
 }
 
@@ -80,9 +75,9 @@ mod tests {
 
     #[test]
     fn a_datagram_opens_to_what_was_sealed_and_no_other_does() {
-        let (mut client, server) = (Records::client().unwrap(), Records::server().unwrap());
+        let (mut client, server) = (Records::client(), Records::server());
         for byte in 0..3 {
-            let wire = client.seal(&[byte; 100]).unwrap().to_vec();
+            let wire = client.seal(&[byte; 100]).to_vec();
             assert_eq!(wire.len(), 100 + OVERHEAD);
             assert_eq!(server.open(&mut wire.clone()).unwrap(), [byte; 100]);
             assert!(client.open(&mut wire.clone()).is_err(), "its own");
