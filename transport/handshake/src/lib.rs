@@ -36,6 +36,7 @@ pub mod keylog;
 mod tickets;
 #[cfg(feature = "tls")]
 pub mod published;
+#[cfg(feature = "tls")]
 pub mod ready;
 #[cfg(feature = "tls")]
 pub mod config;
