@@ -5,10 +5,9 @@ mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::{Authority, bounded, hostile, patient, with_faults};
+use common::{Authority, Server, bounded, hostile, patient, with_faults};
 use sealane::attestation::{
     Asks, Attester, Claims, Error as EvidenceError, Format, Measurement, Mock, Policy, Verdict, Verifier,
 };
@@ -35,36 +34,11 @@ fn both(builder: Builder<Ready>) -> Builder<Ready> {
 }
 
 /// A server that answers with what its client was measured to run.
-struct Server {
-    socket: Arc<Socket>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    fn new(builder: Builder<Ready>) -> Self {
-        let socket = Arc::new(builder.bind("127.0.0.1:0").unwrap());
-        let serving = Arc::clone(&socket);
-        let thread = std::thread::spawn(move || {
-            while let Ok(delivery) = serving.recv() {
-                let Delivery::Request(request) = delivery else { continue };
-                let ran =
-                    request.peer.attested.as_ref().map_or("nothing".to_owned(), |ran| ran.measurements[0].to_string());
-                let _ = serving.reply(request.token, ran.into_bytes());
-            }
-        });
-        Self { socket, thread: Some(thread) }
-    }
-
-    fn delivered(&self) -> u64 {
-        self.socket.info().counters.messages_delivered
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.socket.close();
-        let _ = self.thread.take().unwrap().join();
-    }
+fn serve(builder: Builder<Ready>) -> Server {
+    Server::new(builder.bind("127.0.0.1:0").unwrap(), |request| {
+        let ran = request.peer.attested.as_ref();
+        ran.map_or("nothing".to_owned(), |ran| ran.measurements[0].to_string()).into_bytes()
+    })
 }
 
 /// What the client knows of the server in its open session.
@@ -111,7 +85,7 @@ fn every_kind_of_key() {
             ),
         ];
         for (n, (server, client)) in cases.into_iter().enumerate() {
-            let server = Server::new(with_faults(both(server), hostile(n as u64 + 1)));
+            let server = serve(with_faults(both(server), hostile(n as u64 + 1)));
             let (client, peer) = client_of(both(client), &server, "localhost");
             for session in 0..4 {
                 let reply = client.call_with(&peer, b"what am I?", patient()).unwrap();
@@ -131,7 +105,7 @@ fn every_kind_of_key() {
 fn a_resumed_session_attests_again() {
     bounded(|| {
         let ca = Authority::new();
-        let server = Server::new(both(ca.server()));
+        let server = serve(both(ca.server()));
         let (client, peer) = client_of(both(ca.client()), &server, "localhost");
         for resumed in [false, true, true] {
             client.call(&peer, b"x").unwrap();
@@ -147,7 +121,7 @@ fn a_resumed_session_attests_again() {
 fn refused_before_any_byte() {
     bounded(|| {
         let ca = Authority::new();
-        let server = Server::new(ca.server().attester(mock("GOOD")));
+        let server = serve(ca.server().attester(mock("GOOD")));
         let (client, peer) = client_of(ca.client().attestation_policy(pinned("BAD")), &server, "localhost");
         for error in [client.call(&peer, b"x").unwrap_err(), client.connect(&peer).unwrap_err()] {
             let Error::Handshake { source: HandshakeError::Evidence { whose: Side::Server, why }, .. } = &error else {
@@ -156,15 +130,15 @@ fn refused_before_any_byte() {
             assert_eq!(why.to_string(), "register 0: expected BAD, found GOOD");
             assert!(!error.may_have_run() && error.fault() == Fault::Peer);
         }
-        assert_eq!((server.delivered(), client.info().counters.evidence_refused), (0, 2));
+        assert_eq!((server.socket.info().counters.messages_delivered, client.info().counters.evidence_refused), (0, 2));
         // The other way round, and an error that reaches who does not block.
-        let server = Server::new(ca.server().attestation_policy(pinned("BAD")));
+        let server = serve(ca.server().attestation_policy(pinned("BAD")));
         let (client, peer) = client_of(ca.client().attester(mock("GOOD")), &server, "localhost");
         client.send(&peer, b"x", 7).unwrap();
         let Delivery::Failed(failed) = client.recv().unwrap() else { panic!("a failure") };
         let verdict = HandshakeError::EvidenceRefused { whose: Side::Server, verdict: Verdict::Measurement };
         assert!(matches!(&failed.error, Error::Handshake { source, .. } if *source == verdict), "{}", failed.error);
-        assert_eq!(server.delivered(), 0);
+        assert_eq!(server.socket.info().counters.messages_delivered, 0);
     });
 }
 
@@ -182,7 +156,7 @@ fn no_first_flight() {
             (server().attestation_policy(pinned("GOOD")), client().attester(mock("GOOD"))),
         ];
         for (server, client) in cases {
-            let server = Server::new(server);
+            let server = serve(server);
             let (client, peer) = client_of(client, &server, "localhost");
             for _ in 0..4 {
                 client.call_with(&peer, b"x", early).unwrap();
@@ -228,7 +202,7 @@ fn what_cannot_be_combined() {
     assert_eq!(mocked.unwrap_err(), EvidenceError::MockInProduction);
     // And it takes no mock, whatever it says: the server shows what nobody here can judge.
     bounded(move || {
-        let server = Server::new(ca.server().attester(mock("x")));
+        let server = serve(ca.server().attester(mock("x")));
         let (client, peer) = client_of(ca.client().attestation_policy(production()), &server, "localhost");
         let error = client.call(&peer, b"x").unwrap_err();
         let missing = HandshakeError::EvidenceMissing { whose: Side::Server };
@@ -267,7 +241,7 @@ fn nobody_waits_for_the_judge() {
         let slow = Slow::default();
         slow.let_pass(true);
         let policy = Asks::new().verifier(slow.clone()).pin(measured("GOOD")).development();
-        let server = Server::new(ca.server().attestation_policy(policy));
+        let server = serve(ca.server().attestation_policy(policy));
         let (first, peer) = client_of(ca.client().attester(mock("GOOD")), &server, "localhost");
         first.call(&peer, b"x").unwrap();
         slow.let_pass(false);
@@ -303,7 +277,7 @@ fn a_judge_that_panics() {
     bounded(|| {
         let ca = Authority::new();
         let policy = Asks::new().verifier(Panics(AtomicBool::new(false))).pin(measured("GOOD")).development();
-        let server = Server::new(ca.server().attester(mock("GOOD")));
+        let server = serve(ca.server().attester(mock("GOOD")));
         let (client, peer) = client_of(ca.client().attestation_policy(policy), &server, "localhost");
         let error = client.call(&peer, b"x").unwrap_err();
         assert!(error.to_string().contains("panicked"), "{error}");

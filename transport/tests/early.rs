@@ -8,59 +8,15 @@
 
 mod common;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use common::tap::Tap;
-use common::{Authority, hostile, numbered, with_faults};
+use common::{Authority, Server, hostile, numbered, with_faults};
 use sealane::builder::Ready;
-use sealane::{Builder, CallOptions, Clients, Delivery, Error, Identity, Peer, Protection, Socket, Trust};
+use sealane::{Builder, CallOptions, Clients, Error, Identity, Peer, Protection, Request, Socket, Trust};
 
 const EARLY: CallOptions = CallOptions::new().early(true);
-
-/// What a server ran: each message, how it was protected, and how often.
-type Ran = Arc<Mutex<HashMap<Vec<u8>, Vec<Protection>>>>;
-
-struct Server {
-    at: SocketAddr,
-    ran: Ran,
-    socket: Arc<Socket>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    /// Answers every request with `answer` of it.
-    fn new(socket: Socket, answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> Self {
-        let (at, socket, ran) = (socket.local_addr(), Arc::new(socket), Ran::default());
-        let (serving, noting) = (Arc::clone(&socket), Arc::clone(&ran));
-        let thread = std::thread::spawn(move || {
-            while let Ok(delivery) = serving.recv() {
-                let Delivery::Request(request) = delivery else { continue };
-                noting.lock().unwrap().entry(request.payload.to_vec()).or_default().push(request.protection);
-                let _ = serving.reply(request.token, answer(&request.payload));
-            }
-        });
-        Self { at, ran, socket, thread: Some(thread) }
-    }
-
-    fn echo(socket: Socket) -> Self {
-        Self::new(socket, <[u8]>::to_vec)
-    }
-
-    fn ran(&self, message: &[u8]) -> Vec<Protection> {
-        self.ran.lock().unwrap().get(message).cloned().unwrap_or_default()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.socket.close();
-        let _ = self.thread.take().unwrap().join();
-    }
-}
 
 fn builder(identity: Identity) -> Builder<Ready> {
     let server = Socket::builder().trust(Trust::nobody()).identity(identity).serve(Clients::Anonymous);
@@ -115,7 +71,7 @@ fn taken_and_marked() {
 #[test]
 fn more_than_fits() {
     let ca = Authority::new();
-    let answer = |request: &[u8]| request.repeat(40);
+    let answer = |request: &Request| request.payload.repeat(40);
     let server = Server::new(builder(ca.identity("localhost")).bind("127.0.0.1:0").unwrap(), answer);
     let (client, peer) = with_ticket(client(&ca), server.at);
     let (client, peer) = (&client, &peer);
@@ -225,9 +181,9 @@ fn replayed() {
 #[test]
 fn slow_answers() {
     let ca = Authority::new();
-    let slow = |request: &[u8]| {
+    let slow = |request: &Request| {
         std::thread::sleep(Duration::from_millis(200));
-        request.to_vec()
+        request.payload.to_vec()
     };
     let server = Server::new(builder(ca.identity("localhost")).bind("127.0.0.1:0").unwrap(), slow);
     let client = client(&ca).bind("127.0.0.1:0").unwrap();

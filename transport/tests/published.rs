@@ -9,67 +9,36 @@
 
 mod common;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use common::tap::Tap;
-use common::{Authority, hostile, numbered, rebind, with_faults};
+use common::{Authority, Server, hostile, numbered, rebind, with_faults};
 use sealane::builder::Ready;
 use sealane::{
-    Builder, CallOptions, Clients, Delivery, Error, Identity, InvalidTicket, Peer, PeerIdentity, Protection, Socket,
-    Ticket, TicketFiles, TicketSource, Trust, Upgrade,
+    Builder, CallOptions, Clients, Error, Identity, InvalidTicket, Peer, PeerIdentity, Protection, Socket, Ticket,
+    TicketFiles, TicketSource, Trust, Upgrade,
 };
 
 const EARLY: CallOptions = CallOptions::new().early(true);
 const HOUR: Duration = Duration::from_secs(3600);
 const WAYS: [Upgrade; 2] = [Upgrade::TicketOnly, Upgrade::ForwardSecret];
 
-type Ran = Arc<Mutex<HashMap<Vec<u8>, Vec<Protection>>>>;
-
-/// Answers every request with its own bytes, and notes how it came.
-struct Server {
-    at: SocketAddr,
-    ran: Ran,
-    socket: Arc<Socket>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    fn new(socket: Socket) -> Self {
-        let (at, socket, ran) = (socket.local_addr(), Arc::new(socket), Ran::default());
-        let (serving, noting) = (Arc::clone(&socket), Arc::clone(&ran));
-        let thread = std::thread::spawn(move || {
-            while let Ok(delivery) = serving.recv() {
-                let Delivery::Request(request) = delivery else { continue };
-                assert_eq!(*request.peer.identity, PeerIdentity::Anonymous);
-                noting.lock().unwrap().entry(request.payload.to_vec()).or_default().push(request.protection);
-                let _ = serving.reply(request.token, request.payload);
-            }
-        });
-        Self { at, ran, socket, thread: Some(thread) }
-    }
-
-    fn ran(&self, message: &[u8]) -> Vec<Protection> {
-        self.ran.lock().unwrap().get(message).cloned().unwrap_or_default()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.socket.close();
-        let _ = self.thread.take().unwrap().join();
-    }
-}
-
 fn builder(identity: Identity) -> Builder<Ready> {
     Socket::builder().trust(Trust::nobody()).identity(identity).serve(Clients::Anonymous).publish_tickets(HOUR)
 }
 
+/// Answers every request with its own bytes: nobody says who he is.
+fn echo(socket: Socket) -> Server {
+    Server::new(socket, |request| {
+        assert_eq!(*request.peer.identity, PeerIdentity::Anonymous);
+        request.payload.to_vec()
+    })
+}
+
 fn server(ca: &Authority) -> Server {
-    Server::new(builder(ca.identity("localhost")).bind("127.0.0.1:0").unwrap())
+    echo(builder(ca.identity("localhost")).bind("127.0.0.1:0").unwrap())
 }
 
 fn client(ca: &Authority, source: impl TicketSource + 'static, way: Upgrade) -> Builder<Ready> {
@@ -131,8 +100,8 @@ fn in_files() {
     assert_eq!(server.socket.publish_ticket().unwrap(), ticket, "it is the same for half an hour");
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("localhost.ticket");
-    let other = Server::new(builder(Authority::new().identity("localhost")).bind("127.0.0.1:0").unwrap());
-    let wrong_name = Server::new(builder(ca.identity("elsewhere")).bind("127.0.0.1:0").unwrap());
+    let other = echo(builder(Authority::new().identity("localhost")).bind("127.0.0.1:0").unwrap());
+    let wrong_name = echo(builder(ca.identity("elsewhere")).bind("127.0.0.1:0").unwrap());
     let text = ticket.to_text();
     let cases = [
         (Some(text.clone()), true),
@@ -187,7 +156,7 @@ fn restarted_server() {
         let found = move |_: &str| Some(shown.lock().unwrap().clone());
         let (client, peer) = bound(client(&ca, found, way), at);
         drop(first);
-        let second = Server::new(rebind(at, || builder(ca.identity("localhost"))));
+        let second = echo(rebind(at, || builder(ca.identity("localhost"))));
         let unknown = client.call_with(&peer, b"perhaps", EARLY).unwrap_err();
         assert!(matches!(unknown, Error::PeerRestarted { may_have_run: true, .. }), "{unknown:?}, {way:?}");
         client.call_with(&peer, b"again", EARLY).unwrap();
@@ -234,7 +203,7 @@ fn replayed() {
         assert!(other.ran.lock().unwrap().is_empty());
         let at = server.at;
         drop((server, client));
-        let again = Server::new(rebind(at, || builder(ca.identity("localhost"))));
+        let again = echo(rebind(at, || builder(ca.identity("localhost"))));
         again.socket.publish_ticket().unwrap();
         replay(at);
         assert!(again.ran.lock().unwrap().is_empty());
@@ -247,7 +216,7 @@ fn full_memory() {
     let ca = Authority::new();
     for way in WAYS {
         let few = builder(ca.identity("localhost")).published_flights_max(3);
-        let server = Server::new(few.bind("127.0.0.1:0").unwrap());
+        let server = echo(few.bind("127.0.0.1:0").unwrap());
         for n in 0..6u64 {
             let (client, peer) = bound(client(&ca, source(&server), way), server.at);
             let message = numbered(n, 64);
@@ -264,7 +233,7 @@ fn hostile_network() {
     let ca = Authority::new();
     for way in WAYS {
         let socket = with_faults(builder(ca.identity("localhost")), hostile(1)).bind("127.0.0.1:0").unwrap();
-        let server = Server::new(socket);
+        let server = echo(socket);
         let (client, peer) = bound(with_faults(client(&ca, source(&server), way), hostile(2)), server.at);
         for n in 0..40u64 {
             let message = numbered(n, 300);
@@ -326,7 +295,7 @@ async fn asynchronous() {
 fn in_dns() {
     let ca = Authority::new();
     // Names below localhost are not asked for anywhere (RFC 6761 section 6.3).
-    let server = Server::new(builder(ca.identity("db.example")).bind("127.0.0.1:0").unwrap());
+    let server = echo(builder(ca.identity("db.example")).bind("127.0.0.1:0").unwrap());
     let ticket = server.socket.publish_ticket().unwrap();
     let strings = ticket.to_txt();
     assert!(strings.len() > 2);

@@ -16,15 +16,14 @@ use proto::io::{Event as MachineEvent, Failure, State as RpcState};
 use proto::time::Instant;
 use record::keys::Secret;
 use wire::control::Frame;
-use wire::ids::{RpcId, Side};
+use wire::ids::RpcId;
 use wire::trailer::Kind;
 
 use crate::endpoint::Endpoint;
-use crate::error::Ended;
 use crate::evidence::{Attesting, Done, Outcome, SEQUENCE, Task, WORKS_MAX, Work};
 use crate::pool::Payload;
 use crate::session::{CallId, Queued};
-use crate::state::{Event, State};
+use crate::state::State;
 
 /// How long a session that was refused stays, so that the peer is told why.
 const LINGER: Duration = Duration::from_secs(1);
@@ -267,22 +266,7 @@ impl State {
         let session = self.at(slot);
         let Some(attesting) = session.attesting.as_mut().filter(|attesting| !attesting.failed) else { return };
         attesting.failed = true;
-        session.dying = true;
-        session.may_send = false;
-        let (side, id, address) = (session.side, session.id, session.address);
-        let queued = core::mem::take(&mut session.queued);
-        self.counters.handshakes_failed += 1;
-        self.retire(slot);
-        if side == Side::Client {
-            self.events.push_back(Event::ConnectFailed { session: id, why: why.clone(), address });
-        }
-        for message in queued.into_iter().filter(|message| !message.aborted) {
-            self.held_bytes -= message.body.len() as u64;
-            let (id, cookie, waited) =
-                (CallId { session: id, rpc: message.id.message().rpc() }, message.cookie, message.waited);
-            let (why, may_have_run) = (Ended::Handshake(why.clone()), message.early);
-            self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
-        }
+        self.will_not_be(slot, why);
         // Also without a farewell to wait for this is done later: whoever called is in the middle of something.
         self.evidence.timers.set(slot, linger.unwrap_or(now));
     }

@@ -24,8 +24,8 @@ use wire::ids::{SessionId, Side};
 
 use crate::error::{Ended, Misuse};
 use crate::rates::host;
-use crate::session::{CallId, Early, Keys, Phase, Session};
-use crate::state::{Event, State};
+use crate::session::{Early, Keys, Phase, Session};
+use crate::state::State;
 
 /// DONE is said again at most this often, however often a lost copy makes the peer ask.
 const DONE_PAUSE: Duration = Duration::from_millis(1);
@@ -401,23 +401,7 @@ impl State {
         if self.at(slot).dying || self.fall_back(now, slot, &why) {
             return;
         }
-        let session = self.at(slot);
-        session.dying = true;
-        session.may_send = false;
-        let (side, id, address) = (session.side, session.id, session.address);
-        let queued = core::mem::take(&mut session.queued);
-        self.counters.handshakes_failed += 1;
-        self.retire(slot);
-        if side == Side::Client {
-            self.events.push_back(Event::ConnectFailed { session: id, why: why.clone(), address });
-        }
-        for message in queued.into_iter().filter(|message| !message.aborted) {
-            self.held_bytes -= message.body.len() as u64;
-            let (id, cookie, waited) =
-                (CallId { session: id, rpc: message.id.message().rpc() }, message.cookie, message.waited);
-            let (why, may_have_run) = (Ended::Handshake(why.clone()), message.early);
-            self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
-        }
+        self.will_not_be(slot, &why);
         self.tidy();
         if self.at(slot).keys.is_some() {
             self.machine.close_peer(slot, Failure::SessionClosed);

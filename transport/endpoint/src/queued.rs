@@ -1,11 +1,15 @@
-//! Owns messages that wait for a handshake for longer than their callers do.
+//! Owns the ends of messages that wait for a session: it will not be, it is no more, or it takes longer than their callers wait.
 
+use std::net::SocketAddr;
+
+use handshake::error::Error;
 use proto::io::Failure;
 use proto::time::Instant;
+use wire::ids::{SessionId, Side};
 
 use crate::error::Ended;
 use crate::pool::Payload;
-use crate::session::CallId;
+use crate::session::{CallId, Queued};
 use crate::state::{Event, State};
 
 impl State {
@@ -28,6 +32,37 @@ impl State {
                 let (why, may_have_run) = (Ended::Failed(Failure::Deadline), message.early);
                 self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
             }
+        }
+    }
+
+    /// The session of `slot` will not be: whoever waits for it is told why. It stays until its peer was told, too.
+    pub(crate) fn will_not_be(&mut self, slot: u32, why: &Error) {
+        let session = self.at(slot);
+        session.dying = true;
+        session.may_send = false;
+        let (side, id, address) = (session.side, session.id, session.address);
+        let queued = core::mem::take(&mut session.queued);
+        self.counters.handshakes_failed += 1;
+        self.retire(slot);
+        if side == Side::Client {
+            self.events.push_back(Event::ConnectFailed { session: id, why: why.clone(), address });
+        }
+        self.fail_all(queued, id, address, &Ended::Handshake(why.clone()));
+    }
+
+    /// Messages of `session` that nothing was sent of, unless in a first flight, end.
+    pub(crate) fn fail_all(
+        &mut self,
+        queued: impl IntoIterator<Item = Queued>,
+        session: SessionId,
+        address: SocketAddr,
+        why: &Ended,
+    ) {
+        for message in queued.into_iter().filter(|message| !message.aborted) {
+            self.held_bytes -= message.body.len() as u64;
+            let id = CallId { session, rpc: message.id.message().rpc() };
+            let (cookie, waited, may_have_run, why) = (message.cookie, message.waited, message.early, why.clone());
+            self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
         }
     }
 }

@@ -474,13 +474,7 @@ impl State {
         let Some(session) = self.sessions[slot as usize].take() else { return };
         self.tokens.forget(session.peer_id, slot);
         self.paths.forget(slot);
-        for message in session.queued.into_iter().filter(|message| !message.aborted) {
-            self.held_bytes -= message.body.len() as u64;
-            let id = CallId { session: session.id, rpc: message.id.message().rpc() };
-            let (cookie, waited, why, address) = (message.cookie, message.waited, why.clone(), session.address);
-            let may_have_run = message.early;
-            self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
-        }
+        self.fail_all(session.queued, session.id, session.address, why);
         self.handshake_timers.remove(slot);
         self.set_epoch_timer(slot, None);
         self.notices.retain(|(s, _)| *s != slot);

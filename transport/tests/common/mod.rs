@@ -5,6 +5,7 @@
 
 #[cfg(feature = "aws-lc")]
 mod authority;
+mod server;
 pub mod tap;
 
 use std::sync::mpsc;
@@ -16,6 +17,7 @@ pub use authority::Authority;
 use sealane::builder::Ready;
 use sealane::fault::{Faults, Faulty, Tally};
 use sealane::{Builder, CallOptions, Delivery, Peer, Socket};
+pub use server::{Ran, Server};
 
 /// Bytes that tell where they belong: a message of `len` bytes made from `seed`.
 pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
