@@ -54,6 +54,14 @@ pub struct Call {
     pub waited: bool,
 }
 
+/// What is told with the end of a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    cookie: u64,
+    waited: bool,
+    streamed: bool,
+}
+
 /// From whom something came.
 #[derive(Clone, Debug)]
 pub struct Origin {
@@ -367,13 +375,14 @@ impl State {
     }
 
     /// Forgets an RPC; its memory goes back.
-    pub(crate) fn drop_call(&mut self, slot: u32) -> Option<Call> {
+    pub(crate) fn drop_call(&mut self, slot: u32) -> Option<Caller> {
         let peer = self.machine.free(slot);
         // Whatever landed for it in the datagrams being handled must not be taken for its slot's next RPC.
         if !self.landed.is_empty() {
             self.landed.retain(|(landed, _)| *landed != slot);
         }
-        let mut call = self.calls.get_mut(slot as usize)?.take()?;
+        let place = self.calls.get_mut(slot as usize)?;
+        let call = place.as_mut()?;
         if let Some(out) = &mut call.out {
             self.held_bytes -= u64::from(out.geometry().length());
             let session = peer.and_then(|peer| self.sessions[peer as usize].as_mut());
@@ -381,10 +390,14 @@ impl State {
                 out.unbind(&mut keys.sealing);
             }
         }
-        if let Some(buffer) = call.buffer.take() {
+        let caller = Caller { cookie: call.cookie, waited: call.waited, streamed: call.streamed };
+        let buffer = call.buffer.take();
+        // In its place: to move all of it out would be the most work of its end.
+        *place = None;
+        if let Some(buffer) = buffer {
             self.pool.give_back(buffer);
         }
-        Some(call)
+        Some(caller)
     }
 
     pub(crate) fn origin(&self, slot: u32) -> Origin {

@@ -325,10 +325,10 @@ impl Machine {
     pub fn free(&mut self, slot: u32) -> Option<u32> {
         let rpc = self.rpcs.remove(slot)?;
         self.unready(slot);
-        self.awaited -= u32::from(rpc.awaits_response());
+        self.awaited -= u32::from(rpc.awaited);
         self.timers.remove(slot);
         // An event of this RPC must never be read as one of the next in its slot.
-        if rpc.ended && !rpc.told {
+        if rpc.untold {
             self.events.retain(|event| event.slot() != slot);
         }
         if let Some(inc) = &rpc.inc {

@@ -2,12 +2,12 @@
 
 use alloc::vec::Vec;
 use core::hash::BuildHasher;
-use core::mem;
 
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 use wire::ids::RpcId;
 
+use crate::incoming::Incoming;
 use crate::io::State;
 use crate::rpc::Rpc;
 
@@ -20,6 +20,23 @@ impl BuildHasher for Keyed {
     fn build_hasher(&self) -> SipHasher13 {
         SipHasher13::new_with_keys(self.0, self.1)
     }
+}
+
+/// What is still of interest in an RPC that was removed: to move all of it out would be the most work of its end.
+#[derive(Debug)]
+pub struct Removed {
+    /// Its peer.
+    pub peer: u32,
+    /// Its name.
+    pub id: RpcId,
+    /// Whether we began it.
+    pub ours: bool,
+    /// It ended, and the endpoint was not told.
+    pub untold: bool,
+    /// A response was awaited.
+    pub awaited: bool,
+    /// The peer's message.
+    pub inc: Option<Incoming>,
 }
 
 /// Open RPCs by slot and by name.
@@ -89,16 +106,21 @@ impl Table {
     }
 
     /// Gives an RPC out; its slot may be used again.
-    pub fn remove(&mut self, slot: u32) -> Option<Rpc> {
-        let rpc = mem::take(self.slots.get_mut(slot as usize)?)?;
-        if rpc.named {
-            let hash = self.hash_of(rpc.peer, rpc.id);
+    pub fn remove(&mut self, slot: u32) -> Option<Removed> {
+        let place = self.slots.get_mut(slot as usize)?;
+        let rpc = place.as_mut()?;
+        let (peer, id, ours, named) = (rpc.peer, rpc.id, rpc.ours, rpc.named);
+        let untold = rpc.ended && !rpc.told;
+        let removed = Removed { peer, id, ours, untold, awaited: rpc.awaits_response(), inc: rpc.inc.take() };
+        *place = None;
+        if named {
+            let hash = self.hash_of(peer, id);
             if let Ok(entry) = self.names.find_entry(hash, |s| *s == slot) {
                 entry.remove();
             }
         }
         self.free.push(slot);
-        Some(rpc)
+        Some(removed)
     }
 
     /// The RPC in `slot`.
