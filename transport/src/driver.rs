@@ -30,6 +30,8 @@ const TRAINS_PER_TURN: usize = 32;
 pub(crate) const CLOCK_START_NANOS: u64 = 1_000_000_000;
 /// How long an answer may wait for those that will follow it at once.
 const FLUSH_PAUSE: Duration = Duration::from_micros(25);
+/// After so many messages that were put off, all of them leave: their receiver begins with them while more are made.
+const FLUSH_MESSAGES: u32 = 16;
 
 /// The calendar, for judging certificates. A clock before 1970 judges them all "not yet valid", which is safe.
 pub(crate) fn unix_seconds() -> u64 {
@@ -153,6 +155,8 @@ pub(crate) struct Core {
     was_idle: bool,
     /// Since when something that may go was put off.
     waits_since: Option<Instant>,
+    /// How many messages were put off since then.
+    waiting: u32,
     /// Batches of the application's that are open: see [`crate::Socket::batch`].
     pub(crate) corks: u32,
     pub(crate) leader: Leader,
@@ -200,6 +204,7 @@ impl Core {
             stuck: None,
             was_idle: true,
             waits_since: None,
+            waiting: 0,
             corks: 0,
             leader: Leader::Nobody,
             spun: 0,
@@ -277,7 +282,8 @@ impl Core {
     /// than [`FLUSH_PAUSE`] for company.
     pub(crate) fn flush_soon(&mut self, now: Instant) {
         let alone = self.inbox.is_empty() && self.corks == 0;
-        if alone || self.waits_since.is_some_and(|since| now.since(since) >= FLUSH_PAUSE) {
+        self.waiting += 1;
+        if alone || self.waiting >= FLUSH_MESSAGES || self.waits_since.is_some_and(|since| now.since(since) >= FLUSH_PAUSE) {
             self.flush_at(now);
         } else {
             self.waits_since.get_or_insert(now);
@@ -299,6 +305,7 @@ impl Core {
 
     pub(crate) fn flush_at(&mut self, now: Instant) {
         self.waits_since = None;
+        self.waiting = 0;
         if let Some((train, from)) = self.stuck.take()
             && !self.hand_over(train, from)
         {
