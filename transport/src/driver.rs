@@ -2,7 +2,7 @@
 //! decided here; who runs the loop, and when, is `waiting`'s.
 #![expect(clippy::disallowed_methods, reason = "the driver is where the clock is read")]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 use std::task::Waker;
 use std::time::{Duration, Instant as Clock};
@@ -18,12 +18,10 @@ use rustc_hash::FxHashMap;
 use udp::batch::{Datagrams, SendError};
 use udp::poll::{Set, Timer, Wake};
 use wire::ids::SessionId;
-use wire::trailer::Kind;
 
 use crate::error::Error;
+use crate::inbox::{Inbox, Item};
 
-/// Messages that wait for the application before nothing more is taken from the network.
-const INBOX_ITEMS_MAX: usize = 1 << 17;
 /// Trains that are taken from the kernel before the application sees what came with them.
 const TRAINS_PER_TURN: usize = 32;
 /// What the core's clock says when a socket is made: after zero, which the core reads as "not yet".
@@ -43,28 +41,6 @@ const fn class_selector(priority: u8) -> u8 {
     priority << 5
 }
 
-/// What came for the application.
-#[derive(Debug)]
-pub(crate) enum Item {
-    Request { id: CallId, from: Origin, payload: Payload },
-    OneWay { id: CallId, from: Origin, payload: Payload },
-    Response { id: CallId, from: Origin, cookie: u64, payload: Payload },
-    Stream { id: CallId, from: Origin, kind: Kind, length: usize, cookie: u64 },
-    Failed { id: CallId, cookie: u64, error: Error },
-}
-
-impl Item {
-    /// Bytes of messages that it keeps.
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Request { payload, .. } | Self::OneWay { payload, .. } | Self::Response { payload, .. } => {
-                payload.len()
-            }
-            Self::Stream { .. } | Self::Failed { .. } => 0,
-        }
-    }
-}
-
 /// What somebody waited for by name.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -82,38 +58,6 @@ pub(crate) enum Leader {
     Helper,
     /// An event loop of the application's: it watches the descriptor.
     Outside,
-}
-
-/// What came for the application and was not taken yet. Bounded: see [`Core::pump`].
-#[derive(Default)]
-pub(crate) struct Inbox {
-    items: VecDeque<Item>,
-    bytes: usize,
-}
-
-impl Inbox {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    fn push(&mut self, item: Item) {
-        self.bytes += item.bytes();
-        self.items.push_back(item);
-    }
-
-    /// What came first.
-    pub(crate) fn pop(&mut self) -> Option<Item> {
-        let item = self.items.pop_front()?;
-        self.bytes -= item.bytes();
-        Some(item)
-    }
-
-    /// What came first of those that `is_it` is true for.
-    pub(crate) fn take(&mut self, is_it: impl Fn(&Item) -> bool) -> Option<Item> {
-        let item = self.items.iter().position(is_it).and_then(|at| self.items.remove(at))?;
-        self.bytes -= item.bytes();
-        Some(item)
-    }
 }
 
 /// A handshake that somebody waits for.
@@ -234,7 +178,7 @@ impl Core {
         let mut filed = false;
         let bytes_max = self.endpoint.config().proto.buffered_bytes_max;
         for _ in 0..TRAINS_PER_TURN {
-            self.held_back = self.inbox.items.len() >= INBOX_ITEMS_MAX || self.inbox.bytes as u64 >= bytes_max;
+            self.held_back = self.inbox.is_full(bytes_max);
             if self.held_back {
                 break;
             }
@@ -283,7 +227,10 @@ impl Core {
     pub(crate) fn flush_soon(&mut self, now: Instant) {
         let alone = self.inbox.is_empty() && self.corks == 0;
         self.waiting += 1;
-        if alone || self.waiting >= FLUSH_MESSAGES || self.waits_since.is_some_and(|since| now.since(since) >= FLUSH_PAUSE) {
+        if alone
+            || self.waiting >= FLUSH_MESSAGES
+            || self.waits_since.is_some_and(|since| now.since(since) >= FLUSH_PAUSE)
+        {
             self.flush_at(now);
         } else {
             self.waits_since.get_or_insert(now);
