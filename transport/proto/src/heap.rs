@@ -294,10 +294,8 @@ mod tests {
             let mut heap = IndexHeap::new();
             let mut keys = BTreeMap::new();
             let mut order = BTreeSet::new();
-            let mut latest = 0;
-            for act in acts {
-                let act = if let Act::Later(slot) = act { Act::Set(slot, latest / 3) } else { act };
-                latest += 1;
+            for (n, act) in acts.into_iter().enumerate() {
+                let act = if let Act::Later(slot) = act { Act::Set(slot, n as u16 / 3) } else { act };
                 match act {
                     Act::Later(_) => unreachable!("it was made a Set"),
                     Act::Set(slot, key) => {

@@ -9,7 +9,6 @@ use siphasher::sip::SipHasher13;
 use wire::ids::RpcId;
 
 use crate::incoming::Incoming;
-use crate::io::State;
 use crate::rpc::Rpc;
 
 /// Hashes names with a key of its own: the peer chooses sequences, and must not be able to choose collisions.
@@ -205,6 +204,7 @@ mod tests {
     use super::*;
     use wire::ids::Side;
 
+    use crate::io::State;
     use crate::time::Instant;
 
     fn name(sequence: u64) -> RpcId {
