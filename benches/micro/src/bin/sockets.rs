@@ -50,7 +50,8 @@ fn main() {
     let outstanding = args.next().unwrap_or(1).max(1);
     let (client, server) = (socket(false), socket(true));
     server.install_session(client.local_addr(), Role::Server, [7; 32], "client");
-    let peer = client.install_session(server.local_addr(), Role::Client, [7; 32], "server").expect("a client has a peer");
+    let peer =
+        client.install_session(server.local_addr(), Role::Client, [7; 32], "server").expect("a client has a peer");
     let body = vec![5; bytes];
     for _ in 0..1000 / outstanding + 1 {
         round(&client, &server, &peer, &body, outstanding);
