@@ -4,6 +4,7 @@ use proto::io::State as RpcState;
 
 use crate::endpoint::Endpoint;
 use crate::session::CallId;
+use crate::state::State;
 
 impl Endpoint {
     /// Copies the next verified bytes of a streamed message, from `offset` on, to `into`. Gives how many, and whether the
@@ -11,15 +12,22 @@ impl Endpoint {
     pub fn read(&mut self, id: CallId, offset: usize, into: &mut [u8]) -> Option<(usize, bool)> {
         let (peer, _) = self.state.session(id.session)?;
         let slot = self.state.machine.find(peer, id.rpc)?;
-        let incoming = self.state.machine.incoming(slot)?;
-        let (length, ready) = (incoming.geometry().length() as usize, incoming.contiguous() as usize);
-        let call = self.state.calls[slot as usize].as_mut()?;
-        let n = ready.saturating_sub(offset).min(into.len());
-        match (&call.whole, &mut call.buffer) {
-            (Some(whole), _) => into[..n].copy_from_slice(&whole[offset..offset + n]),
-            (None, Some(buffer)) => into[..n].copy_from_slice(&buffer.bytes()[offset..offset + n]),
+        let State { machine, calls, .. } = &mut self.state;
+        let call = calls[slot as usize].as_mut()?;
+        let (length, n) = match (&call.whole, &mut call.buffer) {
+            (Some(whole), _) => {
+                let n = whole.len().saturating_sub(offset).min(into.len());
+                into[..n].copy_from_slice(&whole[offset..offset + n]);
+                (whole.len(), n)
+            }
+            (None, Some(buffer)) => {
+                let incoming = machine.incoming(slot)?;
+                let n = (incoming.contiguous() as usize).saturating_sub(offset).min(into.len());
+                into[..n].copy_from_slice(&buffer.bytes()[offset..offset + n]);
+                (incoming.geometry().length() as usize, n)
+            }
             (None, None) => return None,
-        }
+        };
         Some((n, offset + n == length))
     }
 

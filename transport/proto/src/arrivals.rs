@@ -196,7 +196,8 @@ impl Machine {
         self.granter.update(rpc.peer, slot, rpc.age, before, inc);
         self.grants_due |= !self.granter.is_idle();
         if complete {
-            return self.completed(slot, false);
+            let one_way = inc.kind() == Kind::OneWay;
+            return self.completed(slot, false, one_way);
         }
         Arrival::New { slot, first: false, complete }
     }
@@ -254,19 +255,15 @@ impl Machine {
     }
 
     fn begin_incoming(&mut self, now: Instant, slot: u32, index: u16, trailer: &Trailer) -> Arrival {
-        let unscheduled = self.believed(trailer);
+        let length = trailer.geometry.length();
         let rpc = self.rpcs.taken(slot);
         let peer = rpc.peer;
-        let length = trailer.geometry.length();
-        let mut inc = Incoming::new(trailer.geometry, trailer.kind, unscheduled, now);
-        inc.arrive(index, now);
-        let complete = inc.is_complete();
         rpc.heard = now;
         rpc.asked = 0;
         rpc.incast = trailer.incast;
-        self.granter.begin(peer, slot, rpc.age, &inc);
-        let unscheduled = inc.granted();
-        rpc.inc = Some(inc);
+        // One record is all of it: nothing is missing, nothing to be granted.
+        let whole = trailer.geometry.records() == 1;
+        let unscheduled = if whole { length } else { self.begin_long(now, slot, index, trailer) };
         self.traffic.note(&self.config, length, unscheduled);
         if trailer.cutoffs != self.traffic.cutoffs().stated() {
             self.tell_cutoffs(now, peer);
@@ -275,21 +272,33 @@ impl Machine {
         let p = self.peers[peer as usize].as_mut().expect("an open peer");
         p.buffered += u64::from(length);
         self.hosts.add(p.host, length.into());
-        if complete {
-            return self.completed(slot, true);
+        if whole {
+            self.rpcs.taken(slot).whole = length;
+            return self.completed(slot, true, trailer.kind == Kind::OneWay);
         }
         self.grants_due |= !self.granter.is_idle();
         self.arm(slot, now);
-        Arrival::New { slot, first: true, complete }
+        Arrival::New { slot, first: true, complete: false }
+    }
+
+    /// The first record of a message of several came. How many of its bytes need no grant.
+    fn begin_long(&mut self, now: Instant, slot: u32, index: u16, trailer: &Trailer) -> u32 {
+        let believed = self.believed(trailer);
+        let rpc = self.rpcs.taken(slot);
+        let mut inc = Incoming::new(trailer.geometry, trailer.kind, believed, now);
+        inc.arrive(index, now);
+        self.granter.begin(rpc.peer, slot, rpc.age, &inc);
+        let unscheduled = inc.granted();
+        rpc.inc = Some(inc);
+        unscheduled
     }
 
     /// The last record of a message came.
-    fn completed(&mut self, slot: u32, first: bool) -> Arrival {
+    fn completed(&mut self, slot: u32, first: bool, one_way: bool) -> Arrival {
         // From here on it is the endpoint's or the application's turn; a timer that fired now would find nothing to do.
         self.timers.remove(slot);
         let rpc = self.rpcs.taken(slot);
         let (peer, id, now, ours) = (rpc.peer, rpc.id, rpc.heard, rpc.ours);
-        let one_way = rpc.inc.as_ref().is_some_and(|inc| inc.kind() == Kind::OneWay);
         self.awaited -= u32::from(rpc.awaits_response());
         rpc.state = if ours || one_way { State::Complete } else { State::InService };
         // From here on it counts as executed: at most once, whatever comes later. [P-7.1]

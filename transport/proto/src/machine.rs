@@ -260,7 +260,8 @@ impl Machine {
         rpc.asked = 0;
         // The application has done with the request: all of it came, so no grants are out. Kept any longer, two endpoints full
         // of answered requests would have no room for each other's responses. [P-8.7]
-        let length = rpc.inc.take().map_or(0, |inc| inc.geometry().length());
+        let length = rpc.buffered();
+        (rpc.inc, rpc.whole) = (None, 0);
         self.buffered -= u64::from(length);
         peer.buffered -= u64::from(length);
         self.hosts.remove(peer.host, length.into());
@@ -276,11 +277,9 @@ impl Machine {
         true
     }
 
-    /// A message that came in needs no memory any more; its RPC does not have it any more.
-    fn unbuffer(&mut self, peer: u32, slot: u32, inc: &Incoming) {
-        let length = u64::from(inc.geometry().length());
-        self.granter.end(&self.rpcs, peer, slot, inc);
-        self.grants_due |= !self.granter.is_idle();
+    /// A message that came in needs no memory any more.
+    #[inline]
+    fn unbuffer(&mut self, peer: u32, length: u64) {
         self.buffered -= length;
         if let Some(peer) = self.peers[peer as usize].as_mut() {
             peer.buffered -= length;
@@ -332,8 +331,10 @@ impl Machine {
             self.events.retain(|event| event.slot() != slot);
         }
         if let Some(inc) = &rpc.inc {
-            self.unbuffer(rpc.peer, slot, inc);
+            self.granter.end(&self.rpcs, rpc.peer, slot, inc);
+            self.grants_due |= !self.granter.is_idle();
         }
+        self.unbuffer(rpc.peer, rpc.buffered.into());
         if let Some(peer) = self.peers[rpc.peer as usize].as_mut() {
             if rpc.ours {
                 peer.finished.insert(rpc.id.sequence());

@@ -33,8 +33,10 @@ pub struct Rpc {
     pub state: State,
     /// Our message.
     pub out: Option<Outgoing>,
-    /// The peer's message.
+    /// The peer's message, if it has several records.
     pub inc: Option<Incoming>,
+    /// Bytes of the peer's message that is here, if it is one record.
+    pub whole: u32,
     /// Order of birth: ties in SRPT go to the older.
     pub age: u64,
     /// When the caller stops waiting.
@@ -69,6 +71,7 @@ impl Rpc {
             state,
             out: None,
             inc: None,
+            whole: 0,
             age: 0,
             deadline: Instant::FAR,
             heard: now,
@@ -100,6 +103,11 @@ impl Rpc {
         awaited && self.peer == peer && self.id.sequence() == sequence
     }
 
+    /// Bytes that are buffered of the peer's message, which is all of it.
+    pub fn buffered(&self) -> u32 {
+        self.inc.as_ref().map_or(self.whole, |inc| inc.geometry().length())
+    }
+
     /// A snapshot.
     pub fn info(&self) -> RpcInfo {
         let out = self.out.as_ref();
@@ -111,9 +119,9 @@ impl Rpc {
             out_length: out.map_or(0, |o| o.geometry().length()),
             out_sent: out.map_or(0, Outgoing::bytes_sent),
             out_granted: out.map_or(0, Outgoing::bytes_granted),
-            in_length: inc.map_or(0, |i| i.geometry().length()),
-            in_received: inc.map_or(0, Incoming::received),
-            in_granted: inc.map_or(0, Incoming::granted),
+            in_length: inc.map_or(self.whole, |i| i.geometry().length()),
+            in_received: inc.map_or(self.whole, Incoming::received),
+            in_granted: inc.map_or(self.whole, Incoming::granted),
         }
     }
 }

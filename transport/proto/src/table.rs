@@ -35,7 +35,9 @@ pub struct Removed {
     pub untold: bool,
     /// A response was awaited.
     pub awaited: bool,
-    /// The peer's message.
+    /// Bytes of the peer's message that were buffered.
+    pub buffered: u32,
+    /// The peer's message, if it has several records.
     pub inc: Option<Incoming>,
 }
 
@@ -149,7 +151,8 @@ impl Table {
         let rpc = place_of.as_mut()?;
         let (peer, id, ours) = (rpc.peer, rpc.id, rpc.ours);
         let untold = rpc.ended && !rpc.told;
-        let removed = Removed { peer, id, ours, untold, awaited: rpc.awaits_response(), inc: rpc.inc.take() };
+        let (awaited, buffered) = (rpc.awaits_response(), rpc.buffered());
+        let removed = Removed { peer, id, ours, untold, awaited, buffered, inc: rpc.inc.take() };
         *place_of = None;
         let at = place(peer, id, self.places.len());
         if self.places[at] == slot {
