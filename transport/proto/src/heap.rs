@@ -18,7 +18,7 @@ const IN_RUN: u32 = 1 << 31;
 const PLACE: u32 = (1 << 30) - 1;
 
 /// Entries of the run that nobody stands at any more, beside as many as are in use, before they are swept.
-const STALE_MAX: usize = 64;
+const STALE_MAX: usize = 16;
 
 /// A min-heap over slot numbers in which any slot can be found, re-keyed and removed.
 ///
@@ -119,6 +119,10 @@ impl<K: Ord + Copy> IndexHeap<K> {
     #[inline]
     fn insert(&mut self, node: (K, u32)) {
         if self.run.back().is_none_or(|last| *last < node) {
+            if self.run.capacity() == 0 {
+                // As many as there are while few are in use.
+                self.run.reserve(2 * STALE_MAX + 8);
+            }
             self.positions[node.1 as usize] = self.run_place(self.run.len());
             self.run.push_back(node);
             self.in_run += 1;
