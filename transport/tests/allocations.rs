@@ -52,8 +52,9 @@ static COUNTING: Counting = Counting;
 /// One test at a time: they count what the whole process allocates.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// What may grow once in a run of any length.
-const TOLERATED: u64 = 10;
+/// What may grow once in a run of any length, and the two key shares that a helper thread may make ahead meanwhile, of eight allocations
+/// each.
+const TOLERATED: u64 = 10 + 2 * 8;
 const CALLS: u64 = 1_000;
 
 fn counted(run: impl FnOnce()) -> u64 {
