@@ -11,7 +11,7 @@ use handshake::identity::PeerIdentity;
 use handshake::installed::KeyId;
 use handshake::params::TransportParams;
 use handshake::secrets::Established;
-use handshake::server::{Offer, is_sound, offer, refuse};
+use handshake::server::{Offer, Sound, offer, refuse, sound};
 use handshake::{client::Client, server::Server};
 use proto::io::{Failure, RpcInfo};
 use proto::time::Instant;
@@ -331,16 +331,17 @@ impl State {
             }
             return Err(Unmade::Refused);
         }
-        if self.accepting.len() >= self.config.handshakes_max || !is_sound(self.config.crypto, packet) {
+        if self.accepting.len() >= self.config.handshakes_max {
             return Err(Unmade::Refused);
         }
+        let sound = sound(self.config.crypto, packet).ok_or(Unmade::Refused)?;
         let (slot, id) = self.reserve().map_err(|_| Unmade::Refused)?;
         let key = if let Offer::Installed(key) = offer { Some(key) } else { None };
         let setup = self.setup(id, self.config.datagram_bytes_max, key, now);
         // What came this way in one datagram, will go the other way in one.
         let datagram_max = len.clamp(wire::limits::DATAGRAM_MIN, wire::limits::PACKET_MAX);
         let setup = Setup { datagram_max, ..setup };
-        match self.server(offer, now, packet, validated, &setup) {
+        match self.server(offer, now, packet, sound, validated, &setup) {
             Some(server) => {
                 let datagram_max = self.config.datagram_bytes_max;
                 self.new_session(slot, id, Side::Server, from, datagram_max, Phase::Accepting(Box::new(server)), now);
@@ -359,9 +360,12 @@ impl State {
         offer: Offer,
         now: Instant,
         packet: &HandshakePacket<'_>,
+        sound: Sound,
         validated: bool,
         setup: &Setup,
     ) -> Option<Server> {
+        #[cfg(not(feature = "tls"))]
+        let _ = sound;
         match offer {
             Offer::Installed(id) => {
                 match self.installed.get(&id).cloned() {
@@ -377,7 +381,7 @@ impl State {
             #[cfg(feature = "tls")]
             Offer::Tls if self.config.server.is_some() => {
                 let config = self.config.server.clone()?;
-                Server::tls(&config, packet, validated, setup).ok()
+                Server::tls_sound(&config, packet, sound, validated, setup).ok()
             }
             Offer::Tls => self.turn_away(now, packet, Alert::ACCESS_DENIED),
         }

@@ -7,12 +7,13 @@
 //! Wiping: HMAC keys and hash states are wiped when they are dropped, and so is what is copied out of them.
 
 use core::cell::Cell;
+use std::sync::OnceLock;
 
 use hmac::{Hmac, KeyInit, Mac};
 use rustls::crypto::hmac::Tag;
 use rustls::crypto::tls13::{Hkdf, HkdfExpander, OkmBlock, OutputLengthError};
 use sha2::{Sha256, Sha384};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// HKDF with SHA-256.
 pub(crate) static HKDF_SHA256: By<Hmac<Sha256>, 32> = By::new();
@@ -75,10 +76,7 @@ where
     fn extract(&self, salt: Option<&[u8]>, secret: &[u8]) -> Box<dyn HkdfExpander> {
         let mut mac = Self::keyed(salt.unwrap_or(&[0; LEN]));
         mac.update(secret);
-        let mut prk = Self::tag(mac);
-        let expander = Box::new(Prk::<M, LEN>(Self::keyed(&prk)));
-        prk.zeroize();
-        expander
+        Box::new(Prk::<M, LEN> { key: Zeroizing::new(Self::tag(mac)), mac: OnceLock::new() })
     }
 }
 
@@ -95,7 +93,8 @@ where
     }
 
     fn expander_for_okm(&self, okm: &OkmBlock) -> Box<dyn HkdfExpander> {
-        Box::new(Prk::<M, LEN>(Self::keyed(okm.as_ref())))
+        let key = *okm.as_ref().first_chunk().expect("a block is as long as a tag");
+        Box::new(Prk::<M, LEN> { key: Zeroizing::new(key), mac: OnceLock::new() })
     }
 
     fn hmac_sign(&self, key: &OkmBlock, message: &[u8]) -> Tag {
@@ -108,13 +107,16 @@ where
     }
 }
 
-/// A pseudorandom key, taken in.
-struct Prk<M, const LEN: usize>(M);
+/// A pseudorandom key, taken in once it is needed: a third never is.
+struct Prk<M, const LEN: usize> {
+    key: Zeroizing<[u8; LEN]>,
+    mac: OnceLock<M>,
+}
 
 impl<M: KeyInit + Mac + Clone, const LEN: usize> Prk<M, LEN> {
     /// T(`n`) of RFC 5869 section 2.3.
     fn block(&self, before: &[u8], info: &[&[u8]], n: u8) -> [u8; LEN] {
-        let mut mac = self.0.clone();
+        let mut mac = self.mac.get_or_init(|| By::<M, LEN>::keyed(&*self.key)).clone();
         mac.update(before);
         info.iter().for_each(|part| mac.update(part));
         mac.update(&[n]);
@@ -198,7 +200,10 @@ mod tests {
                     (ours.extract_from_zero_ikm(None), theirs.extract_from_zero_ikm(None)),
                     (ours.extract_from_zero_ikm(Some(&secret)), theirs.extract_from_zero_ikm(Some(&secret))),
                     (ours.extract_from_secret(None, &secret), theirs.extract_from_secret(None, &secret)),
-                    (ours.extract_from_secret(Some(&label), &secret), theirs.extract_from_secret(Some(&label), &secret)),
+                    (
+                        ours.extract_from_secret(Some(&label), &secret),
+                        theirs.extract_from_secret(Some(&label), &secret),
+                    ),
                     (ours.expander_for_okm(&okm), theirs.expander_for_okm(&okm)),
                 ];
                 for (ours, theirs) in pairs {
@@ -228,7 +233,8 @@ mod tests {
             assert_eq!(block.as_ref(), out);
             out != [0; 32]
         };
-        let secrets: [&[u8]; 6] = [b"c hs traffic", b"s ap traffic", b"exp master", b"derived", b"finished", b"resumption"];
+        let secrets: [&[u8]; 6] =
+            [b"c hs traffic", b"s ap traffic", b"exp master", b"derived", b"finished", b"resumption"];
         let packets = || PACKETS.iter().all(|label| derived(label));
         let all = || secrets.iter().all(|label| derived(label)) && !NEVER_NEEDED.iter().any(|label| derived(label));
         assert!(all() && packets() && !packet_keys_are_void());
