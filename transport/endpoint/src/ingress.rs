@@ -96,7 +96,7 @@ impl State {
         }
     }
 
-    fn refused(&mut self, slot: u32, why: OpenError) {
+    pub(crate) fn refused(&mut self, slot: u32, why: OpenError) {
         match why {
             OpenError::Trailer => self.counters.dropped_nonsense += 1,
             OpenError::Tag => {
@@ -111,13 +111,13 @@ impl State {
 
     /// The keys of an epoch of `peer`'s that a packet named, which [`Self::addressed`] found. It may have ended with a record
     /// before in the same packet: that opened under a newer epoch then, so this cannot be of it.
-    fn opening(&self, peer: u32, epoch: u8) -> &Opening {
+    pub(crate) fn opening(&self, peer: u32, epoch: u8) -> &Opening {
         let keys = self.sessions[peer as usize].as_ref().and_then(|session| session.keys.as_ref());
         keys.and_then(|keys| keys.opening.named(epoch)).expect("addressed")
     }
 
     /// A valid packet of the peer came, sealed in that epoch.
-    fn alive(&mut self, slot: u32, epoch: u8, now: Instant) {
+    pub(crate) fn alive(&mut self, slot: u32, epoch: u8, now: Instant) {
         let session = self.at(slot);
         session.heard = now;
         if let Some(keys) = &mut session.keys {
@@ -142,6 +142,9 @@ impl State {
             at = view.sealed.end;
             match &self.sessions[slot as usize] {
                 None => {}
+                Some(_) if view.number.index() == wire::bundle::INDEX => {
+                    self.bundled(now, slot, header.epoch, packet, &view, base);
+                }
                 Some(session) if session.leaves_unread(view.number.message().rpc()) => {
                     self.counters.dropped_before_evidence += 1;
                 }
@@ -185,6 +188,7 @@ impl State {
                 Err(why) => self.refused(peer, why),
                 Ok((trailer, acks)) => {
                     self.alive(peer, epoch, now);
+                    self.counters.records_opened += 1;
                     let arrival = self.machine.arrived(now, peer, rpc, found, index, &trailer);
                     self.arrived(now, peer, arrival, &acks, &[], index, &trailer, 0..0);
                     // There was no room to remember that it ran: the machine has dropped it, and its half here goes, too.
@@ -199,6 +203,7 @@ impl State {
             Err(why) => self.refused(peer, why),
             Ok(opened) => {
                 self.alive(peer, epoch, now);
+                self.counters.records_opened += 1;
                 let arrival = self.machine.arrived(now, peer, rpc, found, index, &opened.trailer);
                 let place = base + opened.payload.start..base + opened.payload.end;
                 let payload = &packet[opened.payload];
@@ -214,6 +219,7 @@ impl State {
             Err(why) => self.refused(peer, why),
             Ok(opened) => {
                 self.alive(peer, epoch, now);
+                self.counters.records_opened += 1;
                 let arrival = self.machine.arrived(now, peer, rpc, Some(slot), index, &opened.trailer);
                 let buffer = self.call(slot).and_then(|call| call.buffer.as_mut());
                 if let (Arrival::New { .. }, Some(buffer)) = (arrival, buffer) {
@@ -226,7 +232,7 @@ impl State {
 
     /// A record was opened and the machine has judged it.
     #[expect(clippy::too_many_arguments, reason = "one step of a pipeline, called from two places above")]
-    fn arrived(
+    pub(crate) fn arrived(
         &mut self,
         now: Instant,
         peer: u32,
@@ -237,7 +243,6 @@ impl State {
         trailer: &Trailer,
         place: Range<usize>,
     ) {
-        self.counters.records_opened += 1;
         match arrival {
             Arrival::New { slot, first, complete } => {
                 self.fresh(peer, now);

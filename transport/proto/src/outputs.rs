@@ -93,6 +93,17 @@ impl Machine {
         Some((slot, rpc.peer, record, priority_of(&self.config, &self.peers, rpc.peer, out, record)))
     }
 
+    /// Whether more than one RPC has something to send.
+    pub fn has_several_ready(&self) -> bool {
+        self.ready.len() > 1
+    }
+
+    /// Whether the message of `slot` has one record, which never went.
+    pub fn may_ride(&self, slot: u32) -> bool {
+        let out = self.rpcs.get(slot).and_then(|rpc| rpc.out.as_ref());
+        out.is_some_and(|out| out.is_untouched() && out.geometry().records() == 1)
+    }
+
     /// Takes up to `most` records of that RPC; they count as sent at `now`.
     pub fn next_work(&mut self, now: Instant, most: u32) -> Option<Work> {
         self.note_time(now);
