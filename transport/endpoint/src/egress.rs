@@ -14,6 +14,7 @@ use wire::header::{Header, PacketType};
 use wire::limits::{CONTROL_HEADER_LEN, DATA_HEADER_LEN, DATAGRAM_MIN, TAG_LEN};
 
 use crate::error::Ended;
+use crate::parting::Waiting;
 use crate::pool::Payload;
 use crate::session::Phase;
 use crate::state::State;
@@ -54,6 +55,11 @@ impl State {
             return whole(to, bytes.len());
         }
         while let Some(&slot) = self.flights.front() {
+            match self.waiting(slot, now, out) {
+                Waiting::Nothing => {}
+                Waiting::On => return None,
+                Waiting::Goes(train) => return Some(train),
+            }
             if let Some(segment) = self.flight_of(slot, now, out) {
                 let to = self.at(slot).address;
                 let mut len = segment;

@@ -73,7 +73,12 @@ impl State {
         match &self.at(slot).phase {
             // The server may still refuse our certificate.
             Phase::Connecting(client) if client.must_wait_for_done() => {}
-            Phase::Connecting(_) => self.start_sending(slot, now),
+            Phase::Connecting(_) => {
+                self.start_sending(slot, now);
+                if early {
+                    self.hold_last(slot, now);
+                }
+            }
             Phase::Accepting(_) => {
                 // Others talk on at once, and what they are answered says the same; or they repeat themselves, and are told.
                 if mutual {
@@ -91,7 +96,7 @@ impl State {
         self.forget_acceptance(slot);
         self.handshake_timers.remove(slot);
         self.last_words(slot, now);
-        self.at(slot).phase = Phase::Open;
+        self.part(slot, now);
         self.start_sending(slot, now);
     }
 
@@ -435,7 +440,10 @@ impl State {
             let outcome = match &mut self.at(slot).phase {
                 Phase::Connecting(client) => client.handle_timeout(now),
                 Phase::Accepting(server) => server.handle_timeout(now),
-                Phase::Open => continue,
+                Phase::Open => {
+                    self.bury_remains();
+                    continue;
+                }
             };
             self.flights.push_back(slot);
             if let Err(why) = outcome {
@@ -473,7 +481,7 @@ impl State {
         let timeout = match &self.at(slot).phase {
             Phase::Connecting(client) => client.timeout(),
             Phase::Accepting(server) => server.timeout(),
-            Phase::Open => None,
+            Phase::Open => self.remains_due(now),
         };
         match timeout {
             Some(at) => self.handshake_timers.set(slot, at.max(now + Duration::from_nanos(1))),

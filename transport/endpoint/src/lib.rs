@@ -24,6 +24,7 @@ pub mod epochs;
 pub mod egress;
 pub mod bundles;
 mod late;
+mod parting;
 pub mod moves;
 pub mod ingress;
 pub mod endpoint;
