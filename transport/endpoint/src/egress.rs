@@ -14,7 +14,7 @@ use wire::header::{Header, PacketType};
 use wire::limits::{CONTROL_HEADER_LEN, DATA_HEADER_LEN, DATAGRAM_MIN, TAG_LEN};
 
 use crate::error::Ended;
-use crate::parting::Waiting;
+use crate::parting::{Quiet, Waiting};
 use crate::pool::Payload;
 use crate::session::Phase;
 use crate::state::State;
@@ -40,14 +40,14 @@ pub(crate) const CONTROL_PRIORITY: u8 = 7;
 impl State {
     /// Writes what goes next into `out` and says where to; `None` when there is nothing.
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
-        let first = self.flight(now, out).or_else(|| self.question(now, out));
+        let first = self.flight(now, out).ok()?.or_else(|| self.question(now, out));
         let next = first.or_else(|| self.control(now, out));
         next.or_else(|| self.segment(now, out))
     }
 
     /// The next datagrams of a handshake: a second one leaves with the first if it is no longer.
-    fn flight(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
-        let whole = |to, len| Some(Transmit { to, len, segment: len, priority: CONTROL_PRIORITY });
+    fn flight(&mut self, now: Instant, out: &mut [u8]) -> Result<Option<Transmit>, Quiet> {
+        let whole = |to, len| Ok(Some(Transmit { to, len, segment: len, priority: CONTROL_PRIORITY }));
         if let Some((to, bytes)) = self.strangers.pop_front() {
             out[..bytes.len()].copy_from_slice(&bytes);
             self.counters.packets_sent += 1;
@@ -57,8 +57,8 @@ impl State {
         while let Some(&slot) = self.flights.front() {
             match self.waiting(slot, now, out) {
                 Waiting::Nothing => {}
-                Waiting::On => return None,
-                Waiting::Goes(train) => return Some(train),
+                Waiting::On => return Err(Quiet),
+                Waiting::Goes(train) => return Ok(Some(train)),
             }
             if let Some(segment) = self.flight_of(slot, now, out) {
                 let to = self.at(slot).address;
@@ -70,18 +70,18 @@ impl State {
                 // A client's last packet takes its first request along.
                 let talks = self.at(slot).may_send && matches!(self.at(slot).phase, Phase::Connecting(_));
                 if talks && len == segment {
-                    return self.behind(slot, len, now, out);
+                    return Ok(self.behind(slot, len, now, out));
                 }
                 self.counters.packets_sent += len.div_ceil(segment) as u64;
                 self.machine.count_sent(now, len);
-                return Some(Transmit { to, len, segment, priority: CONTROL_PRIORITY });
+                return Ok(Some(Transmit { to, len, segment, priority: CONTROL_PRIORITY }));
             }
             self.flights.pop_front();
             if self.sessions[slot as usize].is_some() {
                 self.rearm(slot, now);
             }
         }
-        None
+        Ok(None)
     }
 
     /// The next datagram of the handshake of `slot`: how long it is.

@@ -46,11 +46,14 @@ impl std::fmt::Debug for Ticket {
     }
 }
 
+/// Something waits for company, and there is nothing else to be sent.
+pub(crate) struct Quiet;
+
 /// What became of what waited.
 pub(crate) enum Waiting {
     /// There is nothing: go on.
     Nothing,
-    /// It waits on.
+    /// It waits on, and nothing else is to be sent.
     On,
     /// It goes now.
     Goes(Transmit),
@@ -78,7 +81,7 @@ impl State {
     /// What waits in the place of `slot`, the first of those that have something to send.
     pub(crate) fn waiting(&mut self, slot: u32, now: Instant, out: &mut [u8]) -> Waiting {
         if let Some(ticket) = self.parting.ticket.take_if(|ticket| ticket.slot == slot) {
-            if now < ticket.until && self.is_quiet(now) {
+            if now < ticket.until && self.is_quiet(slot, now) {
                 self.parting.ticket = Some(ticket);
                 return Waiting::On;
             }
@@ -86,7 +89,7 @@ impl State {
             return self.send_ticket(&ticket, now, out).map_or(Waiting::Nothing, Waiting::Goes);
         }
         match self.parting.last {
-            Some((of, until)) if of == slot && now < until && self.is_quiet(now) => {
+            Some((of, until)) if of == slot && now < until && self.is_quiet(slot, now) => {
                 self.handshake_timers.set(slot, until);
                 Waiting::On
             }
@@ -110,11 +113,12 @@ impl State {
         Some(Transmit { to, len, segment: len, priority: CONTROL_PRIORITY })
     }
 
-    /// Whether nothing else is to be sent now.
-    fn is_quiet(&self, now: Instant) -> bool {
+    /// Whether nothing else is to be sent now, but what the state machine says to that peer: how it does its work can wait as well, and
+    /// would make it forget its handshake.
+    fn is_quiet(&self, slot: u32, now: Instant) -> bool {
         self.flights.len() == 1
             && self.notices.is_empty()
-            && self.machine.peek_talkative().is_none()
+            && !self.machine.is_talkative_beside(slot)
             && self.machine.peek_work(now).is_none()
     }
 
