@@ -7,6 +7,7 @@ use proto::io::Work;
 use proto::time::Instant;
 use record::bundle::open;
 use record::open::Acks;
+use record::seal::Message;
 use wire::bundle::{Brings, ENTRY_HEADER_LEN, Tail, entry_at, put, put_ack};
 use wire::bytes::Writer;
 use wire::control::Frame;
@@ -16,6 +17,7 @@ use wire::header::{Header, PacketType};
 use wire::limits::{DATA_HEADER_LEN, RECORD_HEADER_LEN, TAG_LEN, TRAILER_LEN};
 use wire::trailer::{Kind, Trailer};
 
+use crate::pool::Payload;
 use crate::state::State;
 
 /// Bytes of a packet with a bundle before its first entry, and after its last.
@@ -25,34 +27,30 @@ const END_LEN: usize = TRAILER_LEN + TAG_LEN;
 /// A bundle is padded to the length of those before it in its train if it lacks no more than that: then others can follow it.
 const PADDING_MAX: usize = 128;
 
+/// What a message takes in a bundle.
+#[inline]
+fn ride_len(message: &Message<Payload>) -> usize {
+    ENTRY_HEADER_LEN * (1 + message.acks().len()) + message.body().len()
+}
+
+fn ride(message: &Message<Payload>, w: &mut Writer<'_>) {
+    put(w, message.id().rpc(), message.bits(), message.body());
+    message.acks().for_each(|rpc| put_ack(w, rpc));
+}
+
 impl State {
     /// Whether the message of `slot`, which goes next, may travel with others; there may be none.
     #[inline]
     pub(crate) fn seeks_company(&mut self, slot: u32, peer: u32) -> bool {
-        if !self.config.bundles || !self.machine.has_several_ready() || !self.may_ride(slot) {
+        if !self.config.bundles || !self.machine.has_several_ready() || !self.machine.may_ride(slot) {
+            return false;
+        }
+        let message = self.calls[slot as usize].as_ref().and_then(|call| call.out.as_ref());
+        if !message.is_some_and(Message::may_lead) {
             return false;
         }
         let keys = self.sessions[peer as usize].as_mut().and_then(|session| session.keys.as_mut());
         keys.is_some_and(|keys| keys.sealing.current().has_plenty())
-    }
-
-    /// Whether nothing was sent of the message of `slot`, and it would fit a record.
-    #[inline]
-    fn may_ride(&self, slot: u32) -> bool {
-        let message = self.calls[slot as usize].as_ref().and_then(|call| call.out.as_ref());
-        message.is_some_and(|message| message.may_lead()) && self.machine.may_ride(slot)
-    }
-
-    /// What the message of `slot` takes in a bundle.
-    fn ride_len(&self, slot: u32) -> usize {
-        let message = self.calls[slot as usize].as_ref().and_then(|call| call.out.as_ref());
-        message.map_or(0, |m| ENTRY_HEADER_LEN * (1 + m.acks().len()) + m.body().len())
-    }
-
-    fn ride(&self, slot: u32, w: &mut Writer<'_>) {
-        let Some(message) = self.calls[slot as usize].as_ref().and_then(|call| call.out.as_ref()) else { return };
-        put(w, message.id().rpc(), message.bits(), message.body());
-        message.acks().for_each(|rpc| put_ack(w, rpc));
     }
 
     /// A packet for what was just taken, `first`, and for what else is ready and fits: at most `out.len()` bytes, and just so many if
@@ -64,23 +62,21 @@ impl State {
         segment: Option<usize>,
         out: &mut [u8],
     ) -> Option<usize> {
-        let (peer, priority) = (first.peer, first.priority);
+        let Self { machine, calls, .. } = self;
         let mut w = Writer::new(&mut out[HEAD_LEN..]);
-        let mut room = w.room().checked_sub(END_LEN + self.ride_len(first.slot))?;
+        let message = |slot: u32| calls[slot as usize].as_ref().and_then(|call| call.out.as_ref());
+        let mut room = w.room().checked_sub(END_LEN + ride_len(message(first.slot)?))?;
         let mut count = 0;
-        let is_next = |state: &Self, room: usize| {
-            let (slot, to, _, at) = state.machine.peek_work(now)?;
-            (to == peer && at == priority && state.may_ride(slot) && state.ride_len(slot) <= room).then_some(slot)
-        };
-        while let Some(slot) = is_next(self, room) {
+        while let Some(slot) = machine.take_rider(now, first.peer, first.priority, |slot| {
+            message(slot).is_some_and(|message| message.may_lead() && ride_len(message) <= room)
+        }) {
             if count == 0 {
-                self.ride(first.slot, &mut w);
+                ride(message(first.slot)?, &mut w);
                 count = 1;
             }
-            let taken = self.machine.next_work(now, 1);
-            debug_assert!(taken.is_some_and(|work| work.slot == slot), "what was seen is taken");
-            room -= self.ride_len(slot);
-            self.ride(slot, &mut w);
+            let message = message(slot)?;
+            room -= ride_len(message);
+            ride(message, &mut w);
             count += 1;
         }
         if count == 0 {
@@ -89,7 +85,7 @@ impl State {
         let entries_len = w.len();
         let exact = HEAD_LEN + entries_len + END_LEN;
         let len = segment.filter(|segment| *segment <= exact + PADDING_MAX).unwrap_or(exact);
-        let tail = Tail { len: entries_len as u16, floor: self.machine.floor(peer) };
+        let tail = Tail { len: entries_len as u16, floor: self.machine.floor(first.peer) };
         self.counters.records_sealed += 1;
         self.counters.packets_sent += 1;
         self.counters.bundles_sealed += 1;

@@ -40,9 +40,25 @@ pub(crate) const CONTROL_PRIORITY: u8 = 7;
 impl State {
     /// Writes what goes next into `out` and says where to; `None` when there is nothing.
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
-        let first = self.flight(now, out).ok()?.or_else(|| self.question(now, out));
-        let next = first.or_else(|| self.control(now, out));
-        next.or_else(|| self.segment(now, out))
+        if self.has_more_than_data() {
+            let first = self.flight(now, out).ok()?.or_else(|| self.question(now, out));
+            let next = first.or_else(|| self.control(now, out));
+            next.or_else(|| self.segment(now, out))
+        } else if self.machine.has_ready() {
+            self.segment(now, out)
+        } else {
+            None
+        }
+    }
+
+    /// Whether anything may have to leave that is not data. Asked for every datagram.
+    #[inline]
+    fn has_more_than_data(&self) -> bool {
+        !self.strangers.is_empty()
+            || !self.flights.is_empty()
+            || self.paths.asks()
+            || !self.notices.is_empty()
+            || self.machine.peek_talkative().is_some()
     }
 
     /// The next datagrams of a handshake: a second one leaves with the first if it is no longer.

@@ -27,6 +27,19 @@ use crate::state::{Call, Event, NOTICES_MAX, State};
 /// not keep the memory of all.
 const COPIED_MAX: usize = 2048;
 
+/// Where the messages end that are copied together with the first of these: they stand one after the other.
+fn neighbours(landed: &[(u32, Range<usize>)]) -> usize {
+    let start = landed[0].1.start;
+    let mut end = landed[0].1.end;
+    for (_, place) in &landed[1..] {
+        if place.start < end || place.end - start > COPIED_MAX {
+            break;
+        }
+        end = place.end;
+    }
+    end
+}
+
 /// RPCs that may wait to be forgotten while messages keep coming.
 const ENDED_MAX: usize = 64;
 
@@ -311,37 +324,47 @@ impl State {
         }
     }
 
-    /// Messages that are complete leave: as views of the receive buffer, or of the buffer they were put together in.
+    /// Messages that are complete leave: as views of the receive buffer, or of the buffer they were put together in. Short ones that
+    /// came together are copied together: whoever keeps one keeps those that stood beside it, but not all that came.
     fn land(&mut self, buffer: Buffer) -> Option<Buffer> {
         let mut landed = core::mem::take(&mut self.landed);
         let single = |place: &Range<usize>| !place.is_empty();
         let views = landed.iter().filter(|(_, place)| single(place)).count();
-        let copied = |place: &Range<usize>, scarce: bool| place.len() <= COPIED_MAX && (views > 1 || scarce);
         let scarce = self.pool.is_scarce();
+        let copied = |place: &Range<usize>| place.len() <= COPIED_MAX && (views > 1 || scarce);
         let mut buffer = Some(buffer);
         let mut frozen = None;
-        if landed.iter().any(|(_, place)| single(place) && !copied(place, scarce)) {
+        if landed.iter().any(|(_, place)| single(place) && !copied(place)) {
             frozen = buffer.take().map(|buffer| self.pool.freeze_datagrams(buffer));
         }
-        for (slot, place) in landed.drain(..) {
+        // What was copied last: from where, and to where.
+        let mut together: Option<(Range<usize>, Payload)> = None;
+        for at in 0..landed.len() {
+            let (slot, place) = landed[at].clone();
             let payload = if place.is_empty() {
                 self.put_together(slot)
-            } else if copied(&place, scarce) {
-                let bytes = match (&frozen, &mut buffer) {
-                    (Some(frozen), _) => frozen.payload(place),
-                    (None, Some(buffer)) => {
-                        let copy = self.pool.copy(&buffer.bytes()[place]);
-                        self.deliver(slot, copy);
-                        continue;
+            } else if copied(&place) {
+                let (from, copy) = match together.take().filter(|(from, _)| place.end <= from.end) {
+                    Some(known) => known,
+                    None => {
+                        let end = neighbours(&landed[at..]);
+                        let from = place.start..end;
+                        let copy = match (&frozen, &mut buffer) {
+                            (Some(frozen), _) => self.pool.copy(frozen.bytes(from.clone())),
+                            (None, Some(buffer)) => self.pool.copy(&buffer.bytes()[from.clone()]),
+                            (None, None) => unreachable!("the buffer is frozen or not"),
+                        };
+                        (from, copy)
                     }
-                    (None, None) => unreachable!("the buffer is frozen or not"),
                 };
-                self.pool.copy(&bytes)
+                let (_, copy) = together.insert((from.clone(), copy));
+                copy.slice(place.start - from.start..place.end - from.start)
             } else {
                 frozen.as_ref().map_or_else(Payload::empty, |frozen| frozen.payload(place))
             };
             self.deliver(slot, payload);
         }
+        landed.clear();
         self.landed = landed;
         buffer
     }
