@@ -116,7 +116,7 @@ impl State {
     /// Whether nothing else is to be sent now, but what the state machine says to that peer: how it does its work can wait as well, and
     /// would make it forget its handshake.
     fn is_quiet(&self, slot: u32, now: Instant) -> bool {
-        self.flights.len() == 1
+        self.flights.iter().all(|flight| *flight == slot)
             && self.notices.is_empty()
             && !self.machine.is_talkative_beside(slot)
             && self.machine.peek_work(now).is_none()
