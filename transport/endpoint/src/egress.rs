@@ -14,7 +14,7 @@ use wire::header::{Header, PacketType};
 use wire::limits::{CONTROL_HEADER_LEN, DATA_HEADER_LEN, DATAGRAM_MIN, TAG_LEN};
 
 use crate::error::Ended;
-use crate::parting::{Quiet, Waiting};
+use crate::parting::Quiet;
 use crate::pool::Payload;
 use crate::session::Phase;
 use crate::state::State;
@@ -71,10 +71,8 @@ impl State {
             return whole(to, bytes.len());
         }
         while let Some(&slot) = self.flights.front() {
-            match self.waiting(slot, now, out) {
-                Waiting::Nothing => {}
-                Waiting::On => return Err(Quiet),
-                Waiting::Goes(train) => return Ok(Some(train)),
+            if let Some(train) = self.held(slot, now, out)? {
+                return Ok(Some(train));
             }
             if let Some(segment) = self.flight_of(slot, now, out) {
                 let to = self.at(slot).address;

@@ -2,7 +2,7 @@
 //!
 //! Both leave in one call and arrive in one, so that a handshake costs a server one wake-up less. The first packet is padded to the length
 //! of the others, as the kernel wants them in a train. A server's last one, with its ticket, waits for its first reply in the same way: see
-//! `parting`.
+//! `held`.
 
 use proto::time::Instant;
 use wire::ids::Side;
