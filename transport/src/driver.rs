@@ -28,8 +28,9 @@ const TRAINS_PER_TURN: usize = 32;
 pub(crate) const CLOCK_START_NANOS: u64 = 1_000_000_000;
 /// How long an answer may wait for those that will follow it at once.
 const FLUSH_PAUSE: Duration = Duration::from_micros(25);
-/// After so many messages that were put off, all of them leave: their receiver begins with them while more are made.
-const FLUSH_MESSAGES: u32 = 16;
+/// A quarter of the RPCs that are open, but not less or more than so many: when as many messages were put off all of them leave, so that
+/// their receiver has something to do while more are made. In larger bundles each costs less.
+const FLUSH_MESSAGES: std::ops::RangeInclusive<usize> = 16..=64;
 
 /// The calendar, for judging certificates. A clock before 1970 judges them all "not yet valid", which is safe.
 pub(crate) fn unix_seconds() -> u64 {
@@ -100,7 +101,7 @@ pub(crate) struct Core {
     /// Since when something that may go was put off.
     waits_since: Option<Instant>,
     /// How many messages were put off since then.
-    waiting: u32,
+    waiting: usize,
     /// Batches of the application's that are open: see [`crate::Socket::batch`].
     pub(crate) corks: u32,
     pub(crate) leader: Leader,
@@ -227,10 +228,8 @@ impl Core {
     pub(crate) fn flush_soon(&mut self, now: Instant) {
         let alone = self.inbox.is_empty() && self.corks == 0;
         self.waiting += 1;
-        if alone
-            || self.waiting >= FLUSH_MESSAGES
-            || self.waits_since.is_some_and(|since| now.since(since) >= FLUSH_PAUSE)
-        {
+        let enough = (self.endpoint.rpcs_open() / 4).clamp(*FLUSH_MESSAGES.start(), *FLUSH_MESSAGES.end());
+        if alone || self.waiting >= enough || self.waits_since.is_some_and(|since| now.since(since) >= FLUSH_PAUSE) {
             self.flush_at(now);
         } else {
             self.waits_since.get_or_insert(now);

@@ -18,8 +18,8 @@ use wire::trailer::Kind;
 
 const ADDRESSES: [([u8; 4], u16); 2] = [([127, 0, 0, 1], 1), ([127, 0, 0, 1], 2)];
 
-/// Largest datagram on the path between the two: what loopback carries.
-const DATAGRAM_MAX: usize = wire::limits::PACKET_MAX;
+/// Largest datagram on the path between the two, unless another is asked for: what loopback carries.
+pub const DATAGRAM_MAX: usize = wire::limits::PACKET_MAX;
 
 /// Datagrams of one length, the last perhaps shorter, as `poll_transmit` gave them.
 #[derive(Debug)]
@@ -66,15 +66,15 @@ fn endpoint(seed: u8, rekey_after: u64) -> Endpoint {
 impl Pair {
     /// A pair whose messages have `bytes` bytes, with an open session.
     pub fn new(bytes: usize) -> Self {
-        Self::rekeying(bytes, u64::MAX)
+        Self::on_path(bytes, DATAGRAM_MAX, u64::MAX)
     }
 
-    /// The same, and each side takes a new key after so many records.
-    pub fn rekeying(bytes: usize, rekey_after: u64) -> Self {
+    /// The same on a path that carries datagrams of so many bytes, and each side takes a new key after so many records.
+    pub fn on_path(bytes: usize, datagram_max: usize, rekey_after: u64) -> Self {
         let (mut client, mut server) = (endpoint(1, rekey_after), endpoint(2, rekey_after));
         let secret = Secret::new([7; 32]);
-        server.install(SocketAddr::from(ADDRESSES[0]), Side::Server, &secret, "client", DATAGRAM_MAX);
-        let target = client.install(SocketAddr::from(ADDRESSES[1]), Side::Client, &secret, "server", DATAGRAM_MAX);
+        server.install(SocketAddr::from(ADDRESSES[0]), Side::Server, &secret, "client", datagram_max);
+        let target = client.install(SocketAddr::from(ADDRESSES[1]), Side::Client, &secret, "server", datagram_max);
         let target = target.expect("a client's end has a target");
         let (now, body) = (Instant::from_nanos(1_000_000_000), vec![5; bytes]);
         let mut pair = Self { client, server, target, now, body, spare: [None, None] };

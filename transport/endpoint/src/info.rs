@@ -104,6 +104,11 @@ impl Endpoint {
         self.state.held_bytes
     }
 
+    /// How many RPCs are open.
+    pub fn rpcs_open(&self) -> usize {
+        self.state.machine.rpcs_open()
+    }
+
     /// Snapshots of all open RPCs.
     pub fn calls(&self) -> Vec<CallInfo> {
         let info = |rpc: RpcInfo| {
