@@ -11,6 +11,8 @@ use crate::engine::Engine;
 #[cfg(feature = "aws-lc")]
 mod gcm;
 #[cfg(feature = "aws-lc")]
+mod mac;
+#[cfg(feature = "aws-lc")]
 pub mod aws_lc;
 #[cfg(feature = "rustcrypto")]
 pub mod rustcrypto;

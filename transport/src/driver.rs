@@ -236,6 +236,11 @@ impl Core {
         }
     }
 
+    /// Whether the last look at the network found nothing and nothing is put off: then the next may as well be the sleep itself.
+    pub(crate) const fn is_rested(&self) -> bool {
+        self.was_idle && self.waits_since.is_none() && !self.held_back && !self.closed
+    }
+
     /// Sends what was put off.
     pub(crate) fn flush_waiting(&mut self) {
         if self.waits_since.is_some() {

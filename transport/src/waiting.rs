@@ -213,6 +213,16 @@ impl Shared {
             self.attend(&mut core);
             // What was filed already needs no system call, and what has just arrived no look at the clock.
             let looks = self.wait == Wait::Block || polls % POLLS_PER_LOOK == POLLS_PER_LOOK - 1;
+            // On the same processor who is waited for only runs once this thread sleeps: no look at what cannot be there yet.
+            if polls == 0 && self.wait == Wait::Block && core.is_rested() && core.leader != Leader::Caller {
+                if let Some(found) = take(&mut core) {
+                    self.leave(&mut core);
+                    return Ok(found);
+                }
+                core = self.block(core, deadline);
+                polls = 1;
+                continue;
+            }
             if let Some(found) = take(&mut core).or_else(|| if core.pump(looks) { take(&mut core) } else { None }) {
                 self.note_spun(&mut core);
                 self.leave(&mut core);

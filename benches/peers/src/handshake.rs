@@ -15,6 +15,12 @@ pub(crate) struct Args {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
+    /// Only this way to begin: full, resumed or early-data. For profiles.
+    #[arg(long)]
+    kind: Option<String>,
+    /// Only this peer: sealane, tls, quinn or rustls-in-memory. For profiles: it has nothing to take turns with.
+    #[arg(long)]
+    only: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,12 +52,22 @@ struct Lanes {
 }
 
 impl Lanes {
-    fn round(&mut self, times: usize) -> Result<()> {
-        self.sealane.round(times)?;
-        self.tls.round(times)?;
+    fn round(&mut self, times: usize, only: Option<&str>) -> Result<()> {
+        let wanted = |peer| only.is_none_or(|only| only == peer);
+        if wanted("sealane") {
+            self.sealane.round(times)?;
+        }
+        if wanted("tls") {
+            self.tls.round(times)?;
+        }
         #[cfg(feature = "heavy")]
-        self.quinn.round(times)?;
-        self.memory.round(times)
+        if wanted("quinn") {
+            self.quinn.round(times)?;
+        }
+        if wanted("rustls-in-memory") {
+            self.memory.round(times)?;
+        }
+        Ok(())
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -80,7 +96,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let quinn = QuicServer::start(identity)?;
     let mut trip = RoundTrip::start()?;
     let mut lanes = Vec::new();
-    for kind in Kind::ALL {
+    let asked = |kind: &Kind| args.kind.as_ref().is_none_or(|name| name == kind.name());
+    for kind in Kind::ALL.into_iter().filter(asked) {
         lanes.push(Lanes {
             kind,
             sealane: SealaneClient::new(authority, kind, sealane.at)?,
@@ -94,7 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     while done < args.count {
         let round = ROUND.min(args.count - done);
         for lane in &mut lanes {
-            lane.round(round)?;
+            lane.round(round, args.only.as_deref())?;
         }
         trip.round(round)?;
         done += round;

@@ -1,15 +1,15 @@
-//! Owns the algorithms by AWS-LC, the default: all but AES-GCM, which is in `gcm`.
+//! Owns the algorithms by AWS-LC, the default: all but AES-GCM, which is in `gcm`, and HMAC of short texts, which is in `mac`.
 //!
 //! Sealing and opening go from one buffer to another, so the copy into or out of a packet costs nothing extra.
 //!
-//! Wiping: AWS-LC wipes AEAD keys and HMAC and HKDF states when they are freed; what it computed in registers, and moved
-//! copies of a pseudorandom key on the stack, it cannot. `hkdf::Salt` is not used because it leaves its copy of the salt
-//! behind, and in a key schedule the salt is itself a secret. What a caller passes in or gets back, the caller wipes.
+//! Wiping: AWS-LC wipes AEAD keys and HMAC states when they are freed; what it computed in registers it cannot. What a caller passes in
+//! or gets back, the caller wipes.
 
-use aws_lc_rs::{aead, constant_time, hkdf, hmac};
+use aws_lc_rs::{aead, constant_time, hmac};
 use record::aead::{Aead, Cipher, Crypto, NONCE_LEN, Refused, TAG_LEN};
 
 use super::gcm::Gcm;
+use super::mac;
 
 /// The provider.
 pub static PROVIDER: AwsLc = AwsLc;
@@ -40,10 +40,7 @@ impl Crypto for AwsLc {
     }
 
     fn hkdf_expand(&self, prk: &[u8; 32], info: &[u8], out: &mut [u8]) {
-        let prk = hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, prk);
-        let info = [info];
-        let okm = prk.expand(&info, Length(out.len())).expect("at most 255 * 32 bytes");
-        okm.fill(out).expect("the length was given");
+        mac::hkdf_expand(prk, info, out);
     }
 
     fn hmac(&self, key: &[u8; 32], data: &[u8]) -> [u8; 32] {
@@ -55,20 +52,16 @@ impl Crypto for AwsLc {
     }
 }
 
-/// HMAC-SHA256, straight into the array that is returned: a `Tag` would stay on the stack unwiped.
+/// HMAC-SHA256. Long texts by AWS-LC, whose assembly is as fast on processors without instructions for SHA-256; short ones
+/// without the context that it makes for each.
 fn sign(key: &[u8], data: &[u8]) -> [u8; 32] {
+    if data.len() <= mac::SHORT_MAX {
+        return mac::hmac(key, data);
+    }
+    // Straight into the array that is returned: a `Tag` would stay on the stack unwiped.
     let mut out = [0; 32];
     hmac::sign_to_buffer(&hmac::Key::new(hmac::HMAC_SHA256, key), data, &mut out).expect("32 bytes hold a SHA-256");
     out
-}
-
-/// How many bytes HKDF-Expand is to give.
-struct Length(usize);
-
-impl hkdf::KeyType for Length {
-    fn len(&self) -> usize {
-        self.0
-    }
 }
 
 /// Up to here a plaintext with something extra is copied together before it is sealed.

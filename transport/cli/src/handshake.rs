@@ -1,16 +1,18 @@
 //! `sealane handshake`: how long it takes from nothing to the first reply, for full handshakes, resumed ones, early data and published
 //! tickets, beside TLS 1.3 over TCP by the same library in the same run. Server and clients are in this process, over loopback, unless told otherwise.
+#![expect(clippy::disallowed_methods, reason = "handshakes are measured by the real clock")]
 
 mod attest;
 mod count;
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
@@ -120,7 +122,8 @@ both sides together, per handshake, a second request (over TCP: the ticket's arr
 request stays unreadable for who learns the server's memory later (of a published ticket: within its hour, while its process lives);
 session_forward_secrecy: the same of what follows it. ratio_to_tcp divides by TLS 1.3 over TCP in the same mode, which knows no published
 tickets. Both wait in blocking calls, one thread on each side. rustls_us: what rustls alone takes for both sides in memory, until the
-reply; round_trip_us: one UDP datagram there and back between two threads; ratio_to_floor divides by their sum.";
+reply; round_trip_us: one UDP datagram there and back between two threads; ratio_to_floor divides by their sum. Of ticket-fs alone:
+first_reply_us is p50_us again, and upgraded_us lasts until a second reply, under the session's own keys, is there.";
 
 /// The object that `--json` prints.
 #[derive(Debug, Serialize)]
@@ -139,6 +142,10 @@ struct Row {
     p50_us: f64,
     p95_us: f64,
     cpu_us: f64,
+    /// Beside a published ticket: the same as p50_us.
+    first_reply_us: Option<f64>,
+    /// Beside a published ticket: until a second reply, which has the session's own keys, is there.
+    upgraded_us: Option<f64>,
     key_exchange: Option<&'static str>,
     /// How the first request was protected: `full`, `early-data` or `published-ticket`.
     protection: &'static str,
@@ -297,6 +304,8 @@ struct Ours {
     peer: Peer,
     options: CallOptions,
     times: Times,
+    /// From the first packet to the second reply, in microseconds.
+    upgraded_us: Vec<f64>,
     traffic: (Traffic, Traffic),
     protection: &'static str,
     exchange: Option<KeyExchange>,
@@ -367,16 +376,30 @@ impl Ours {
         ensure!(server.is_none() || protection == mode.protection(), "the first flight was not taken");
         let (socket, peer) = bind(None)?;
         first(&socket, &peer)?;
-        Ok(Self { mode, socket, peer, options, times: Times::default(), traffic, protection, exchange })
+        let upgraded_us = Vec::new();
+        Ok(Self { mode, socket, peer, options, times: Times::default(), upgraded_us, traffic, protection, exchange })
     }
 
     fn round(&mut self, times: usize) -> Result<()> {
         let (socket, peer, options) = (&self.socket, &self.peer, self.options);
-        self.times.round(times, || call(socket, peer, options), || end(socket, peer))
+        let (begun, upgraded) = (Cell::new(Instant::now()), &mut self.upgraded_us);
+        let one = || {
+            begun.set(Instant::now());
+            call(socket, peer, options)
+        };
+        let finish = || {
+            call(socket, peer, CallOptions::new())?;
+            upgraded.push(begun.get().elapsed().as_secs_f64() * 1e6);
+            Ok(socket.disconnect(peer)?)
+        };
+        self.times.round(times, one, finish)
     }
 
-    fn row(self, beside: Option<&Beside>, round_trip_us: Option<f64>) -> Row {
+    fn row(mut self, beside: Option<&Beside>, round_trip_us: Option<f64>) -> Row {
         let p50_us = self.times.percentile(50);
+        self.upgraded_us.sort_by(f64::total_cmp);
+        let upgraded_us = self.upgraded_us.get(self.upgraded_us.len() / 2).copied();
+        let upgrades = self.mode == Mode::TicketFs;
         let rustls_us = beside.map(|beside| beside.memory.times.percentile(50));
         let tcp = beside.map(|Beside { tcp, .. }| TcpRow {
             p50_us: tcp.times.percentile(50),
@@ -391,6 +414,8 @@ impl Ours {
             p50_us,
             p95_us: self.times.percentile(95),
             cpu_us: self.times.cpu_us(),
+            first_reply_us: upgrades.then_some(p50_us),
+            upgraded_us: upgraded_us.filter(|_| upgrades),
             key_exchange: self.exchange.map(KeyExchange::name),
             protection: self.protection,
             forward_secrecy: self.protection == "full",

@@ -14,6 +14,7 @@ use wire::header::{Header, PacketType};
 use wire::limits::{CONTROL_HEADER_LEN, DATA_HEADER_LEN, DATAGRAM_MIN, TAG_LEN};
 
 use crate::error::Ended;
+use crate::parting::Quiet;
 use crate::pool::Payload;
 use crate::session::Phase;
 use crate::state::State;
@@ -40,7 +41,7 @@ impl State {
     /// Writes what goes next into `out` and says where to; `None` when there is nothing.
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         if self.has_more_than_data() {
-            let first = self.flight(now, out).or_else(|| self.question(now, out));
+            let first = self.flight(now, out).ok()?.or_else(|| self.question(now, out));
             let next = first.or_else(|| self.control(now, out));
             next.or_else(|| self.segment(now, out))
         } else if self.machine.has_ready() {
@@ -61,8 +62,8 @@ impl State {
     }
 
     /// The next datagrams of a handshake: a second one leaves with the first if it is no longer.
-    fn flight(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
-        let whole = |to, len| Some(Transmit { to, len, segment: len, priority: CONTROL_PRIORITY });
+    fn flight(&mut self, now: Instant, out: &mut [u8]) -> Result<Option<Transmit>, Quiet> {
+        let whole = |to, len| Ok(Some(Transmit { to, len, segment: len, priority: CONTROL_PRIORITY }));
         if let Some((to, bytes)) = self.strangers.pop_front() {
             out[..bytes.len()].copy_from_slice(&bytes);
             self.counters.packets_sent += 1;
@@ -70,6 +71,9 @@ impl State {
             return whole(to, bytes.len());
         }
         while let Some(&slot) = self.flights.front() {
+            if let Some(train) = self.held(slot, now, out)? {
+                return Ok(Some(train));
+            }
             if let Some(segment) = self.flight_of(slot, now, out) {
                 let to = self.at(slot).address;
                 let mut len = segment;
@@ -80,18 +84,18 @@ impl State {
                 // A client's last packet takes its first request along.
                 let talks = self.at(slot).may_send && matches!(self.at(slot).phase, Phase::Connecting(_));
                 if talks && len == segment {
-                    return self.behind(slot, len, now, out);
+                    return Ok(self.behind(slot, len, now, out));
                 }
                 self.counters.packets_sent += len.div_ceil(segment) as u64;
                 self.machine.count_sent(now, len);
-                return Some(Transmit { to, len, segment, priority: CONTROL_PRIORITY });
+                return Ok(Some(Transmit { to, len, segment, priority: CONTROL_PRIORITY }));
             }
             self.flights.pop_front();
             if self.sessions[slot as usize].is_some() {
                 self.rearm(slot, now);
             }
         }
-        None
+        Ok(None)
     }
 
     /// The next datagram of the handshake of `slot`: how long it is.

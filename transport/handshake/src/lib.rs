@@ -39,6 +39,10 @@ pub mod published;
 #[cfg(feature = "tls")]
 pub mod ready;
 #[cfg(feature = "tls")]
+mod schedule;
+#[cfg(feature = "tls")]
+mod suites;
+#[cfg(feature = "tls")]
 pub mod config;
 pub mod contract;
 pub mod sides;

@@ -58,10 +58,19 @@ pub fn offer(packet: &HandshakePacket<'_>) -> Option<Offer> {
     }
 }
 
-/// Whether a client's first packet passes the check that anyone can make: what does not is noise, and not worth more than that.
+/// A client's first packet that passed the check that anyone can make. What does not is noise, and not worth more than that.
+#[derive(Clone, Copy, Debug)]
+pub struct Sound {
+    /// Where it stands in memory: it need not be checked again when it is taken from there at once.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS has that check"))]
+    at: usize,
+}
+
+/// Makes that check of a first packet, where its method has one.
 #[must_use]
-pub fn is_sound(crypto: &dyn Crypto, packet: &HandshakePacket<'_>) -> bool {
-    packet.fields.method != Method::Tls || guard::public_check(crypto, packet.covered, packet.tag)
+pub fn sound(crypto: &dyn Crypto, packet: &HandshakePacket<'_>) -> Option<Sound> {
+    let passes = packet.fields.method != Method::Tls || guard::public_check(crypto, packet.covered, packet.tag);
+    passes.then(|| Sound { at: packet.covered.as_ptr().addr() })
 }
 
 /// Writes an alert in clear text in answer to a client's first packet, without keeping anything; says how long it is.
@@ -116,10 +125,29 @@ impl Server {
         validated: bool,
         setup: &Setup,
     ) -> Result<Self, Reason> {
-        let guard = Guard::Public;
-        let ends = ends(first, Method::Tls, &guard, validated, setup)?;
+        let sound = sound(setup.crypto, first).ok_or(Reason::Tag)?;
+        Self::tls_sound(config, first, sound, validated, setup)
+    }
+
+    /// [`Self::tls`] for a packet that is known to be sound. It is not checked once more when it is given to [`Self::handle`] next.
+    ///
+    /// # Errors
+    /// Why the packet is none to be answered.
+    ///
+    /// # Panics
+    /// When `setup.datagram_max` is below [`wire::limits::DATAGRAM_MIN`].
+    #[cfg(feature = "tls")]
+    pub fn tls_sound(
+        config: &ServerConfig,
+        first: &HandshakePacket<'_>,
+        sound: Sound,
+        validated: bool,
+        setup: &Setup,
+    ) -> Result<Self, Reason> {
+        let ends = unchecked_ends(first, Method::Tls, validated, setup)?;
         let tls = crate::tls::Tls::server(config, setup.local.encode(), setup.unix_seconds);
-        Ok(Self::new(Flight::new(setup.crypto, ends, guard), Engine::Tls(tls.into()), setup))
+        let flight = Flight::new(setup.crypto, ends, Guard::Public).vouch_for(sound.at);
+        Ok(Self::new(flight, Engine::Tls(tls.into()), setup))
     }
 
     /// Answers the first packet of a client with an installed secret, which then must be given to [`Self::handle`] like all
@@ -293,11 +321,16 @@ fn ends(
     validated: bool,
     setup: &Setup,
 ) -> Result<Ends, Reason> {
+    let ends = unchecked_ends(first, method, validated, setup)?;
+    guard.open(setup.crypto, first).ok_or(Reason::Tag)?;
+    Ok(ends)
+}
+
+fn unchecked_ends(first: &HandshakePacket<'_>, method: Method, validated: bool, setup: &Setup) -> Result<Ends, Reason> {
     if first.fields.method != method {
         return Err(Reason::Method);
     }
     offer(first).ok_or(Reason::Session)?;
-    guard.open(setup.crypto, first).ok_or(Reason::Tag)?;
     Ok(Ends {
         side: Side::Server,
         method,

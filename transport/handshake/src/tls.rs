@@ -28,6 +28,7 @@ use crate::names::not_after;
 use crate::own::{Asked, asked_in, key_in};
 use crate::params::{self, TransportParams};
 use crate::published::{Root, TAG_VERDICT, Verdict};
+use crate::schedule::without_packet_keys;
 use crate::secrets::{Agreed, EXPORTER_LABEL};
 use crate::sha256::sha256;
 use crate::sides::{Shown, Sides};
@@ -205,7 +206,11 @@ impl Tls {
         let mut bytes = Vec::new();
         loop {
             bytes.clear();
-            let change = self.connection.write_hs(&mut bytes);
+            // Behind the keys of the handshake TLS makes those of QUIC's packets, which are not ours.
+            let change = match self.level {
+                Level::Sealed => without_packet_keys(|| self.connection.write_hs(&mut bytes)),
+                Level::Initial | Level::Early => self.connection.write_hs(&mut bytes),
+            };
             flight.write(self.level, &bytes);
             if first.is_empty() {
                 first.clone_from(&bytes);

@@ -180,6 +180,11 @@ impl Machine {
         self.talkative.last().copied()
     }
 
+    /// Whether something must be said to anybody but `peer`.
+    pub fn is_talkative_beside(&self, peer: u32) -> bool {
+        self.talkative.iter().any(|slot| *slot != peer)
+    }
+
     /// Moves frames for the peer of [`Self::peek_talkative`] to `say`, as long as it takes them. When the packet has room
     /// after that, acks that wait for a ride go along.
     pub fn next_frames(&mut self, mut say: impl FnMut(&Frame) -> bool) {

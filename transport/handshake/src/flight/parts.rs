@@ -1,5 +1,7 @@
 //! Owns what a flight is made of.
 
+use wire::handshake::HandshakePacket;
+
 use crate::assembly::Assembly;
 use crate::error::Alert;
 
@@ -32,8 +34,28 @@ pub(super) struct Credit {
 }
 
 impl super::Flight {
+    /// The packet at this place passed the public check, and comes next.
+    #[cfg(feature = "tls")]
+    pub(crate) fn vouch_for(self, at: usize) -> Self {
+        Self { vouched: Some(at), ..self }
+    }
+
     /// Bytes of the other side's streams that it holds.
     pub(crate) fn buffered(&self) -> usize {
         self.streams.iter().map(|stream| stream.inward.buffered()).sum()
+    }
+
+    /// Another packet came for a handshake that failed: the other side has not heard. Says whether the packet was genuine.
+    pub(crate) fn alert_again(&mut self, packet: &HandshakePacket<'_>, datagram_len: usize) -> bool {
+        if packet.alert() || self.addressed(packet).is_err() || self.open(packet).is_err() {
+            return false;
+        }
+        if let Some(credit) = &mut self.credit {
+            credit.received += datagram_len;
+        }
+        if let Some(alert) = &mut self.alert {
+            alert.due = true;
+        }
+        true
     }
 }
