@@ -8,10 +8,10 @@ mod handshake;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use load::{Host, Mode, PeerKind, Plan, Report, Runner};
+use load::{Host, Mode, Open, Plan, Report, Runner};
 
 /// Sealane beside its peers: every echo verified, rounds interleaved, medians over rounds.
 ///
@@ -45,12 +45,40 @@ enum Command {
         /// Messages without a reply at any time.
         #[arg(long, default_value = "16,64", value_delimiter = ',')]
         outstanding: Vec<usize>,
+        /// Then messages arrive at a rate (Poisson, each latency from when it was due): this share of what the peer itself did with
+        /// messages outstanding, and of what Sealane did, so that all are compared at one rate. From above 0 to 1.
+        #[arg(long, value_name = "SHARE", conflicts_with = "open_rate")]
+        open: Option<f64>,
+        /// The same at so many messages per second, and nothing else.
+        #[arg(long, value_name = "PER_SECOND")]
+        open_rate: Option<f64>,
+        /// One message of so many bytes is always under way beside those that arrive at a rate, on the same connection or session.
+        #[arg(long, value_name = "BYTES")]
+        beside: Option<usize>,
+    },
+    /// Long messages one way, several outstanding: MB/s, and CPU time of both sides per MB. Ratios are of MB/s: above 1 is faster.
+    Bulk {
+        #[command(flatten)]
+        common: Common,
+        /// Bytes of each message.
+        #[arg(long, default_value = "1048576,67108864")]
+        sizes: String,
+    },
+    /// Instructions per RPC, in a machine whose clock counts them: what benches/vm/run.sh runs inside of the machine it makes.
+    #[command(hide = true)]
+    Guest {
+        /// Bytes of each request and reply.
+        #[arg(long, default_value = "64,1024,8192,16384,65000")]
+        sizes: String,
+        /// RPCs to measure, of small messages.
+        #[arg(long, default_value_t = 1000)]
+        count: u64,
     },
 }
 
 #[derive(Debug, Args)]
 struct Common {
-    /// How both sides wait: spin or block.
+    /// How both sides wait: spin, block, adaptive (poll for 20 us, then sleep), or turns (one thread serves both sides in turn).
     #[arg(long, default_value = "spin")]
     mode: Mode,
     /// How often each cell is measured.
@@ -59,7 +87,8 @@ struct Common {
     /// Path MTU to keep to, in bytes, IP header included [default: as found].
     #[arg(long)]
     mtu: Option<u32>,
-    /// Which of udp, udp-ideal (one at a time, up to 1,375 bytes), tcp, ktls-ideal, ktls-ideal-pm (load only), tls, sealane [default: all].
+    /// Which of udp, udp-pack (load only), udp-ideal (one at a time, up to 1,375 bytes), tcp, ktls, ktls-ideal, ktls-ideal-pm (load
+    /// only), tls, sealane [default: all that make sense].
     #[arg(long)]
     peers: Option<String>,
     /// Measured milliseconds per cell and round, at most.
@@ -93,10 +122,17 @@ fn run() -> Result<()> {
             let plan = Plan::rtt(load::parse_sizes(&sizes)?, common.mode);
             (common, plan)
         }
-        Command::Load { common, sizes, outstanding } => {
-            let plan = Plan::load(load::parse_sizes(&sizes)?, outstanding, common.mode);
+        Command::Load { common, sizes, outstanding, open, open_rate, beside } => {
+            let mut plan = Plan::load(load::parse_sizes(&sizes)?, outstanding, common.mode);
+            plan.open = open.map(Open::Share).or(open_rate.map(Open::Rate));
+            plan.beside = beside;
             (common, plan)
         }
+        Command::Bulk { common, sizes } => {
+            let plan = Plan::bulk(load::parse_sizes(&sizes)?, common.mode);
+            (common, plan)
+        }
+        Command::Guest { sizes, count } => return guest(&sizes, count),
     };
     let report = measure(&common, plan)?;
     if common.json {
@@ -112,14 +148,21 @@ fn run() -> Result<()> {
     Ok(())
 }
 
+/// One line of JSON, as a console of a machine that is about to end carries it.
+fn guest(sizes: &str, count: u64) -> Result<()> {
+    let costs = load::guest::costs(&load::parse_sizes(sizes)?, count, &mut |what| eprintln!("{what}"))?;
+    println!("{}", serde_json::to_string(&costs)?);
+    Ok(())
+}
+
 fn measure(common: &Common, mut plan: Plan) -> Result<Report> {
     if let Some(peers) = &common.peers {
         plan.peers = load::parse_peers(peers)?;
-        let only_loaded = plan.peers.contains(&PeerKind::KtlsIdealPm);
-        ensure!(
-            !only_loaded || plan.outstanding.iter().all(|&k| k > 1),
-            "peer `ktls-ideal-pm` differs from `ktls-ideal` under load only"
-        );
+        if let Some(peer) = plan.peers.iter().find(|peer| peer.only_loaded())
+            && plan.outstanding.contains(&1)
+        {
+            bail!("peer `{peer}` differs from others under load only");
+        }
     }
     plan.rounds = common.rounds;
     plan.mtu = common.mtu;
