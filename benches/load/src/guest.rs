@@ -43,16 +43,18 @@ pub struct Costs {
     pub missing: Vec<Missing>,
     /// The kernel's release.
     pub kernel: String,
+    /// What the machine is.
+    pub machine: String,
 }
 
 /// Measures all peers that are compared there.
 ///
 /// # Errors
 /// When no credentials can be made. A peer that fails is a row of `failed`.
-pub fn costs(sizes: &[usize], count: u64, progress: &mut dyn FnMut(String)) -> Result<Costs> {
+pub fn costs(sizes: &[usize], count: u64, machine: &str, progress: &mut dyn FnMut(String)) -> Result<Costs> {
     let (host, credentials) = (Host::this_binary()?, Credentials::generate()?);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
-    let mut costs = Costs { kernel, ..Costs::default() };
+    let mut costs = Costs { kernel, machine: machine.to_owned(), ..Costs::default() };
     let mut peers = vec![PeerKind::Udp, PeerKind::Tcp, PeerKind::Ktls, PeerKind::Tls, PeerKind::Sealane];
     if let Some(why) = ktls::missing() {
         peers.retain(|peer| *peer != PeerKind::Ktls);

@@ -43,6 +43,7 @@ mod environment;
 mod report;
 mod runner;
 pub mod guest;
+pub mod memory;
 pub mod handshake;
 
 pub use environment::Environment;

@@ -478,6 +478,6 @@ mod tests {
         assert_eq!(small, Layout { segment: 64, stride: 64, train: 128 * 64 });
         assert_eq!(Layout::new(4000, Some(9000), 128, false).segment, 4000);
         assert_eq!(Layout::new(4000, None, 128, false).train, 4002);
-        assert_eq!(Layout::new(4000, None, 128, true).train, 42 / 3 * 4002 + 4002);
+        assert_eq!(Layout::new(4000, None, 128, true).train, 16 * 4002);
     }
 }

@@ -3,6 +3,7 @@
 //! Owns the command line and what is printed. Refuses: measuring; `load` does.
 #![forbid(unsafe_code)]
 
+mod guest;
 mod handshake;
 
 use std::process::ExitCode;
@@ -64,16 +65,18 @@ enum Command {
         #[arg(long, default_value = "1048576,67108864")]
         sizes: String,
     },
+    /// What an idle session, an idle endpoint and a message under way cost in memory, on both sides, and who asked for it.
+    Memory {
+        /// Sessions from installed secrets.
+        #[arg(long, default_value_t = 100_000)]
+        sessions: usize,
+        /// Print one JSON object instead of tables.
+        #[arg(long)]
+        json: bool,
+    },
     /// Instructions per RPC, in a machine whose clock counts them: what benches/vm/run.sh runs inside of the machine it makes.
     #[command(hide = true)]
-    Guest {
-        /// Bytes of each request and reply.
-        #[arg(long, default_value = "64,1024,8192,16384,65000")]
-        sizes: String,
-        /// RPCs to measure, of small messages.
-        #[arg(long, default_value_t = 1000)]
-        count: u64,
-    },
+    Guest(guest::Args),
 }
 
 #[derive(Debug, Args)]
@@ -102,6 +105,10 @@ struct Common {
     json: bool,
 }
 
+/// `memory` counts with it; for the others it adds one branch to each call.
+#[global_allocator]
+static ALLOCATOR: heap::Counting = heap::Counting;
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -114,6 +121,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     if let Some(served) = load::server::main_from_args(std::env::args().skip(1)) {
+        return served;
+    }
+    if let Some(served) = load::memory::main_from_args(std::env::args().skip(1)) {
         return served;
     }
     let (common, plan) = match Cli::parse().command {
@@ -132,7 +142,8 @@ fn run() -> Result<()> {
             let plan = Plan::bulk(load::parse_sizes(&sizes)?, common.mode);
             (common, plan)
         }
-        Command::Guest { sizes, count } => return guest(&sizes, count),
+        Command::Memory { sessions, json } => return memory(sessions, json),
+        Command::Guest(args) => return guest::run(&args),
     };
     let report = measure(&common, plan)?;
     if common.json {
@@ -148,10 +159,13 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-/// One line of JSON, as a console of a machine that is about to end carries it.
-fn guest(sizes: &str, count: u64) -> Result<()> {
-    let costs = load::guest::costs(&load::parse_sizes(sizes)?, count, &mut |what| eprintln!("{what}"))?;
-    println!("{}", serde_json::to_string(&costs)?);
+fn memory(sessions: usize, json: bool) -> Result<()> {
+    let report = load::memory::measure(sessions, &mut |what| eprintln!("memory: {what}"))?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{}", report.table());
+    }
     Ok(())
 }
 
