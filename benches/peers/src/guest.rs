@@ -8,6 +8,8 @@ use anyhow::{Context, Result, ensure};
 use load::guest::Costs;
 use load::parse_sizes;
 
+use crate::render;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Bytes of each request and reply.
@@ -25,6 +27,12 @@ pub(crate) struct Args {
     /// With --show: JSON instead of a table.
     #[arg(long)]
     json: bool,
+    /// With --show: also write NAME.json, a page and a figure into this folder.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// NAME for --out.
+    #[arg(long, default_value = "instructions")]
+    name: String,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -37,10 +45,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let costs: Costs = serde_json::from_str(&text).context("not what a run prints")?;
+    let mut value = serde_json::to_value(&costs)?;
+    value["command"] = "benches/vm/run.sh".into();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&costs)?);
+        println!("{}", serde_json::to_string_pretty(&value)?);
     } else {
         print(&costs);
+    }
+    if let Some(folder) = &args.out {
+        render::store(folder, &args.name, &value)?;
     }
     check(&costs)
 }

@@ -3,9 +3,12 @@
 //! Owns the command line and what is printed. Refuses: measuring; `load` does.
 #![forbid(unsafe_code)]
 
+mod svg;
+mod render;
 mod guest;
 mod handshake;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -70,10 +73,11 @@ enum Command {
         /// Sessions from installed secrets.
         #[arg(long, default_value_t = 100_000)]
         sessions: usize,
-        /// Print one JSON object instead of tables.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: Output,
     },
+    /// Pages, figures and the README's table, from the JSON of runs; with --check: are they what it gives?
+    Render(render::Args),
     /// Instructions per RPC, in a machine whose clock counts them: what benches/vm/run.sh runs inside of the machine it makes.
     #[command(hide = true)]
     Guest(guest::Args),
@@ -100,9 +104,54 @@ struct Common {
     /// Seconds for the whole run, roughly; cells get shorter to keep to it.
     #[arg(long, default_value_t = 90)]
     budget_s: u64,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Where the figures go.
+#[derive(Debug, Args)]
+struct Output {
     /// Print one JSON object instead of tables.
     #[arg(long)]
     json: bool,
+    /// Also write NAME.json, a page NAME.md and a figure NAME.svg into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// NAME for --out [default: the command's].
+    #[arg(long, requires = "out")]
+    name: Option<String>,
+}
+
+impl Output {
+    /// Prints a report, and writes it where that is asked for. `command` is what this was started as, without what says where it goes.
+    fn give(&self, command: &str, report: &impl serde::Serialize, table: impl FnOnce() -> String) -> Result<()> {
+        let mut value = serde_json::to_value(report)?;
+        value["command"] = started_as(command).into();
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&value)?);
+        } else {
+            println!("{}", table().trim_start());
+        }
+        match &self.out {
+            Some(folder) => render::store(folder, self.name.as_deref().unwrap_or(command), &value),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The command line, without what says where its figures go.
+fn started_as(command: &str) -> String {
+    let mut words = vec!["peers".to_owned(), command.to_owned()];
+    let mut args = std::env::args().skip(2);
+    while let Some(word) = args.next() {
+        match word.as_str() {
+            "--json" => {}
+            "--out" | "--name" => drop(args.next()),
+            _ if word.starts_with("--out=") || word.starts_with("--name=") => {}
+            _ => words.push(word),
+        }
+    }
+    words.join(" ")
 }
 
 /// `memory` counts with it; for the others it adds one branch to each call.
@@ -126,31 +175,28 @@ fn run() -> Result<()> {
     if let Some(served) = load::memory::main_from_args(std::env::args().skip(1)) {
         return served;
     }
-    let (common, plan) = match Cli::parse().command {
+    let (command, common, plan) = match Cli::parse().command {
         Command::Handshake(args) => return handshake::run(&args),
         Command::Rtt { common, sizes } => {
             let plan = Plan::rtt(load::parse_sizes(&sizes)?, common.mode);
-            (common, plan)
+            ("rtt", common, plan)
         }
         Command::Load { common, sizes, outstanding, open, open_rate, beside } => {
             let mut plan = Plan::load(load::parse_sizes(&sizes)?, outstanding, common.mode);
             plan.open = open.map(Open::Share).or(open_rate.map(Open::Rate));
             plan.beside = beside;
-            (common, plan)
+            ("load", common, plan)
         }
         Command::Bulk { common, sizes } => {
             let plan = Plan::bulk(load::parse_sizes(&sizes)?, common.mode);
-            (common, plan)
+            ("bulk", common, plan)
         }
-        Command::Memory { sessions, json } => return memory(sessions, json),
+        Command::Memory { sessions, output } => return memory(sessions, &output),
+        Command::Render(args) => return render::run(&args),
         Command::Guest(args) => return guest::run(&args),
     };
     let report = measure(&common, plan)?;
-    if common.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{}", report.table().trim_start());
-    }
+    common.output.give(command, &report, || report.table())?;
     for failure in &report.failed {
         eprintln!("peer `{}` failed at {} B: {}", failure.peer, failure.size, failure.error);
     }
@@ -159,14 +205,9 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-fn memory(sessions: usize, json: bool) -> Result<()> {
+fn memory(sessions: usize, output: &Output) -> Result<()> {
     let report = load::memory::measure(sessions, &mut |what| eprintln!("memory: {what}"))?;
-    if json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{}", report.table());
-    }
-    Ok(())
+    output.give("memory", &report, || report.table())
 }
 
 fn measure(common: &Common, mut plan: Plan) -> Result<Report> {
