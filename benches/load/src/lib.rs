@@ -44,6 +44,7 @@ mod report;
 mod runner;
 pub mod guest;
 pub mod memory;
+pub mod cores;
 pub mod handshake;
 
 pub use environment::Environment;

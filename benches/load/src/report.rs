@@ -291,7 +291,7 @@ fn session(rounds: &[Sample]) -> Option<Session> {
 }
 
 /// The middle one; between the two middle ones if their number is even.
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
     if values.len().is_multiple_of(2) { (values[half - 1] + values[half]) / 2.0 } else { values[half] }
@@ -309,7 +309,7 @@ fn variation(values: &[f64]) -> f64 {
 }
 
 /// Four digits after the point are more than any figure here is worth.
-fn rounded(value: f64) -> f64 {
+pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 

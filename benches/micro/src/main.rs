@@ -14,7 +14,7 @@ fn main() {
     let outstanding = args.next().unwrap_or(1).max(1);
     let rekey_after = args.next().map_or(u64::MAX, |records| records as u64);
     let (mut pair, mut trains) = (Pair::rekeying(bytes, rekey_after), Trains::default());
-    for _ in 0..1000 / outstanding {
+    for _ in 0..rounds.min(1000) / outstanding {
         pair.round(outstanding, &mut trains);
     }
     let rounds = (rounds / outstanding).max(1);

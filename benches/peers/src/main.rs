@@ -76,6 +76,20 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// How rates grow with cores: several sockets with a thread each beside one, the clients' work and the servers' apart.
+    Cores {
+        /// Numbers of sockets on each side; one is what the others are compared with.
+        #[arg(long, default_value = "1,2", value_delimiter = ',')]
+        shards: Vec<usize>,
+        /// How often each is measured.
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// Measured milliseconds of each.
+        #[arg(long, default_value_t = 1000)]
+        cell_ms: u64,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Pages, figures and the README's table, from the JSON of runs; with --check: are they what it gives?
     Render(render::Args),
     /// Instructions per RPC, in a machine whose clock counts them: what benches/vm/run.sh runs inside of the machine it makes.
@@ -85,9 +99,10 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Common {
-    /// How both sides wait: spin, block, adaptive (poll for 20 us, then sleep), or turns (one thread serves both sides in turn).
-    #[arg(long, default_value = "spin")]
-    mode: Mode,
+    /// How both sides wait: spin, block, adaptive (poll for 20 us, then sleep), or turns (one thread serves both sides in turn)
+    /// [default: spin; for bulk, block].
+    #[arg(long)]
+    mode: Option<Mode>,
     /// How often each cell is measured.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
@@ -178,20 +193,25 @@ fn run() -> Result<()> {
     let (command, common, plan) = match Cli::parse().command {
         Command::Handshake(args) => return handshake::run(&args),
         Command::Rtt { common, sizes } => {
-            let plan = Plan::rtt(load::parse_sizes(&sizes)?, common.mode);
+            let plan = Plan::rtt(load::parse_sizes(&sizes)?, common.mode.unwrap_or(Mode::Spin));
             ("rtt", common, plan)
         }
         Command::Load { common, sizes, outstanding, open, open_rate, beside } => {
-            let mut plan = Plan::load(load::parse_sizes(&sizes)?, outstanding, common.mode);
+            let mut plan = Plan::load(load::parse_sizes(&sizes)?, outstanding, common.mode.unwrap_or(Mode::Spin));
             plan.open = open.map(Open::Share).or(open_rate.map(Open::Rate));
             plan.beside = beside;
             ("load", common, plan)
         }
         Command::Bulk { common, sizes } => {
-            let plan = Plan::bulk(load::parse_sizes(&sizes)?, common.mode);
+            let plan = Plan::bulk(load::parse_sizes(&sizes)?, common.mode.unwrap_or(Mode::Block));
             ("bulk", common, plan)
         }
         Command::Memory { sessions, output } => return memory(sessions, &output),
+        Command::Cores { shards, rounds, cell_ms, output } => {
+            let span = Duration::from_millis(cell_ms);
+            let report = load::cores::measure(&shards, rounds, span, &mut |what| eprintln!("cores: {what}"))?;
+            return output.give("cores", &report, || report.table());
+        }
         Command::Render(args) => return render::run(&args),
         Command::Guest(args) => return guest::run(&args),
     };

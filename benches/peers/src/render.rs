@@ -132,6 +132,20 @@ const INSTRUCTIONS: Look = Look {
     name: "peer",
 };
 
+const CORES: Look = Look {
+    columns: &[
+        ("shards", "shards", 0),
+        ("handler us", "handler_us", 0),
+        ("RPC/s", "rps", 0),
+        ("client CPU us", "client_cpu_us", 2),
+        ("server CPU us", "server_cpu_us", 2),
+        ("to one shard", "ratio_to_one", 2),
+    ],
+    bars: ("rps", "RPCs per second; more is better"),
+    group: &["handler_us"],
+    name: "shards",
+};
+
 fn look(report: &Value) -> Result<&'static Look> {
     let command = report["command"].as_str().context("it does not say which command made it")?;
     Ok(match command.split(' ').nth(1) {
@@ -140,6 +154,7 @@ fn look(report: &Value) -> Result<&'static Look> {
         Some("load") => &LOAD,
         Some("bulk") => &BULK,
         Some("memory") => &MEMORY,
+        Some("cores") => &CORES,
         _ => bail!("nothing is known of the command `{command}`"),
     })
 }
@@ -223,6 +238,7 @@ fn place(field: &str, value: &Value) -> String {
     match field {
         "size" => bytes(value.as_u64().unwrap_or(0)),
         "outstanding" => format!("{text} out"),
+        "handler_us" => format!("handler {text} us"),
         "open_rate" => format!("{text}/s"),
         _ => text,
     }
