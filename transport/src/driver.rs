@@ -2,7 +2,7 @@
 //! decided here; who runs the loop, and when, is `waiting`'s.
 #![expect(clippy::disallowed_methods, reason = "the driver is where the clock is read")]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 use std::task::Waker;
 use std::time::{Duration, Instant as Clock};
@@ -18,18 +18,18 @@ use rustc_hash::FxHashMap;
 use udp::batch::{Datagrams, SendError};
 use udp::poll::{Set, Timer, Wake};
 use wire::ids::SessionId;
-use wire::trailer::Kind;
 
 use crate::error::Error;
+use crate::inbox::{Inbox, Item};
 
-/// Messages that wait for the application before nothing more is taken from the network.
-const INBOX_ITEMS_MAX: usize = 1 << 17;
 /// Trains that are taken from the kernel before the application sees what came with them.
 const TRAINS_PER_TURN: usize = 32;
 /// What the core's clock says when a socket is made: after zero, which the core reads as "not yet".
 pub(crate) const CLOCK_START_NANOS: u64 = 1_000_000_000;
 /// How long an answer may wait for those that will follow it at once.
 const FLUSH_PAUSE: Duration = Duration::from_micros(25);
+/// After so many messages that were put off, all of them leave: their receiver begins with them while more are made.
+const FLUSH_MESSAGES: u32 = 16;
 
 /// The calendar, for judging certificates. A clock before 1970 judges them all "not yet valid", which is safe.
 pub(crate) fn unix_seconds() -> u64 {
@@ -39,28 +39,6 @@ pub(crate) fn unix_seconds() -> u64 {
 /// A priority as type of service: DSCP's class selector, the upper three bits. [P-8.3]
 const fn class_selector(priority: u8) -> u8 {
     priority << 5
-}
-
-/// What came for the application.
-#[derive(Debug)]
-pub(crate) enum Item {
-    Request { id: CallId, from: Origin, payload: Payload },
-    OneWay { id: CallId, from: Origin, payload: Payload },
-    Response { id: CallId, from: Origin, cookie: u64, payload: Payload },
-    Stream { id: CallId, from: Origin, kind: Kind, length: usize, cookie: u64 },
-    Failed { id: CallId, cookie: u64, error: Error },
-}
-
-impl Item {
-    /// Bytes of messages that it keeps.
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Request { payload, .. } | Self::OneWay { payload, .. } | Self::Response { payload, .. } => {
-                payload.len()
-            }
-            Self::Stream { .. } | Self::Failed { .. } => 0,
-        }
-    }
 }
 
 /// What somebody waited for by name.
@@ -80,38 +58,6 @@ pub(crate) enum Leader {
     Helper,
     /// An event loop of the application's: it watches the descriptor.
     Outside,
-}
-
-/// What came for the application and was not taken yet. Bounded: see [`Core::pump`].
-#[derive(Default)]
-pub(crate) struct Inbox {
-    items: VecDeque<Item>,
-    bytes: usize,
-}
-
-impl Inbox {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    fn push(&mut self, item: Item) {
-        self.bytes += item.bytes();
-        self.items.push_back(item);
-    }
-
-    /// What came first.
-    pub(crate) fn pop(&mut self) -> Option<Item> {
-        let item = self.items.pop_front()?;
-        self.bytes -= item.bytes();
-        Some(item)
-    }
-
-    /// What came first of those that `is_it` is true for.
-    pub(crate) fn take(&mut self, is_it: impl Fn(&Item) -> bool) -> Option<Item> {
-        let item = self.items.iter().position(is_it).and_then(|at| self.items.remove(at))?;
-        self.bytes -= item.bytes();
-        Some(item)
-    }
 }
 
 /// A handshake that somebody waits for.
@@ -153,6 +99,8 @@ pub(crate) struct Core {
     was_idle: bool,
     /// Since when something that may go was put off.
     waits_since: Option<Instant>,
+    /// How many messages were put off since then.
+    waiting: u32,
     /// Batches of the application's that are open: see [`crate::Socket::batch`].
     pub(crate) corks: u32,
     pub(crate) leader: Leader,
@@ -200,6 +148,7 @@ impl Core {
             stuck: None,
             was_idle: true,
             waits_since: None,
+            waiting: 0,
             corks: 0,
             leader: Leader::Nobody,
             spun: 0,
@@ -229,7 +178,7 @@ impl Core {
         let mut filed = false;
         let bytes_max = self.endpoint.config().proto.buffered_bytes_max;
         for _ in 0..TRAINS_PER_TURN {
-            self.held_back = self.inbox.items.len() >= INBOX_ITEMS_MAX || self.inbox.bytes as u64 >= bytes_max;
+            self.held_back = self.inbox.is_full(bytes_max);
             if self.held_back {
                 break;
             }
@@ -277,7 +226,11 @@ impl Core {
     /// than [`FLUSH_PAUSE`] for company.
     pub(crate) fn flush_soon(&mut self, now: Instant) {
         let alone = self.inbox.is_empty() && self.corks == 0;
-        if alone || self.waits_since.is_some_and(|since| now.since(since) >= FLUSH_PAUSE) {
+        self.waiting += 1;
+        if alone
+            || self.waiting >= FLUSH_MESSAGES
+            || self.waits_since.is_some_and(|since| now.since(since) >= FLUSH_PAUSE)
+        {
             self.flush_at(now);
         } else {
             self.waits_since.get_or_insert(now);
@@ -299,6 +252,7 @@ impl Core {
 
     pub(crate) fn flush_at(&mut self, now: Instant) {
         self.waits_since = None;
+        self.waiting = 0;
         if let Some((train, from)) = self.stuck.take()
             && !self.hand_over(train, from)
         {

@@ -21,6 +21,7 @@ mod dns;
 mod credentials;
 mod config;
 mod link;
+mod inbox;
 mod driver;
 mod bell;
 mod waiting;

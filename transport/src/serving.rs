@@ -6,8 +6,9 @@ use std::time::Duration;
 use endpoint::session::CallId;
 
 use crate::delivery::Delivery;
-use crate::driver::{Core, Item};
+use crate::driver::Core;
 use crate::error::Error;
+use crate::inbox::Item;
 use crate::message::{Body, Failed, OneWay, PeerInfo, ReplyToken, Request, Response, RpcId};
 use crate::socket::Socket;
 use crate::stream::MessageStream;

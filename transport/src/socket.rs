@@ -16,8 +16,9 @@ use udp::poll::Set;
 use wire::trailer::Kind;
 
 use crate::config::{CallOptions, Credentials, Role, datagram_bytes};
-use crate::driver::{Core, Item, Outcome};
+use crate::driver::{Core, Outcome};
 use crate::error::Error;
+use crate::inbox::Item;
 use crate::info::Info;
 use crate::link::Link;
 use crate::message::{Body, Peer, PeerInfo, RpcId};

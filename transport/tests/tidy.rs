@@ -72,8 +72,7 @@ const SLACK: usize = 25;
 
 /// Requirements of docs/PROTOCOL.md that no test cites yet, without the `[P-` and `]`. This list only shrinks.
 const UNTESTED: &[&str] = &[
-    "9.2",  // There is one shard.
-    "10.2", // Bundles are not sent; that they are dropped is tested with 10.1.
+    "9.2", // There is one shard.
 ];
 
 /// Path and text of each file of the tree that a check may ask for.

@@ -102,6 +102,12 @@ impl Aead for ChaCha {
         sealed.expect("the lengths were checked");
     }
 
+    fn seal_in_place(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], record: &mut [u8]) {
+        let (nonce, aad) = (aead::Nonce::assume_unique_for_key(*nonce), aead::Aad::from(aad));
+        let (body, tag) = record.split_last_chunk_mut::<TAG_LEN>().expect("room for a tag");
+        self.0.seal_in_place_scatter(nonce, aad, body, &[], tag).expect("no record is that long");
+    }
+
     fn open(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<(), Refused> {
         let (body, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(Refused)?;
         assert_eq!(out.len(), body.len(), "room for the plaintext, exactly");

@@ -34,10 +34,14 @@ impl Aead for Gcm {
     fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], plaintext: &[u8], extra: &[u8], out: &mut [u8]) {
         let len = plaintext.len() + extra.len();
         assert_eq!(out.len(), len + TAG_LEN, "room for ciphertext and tag");
+        out[..plaintext.len()].copy_from_slice(plaintext);
+        out[plaintext.len()..len].copy_from_slice(extra);
+        self.seal_in_place(nonce, aad, out);
+    }
+
+    fn seal_in_place(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], record: &mut [u8]) {
         let (nonce, aad) = (aead::Nonce::assume_unique_for_key(*nonce), aead::Aad::from(aad));
-        let (body, end) = out.split_at_mut(len);
-        body[..plaintext.len()].copy_from_slice(plaintext);
-        body[plaintext.len()..].copy_from_slice(extra);
+        let (body, end) = record.split_last_chunk_mut::<TAG_LEN>().expect("room for a tag");
         let tag = self.0.seal_in_place_separate_tag(nonce, aad, body).expect("no record is that long");
         end.copy_from_slice(tag.as_ref());
     }

@@ -80,10 +80,13 @@ where
 {
     fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], plaintext: &[u8], extra: &[u8], out: &mut [u8]) {
         assert_eq!(out.len(), plaintext.len() + extra.len() + TAG_LEN, "room for ciphertext and tag");
-        let (body, tag) = out.split_last_chunk_mut::<TAG_LEN>().expect("the length was checked");
-        let (head, tail) = body.split_at_mut(plaintext.len());
-        head.copy_from_slice(plaintext);
-        tail.copy_from_slice(extra);
+        out[..plaintext.len()].copy_from_slice(plaintext);
+        out[plaintext.len()..plaintext.len() + extra.len()].copy_from_slice(extra);
+        self.seal_in_place(nonce, aad, out);
+    }
+
+    fn seal_in_place(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], record: &mut [u8]) {
+        let (body, tag) = record.split_last_chunk_mut::<TAG_LEN>().expect("room for a tag");
         let sealed = self.0.encrypt_inout_detached(nonce.into(), aad, body.into());
         *tag = sealed.expect("no record is 2^36 bytes long").into();
     }

@@ -297,11 +297,6 @@ impl State {
         self.notices.push_back((slot, Frame::Close));
     }
 
-    /// When the next of them ends.
-    pub(crate) fn attestation_due(&self) -> Option<Instant> {
-        self.evidence.timers.peek().map(|(at, _)| at)
-    }
-
     /// Whether anything of that session waits for evidence: then the application must not send in it.
     pub(crate) fn holds_back(&mut self, slot: u32) -> bool {
         let Some(attesting) = &mut self.at(slot).attesting else { return false };

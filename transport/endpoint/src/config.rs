@@ -67,6 +67,8 @@ pub struct Config {
     pub tidies_when_idle: bool,
     /// The calendar at the endpoint's time zero, in seconds since 1970: certificates are judged by it.
     pub unix_seconds_at_zero: u64,
+    /// Small messages that are ready together travel in one record. Default true. [P-4.7]
+    pub bundles: bool,
     /// Bytes of requests that are taken from one first flight, where tickets allow any. [P-6.9]
     pub early_data_bytes_max: usize,
     /// What is shown of what runs here, and demanded of peers. Default: nothing. [P-6.16]
@@ -101,6 +103,7 @@ impl Config {
             reset_key: None,
             tidies_when_idle: false,
             unix_seconds_at_zero: 0,
+            bundles: true,
             early_data_bytes_max: 0,
             attest: Attest::default(),
             stream_above: None,

@@ -27,6 +27,10 @@ counters! {
     packets_sent,
     /// Records sealed, repeats included.
     records_sealed,
+    /// Records among them that were bundles.
+    bundles_sealed,
+    /// Messages that travelled in bundles.
+    messages_bundled,
     /// Records opened.
     records_opened,
     /// Records sealed again because the receiver missed them.

@@ -5,15 +5,16 @@
 
 use std::net::SocketAddr;
 
-use proto::io::Failure;
+use proto::io::{Failure, Work};
 use proto::time::Instant;
-use record::seal::{Bound, seal_control};
+use record::seal::{Bound, Message, seal_control};
 use wire::bytes::Writer;
 use wire::control::Frame;
 use wire::header::{Header, PacketType};
 use wire::limits::{CONTROL_HEADER_LEN, DATA_HEADER_LEN, DATAGRAM_MIN, TAG_LEN};
 
 use crate::error::Ended;
+use crate::pool::Payload;
 use crate::session::Phase;
 use crate::state::State;
 
@@ -38,9 +39,25 @@ pub(crate) const CONTROL_PRIORITY: u8 = 7;
 impl State {
     /// Writes what goes next into `out` and says where to; `None` when there is nothing.
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
-        let first = self.flight(now, out).or_else(|| self.question(now, out));
-        let next = first.or_else(|| self.control(now, out));
-        next.or_else(|| self.segment(now, out))
+        if self.has_more_than_data() {
+            let first = self.flight(now, out).or_else(|| self.question(now, out));
+            let next = first.or_else(|| self.control(now, out));
+            next.or_else(|| self.segment(now, out))
+        } else if self.machine.has_ready() {
+            self.segment(now, out)
+        } else {
+            None
+        }
+    }
+
+    /// Whether anything may have to leave that is not data. Asked for every datagram.
+    #[inline]
+    fn has_more_than_data(&self) -> bool {
+        !self.strangers.is_empty()
+            || !self.flights.is_empty()
+            || self.paths.asks()
+            || !self.notices.is_empty()
+            || self.machine.peek_talkative().is_some()
     }
 
     /// The next datagrams of a handshake: a second one leaves with the first if it is no longer.
@@ -180,18 +197,11 @@ impl State {
         let mut segment_peer = 0;
         let mut packets = 0;
         while let Some((slot, peer, record, priority)) = self.machine.peek_work(now) {
-            let call = self.calls[slot as usize].as_mut().expect("an RPC with work has a message");
-            let message = call.out.as_mut().expect("an RPC with work has a message");
-            if message.epoch().is_none() {
-                let keys = self.sessions[peer as usize].as_mut().and_then(|session| session.keys.as_mut())?;
-                let bound = message.bind(&mut keys.sealing);
-                // Whatever there is to do besides, this one comes again as the next.
-                if bound != Ok(Bound::Quietly) {
-                    self.bound(slot, peer, bound, now);
-                    continue;
-                }
+            let company = self.seeks_company(slot, peer);
+            if !company && !self.is_bound(slot, peer, now) {
+                continue;
             }
-            let message = &*message;
+            let message = self.message(slot);
             let packet_len = DATA_HEADER_LEN + message.record_len(record as u16);
             let filled = transmit.map_or(0, |t| t.len);
             if let Some(t) = transmit {
@@ -205,45 +215,92 @@ impl State {
                     break;
                 }
             }
-            let segment = transmit.map_or(packet_len, |t| t.segment);
+            let before = transmit.map(|t| t.segment);
+            let segment = before.unwrap_or(packet_len);
             // A packet that is shorter than the others can only be the last.
             let most = if packet_len < segment { 1 } else { (room - filled) / segment };
             let most = most.min(self.config.segment_packets_max - packets);
             let Some(work) = self.machine.next_work(now, most as u32) else { break };
             let session = self.sessions[peer as usize].as_ref()?;
-            let keys = session.keys.as_ref()?;
-            let header = Header {
-                kind: PacketType::Data,
-                flags: 0,
-                epoch: message.epoch()? as u8,
-                priority: work.priority,
-                steer: message.id().rpc().steer(),
-                segment: segment as u16,
-                session: session.peer_id,
-            };
-            let mut at = filled;
-            for index in work.records() {
-                at += packet(message, &keys.sealing, &header, index as u16, &mut out[at..]);
-            }
-            let count = work.end - work.start;
-            packets += count as usize;
-            self.counters.records_sealed += u64::from(count);
-            self.counters.records_repeated += if work.again { u64::from(count) } else { 0 };
-            self.counters.packets_sent += u64::from(count);
-            let done = at < filled + count as usize * segment;
             segment_peer = peer;
-            transmit = Some(Transmit { to: session.address, len: at, segment, priority: work.priority });
-            if done {
+            let to = session.address;
+            if company {
+                let most = before.unwrap_or(session.datagram_max).min(room - filled);
+                if let Some(len) = self.bundle(now, &work, before, &mut out[filled..filled + most]) {
+                    let segment = before.unwrap_or(len);
+                    transmit = Some(Transmit { to, len: filled + len, segment, priority });
+                    packets += 1;
+                    if len < segment {
+                        break;
+                    }
+                    continue;
+                }
+                if !self.is_bound(slot, peer, now) {
+                    continue;
+                }
+            }
+            let at = self.packets(&work, segment, filled, out)?;
+            let count = (work.end - work.start) as usize;
+            packets += count;
+            transmit = Some(Transmit { to, len: at, segment, priority: work.priority });
+            if at < filled + count * segment {
                 break;
             }
         }
         transmit
     }
+
+    /// Seals what was taken as packets of `segment` bytes, from byte `at` of `out` on. Where they end.
+    #[inline(always)]
+    fn packets(&mut self, work: &Work, segment: usize, mut at: usize, out: &mut [u8]) -> Option<usize> {
+        let message = self.calls[work.slot as usize].as_ref()?.out.as_ref()?;
+        let session = self.sessions[work.peer as usize].as_ref()?;
+        let keys = session.keys.as_ref()?;
+        let header = Header {
+            kind: PacketType::Data,
+            flags: 0,
+            epoch: message.epoch()? as u8,
+            priority: work.priority,
+            steer: message.id().rpc().steer(),
+            segment: segment as u16,
+            session: session.peer_id,
+        };
+        for index in work.records() {
+            at += packet(message, &keys.sealing, &header, index as u16, &mut out[at..]);
+        }
+        let count = u64::from(work.end - work.start);
+        self.counters.records_sealed += count;
+        self.counters.records_repeated += if work.again { count } else { 0 };
+        self.counters.packets_sent += count;
+        Some(at)
+    }
+
+    #[inline]
+    fn message(&self, slot: u32) -> &Message<Payload> {
+        let call = self.calls[slot as usize].as_ref().expect("an RPC with work has a message");
+        call.out.as_ref().expect("an RPC with work has a message")
+    }
+
+    /// Binds the message of `slot` to the present epoch, unless it is bound. `false` when it cannot go now.
+    #[inline]
+    fn is_bound(&mut self, slot: u32, peer: u32, now: Instant) -> bool {
+        let call = self.calls[slot as usize].as_mut().expect("an RPC with work has a message");
+        let message = call.out.as_mut().expect("an RPC with work has a message");
+        if message.epoch().is_some() {
+            return true;
+        }
+        let keys = self.sessions[peer as usize].as_mut().and_then(|session| session.keys.as_mut());
+        let bound = message.bind(&mut keys.expect("what is sent has keys").sealing);
+        if bound != Ok(Bound::Quietly) {
+            self.bound(slot, peer, bound, now);
+        }
+        bound.is_ok()
+    }
 }
 
 /// One packet: the header, and one record behind it.
 fn packet<B: AsRef<[u8]>>(
-    message: &record::seal::Message<B>,
+    message: &Message<B>,
     keys: &record::epochs::Outbound,
     header: &Header,
     index: u16,

@@ -417,10 +417,12 @@ impl Endpoint {
 
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn timeout(&self) -> Option<Instant> {
-        let handshake = self.state.handshake_timers.peek().map(|(at, _)| at);
-        let others = self.state.idle_look.min(self.state.queue_deadline).min(self.state.epochs_due);
-        let others = Some(others).filter(|at| *at != Instant::FAR);
-        [self.state.machine.timeout(), handshake, others, self.state.attestation_due()].into_iter().flatten().min()
+        let state = &self.state;
+        let mut at = state.machine.timeout_at().min(state.idle_look).min(state.queue_deadline).min(state.epochs_due);
+        for timers in [&state.handshake_timers, &state.evidence.timers] {
+            at = timers.peek().map_or(at, |(first, _)| at.min(first));
+        }
+        (at != Instant::FAR).then_some(at)
     }
 
     /// Writes what goes next into `out`, and says where to; `None` when there is nothing to send now.

@@ -27,6 +27,19 @@ use crate::state::{Call, Event, NOTICES_MAX, State};
 /// not keep the memory of all.
 const COPIED_MAX: usize = 2048;
 
+/// Where the messages end that are copied together with the first of these: they stand one after the other.
+fn neighbours(landed: &[(u32, Range<usize>)]) -> usize {
+    let start = landed[0].1.start;
+    let mut end = landed[0].1.end;
+    for (_, place) in &landed[1..] {
+        if place.start < end || place.end - start > COPIED_MAX {
+            break;
+        }
+        end = place.end;
+    }
+    end
+}
+
 /// RPCs that may wait to be forgotten while messages keep coming.
 const ENDED_MAX: usize = 64;
 
@@ -96,7 +109,7 @@ impl State {
         }
     }
 
-    fn refused(&mut self, slot: u32, why: OpenError) {
+    pub(crate) fn refused(&mut self, slot: u32, why: OpenError) {
         match why {
             OpenError::Trailer => self.counters.dropped_nonsense += 1,
             OpenError::Tag => {
@@ -111,13 +124,13 @@ impl State {
 
     /// The keys of an epoch of `peer`'s that a packet named, which [`Self::addressed`] found. It may have ended with a record
     /// before in the same packet: that opened under a newer epoch then, so this cannot be of it.
-    fn opening(&self, peer: u32, epoch: u8) -> &Opening {
+    pub(crate) fn opening(&self, peer: u32, epoch: u8) -> &Opening {
         let keys = self.sessions[peer as usize].as_ref().and_then(|session| session.keys.as_ref());
         keys.and_then(|keys| keys.opening.named(epoch)).expect("addressed")
     }
 
     /// A valid packet of the peer came, sealed in that epoch.
-    fn alive(&mut self, slot: u32, epoch: u8, now: Instant) {
+    pub(crate) fn alive(&mut self, slot: u32, epoch: u8, now: Instant) {
         let session = self.at(slot);
         session.heard = now;
         if let Some(keys) = &mut session.keys {
@@ -142,6 +155,9 @@ impl State {
             at = view.sealed.end;
             match &self.sessions[slot as usize] {
                 None => {}
+                Some(_) if view.number.index() == wire::bundle::INDEX => {
+                    self.bundled(now, slot, header.epoch, packet, &view, base);
+                }
                 Some(session) if session.leaves_unread(view.number.message().rpc()) => {
                     self.counters.dropped_before_evidence += 1;
                 }
@@ -185,6 +201,7 @@ impl State {
                 Err(why) => self.refused(peer, why),
                 Ok((trailer, acks)) => {
                     self.alive(peer, epoch, now);
+                    self.counters.records_opened += 1;
                     let arrival = self.machine.arrived(now, peer, rpc, found, index, &trailer);
                     self.arrived(now, peer, arrival, &acks, &[], index, &trailer, 0..0);
                     // There was no room to remember that it ran: the machine has dropped it, and its half here goes, too.
@@ -199,6 +216,7 @@ impl State {
             Err(why) => self.refused(peer, why),
             Ok(opened) => {
                 self.alive(peer, epoch, now);
+                self.counters.records_opened += 1;
                 let arrival = self.machine.arrived(now, peer, rpc, found, index, &opened.trailer);
                 let place = base + opened.payload.start..base + opened.payload.end;
                 let payload = &packet[opened.payload];
@@ -214,6 +232,7 @@ impl State {
             Err(why) => self.refused(peer, why),
             Ok(opened) => {
                 self.alive(peer, epoch, now);
+                self.counters.records_opened += 1;
                 let arrival = self.machine.arrived(now, peer, rpc, Some(slot), index, &opened.trailer);
                 let buffer = self.call(slot).and_then(|call| call.buffer.as_mut());
                 if let (Arrival::New { .. }, Some(buffer)) = (arrival, buffer) {
@@ -226,7 +245,7 @@ impl State {
 
     /// A record was opened and the machine has judged it.
     #[expect(clippy::too_many_arguments, reason = "one step of a pipeline, called from two places above")]
-    fn arrived(
+    pub(crate) fn arrived(
         &mut self,
         now: Instant,
         peer: u32,
@@ -237,7 +256,6 @@ impl State {
         trailer: &Trailer,
         place: Range<usize>,
     ) {
-        self.counters.records_opened += 1;
         match arrival {
             Arrival::New { slot, first, complete } => {
                 self.fresh(peer, now);
@@ -306,37 +324,47 @@ impl State {
         }
     }
 
-    /// Messages that are complete leave: as views of the receive buffer, or of the buffer they were put together in.
+    /// Messages that are complete leave: as views of the receive buffer, or of the buffer they were put together in. Short ones that
+    /// came together are copied together: whoever keeps one keeps those that stood beside it, but not all that came.
     fn land(&mut self, buffer: Buffer) -> Option<Buffer> {
         let mut landed = core::mem::take(&mut self.landed);
         let single = |place: &Range<usize>| !place.is_empty();
         let views = landed.iter().filter(|(_, place)| single(place)).count();
-        let copied = |place: &Range<usize>, scarce: bool| place.len() <= COPIED_MAX && (views > 1 || scarce);
         let scarce = self.pool.is_scarce();
+        let copied = |place: &Range<usize>| place.len() <= COPIED_MAX && (views > 1 || scarce);
         let mut buffer = Some(buffer);
         let mut frozen = None;
-        if landed.iter().any(|(_, place)| single(place) && !copied(place, scarce)) {
+        if landed.iter().any(|(_, place)| single(place) && !copied(place)) {
             frozen = buffer.take().map(|buffer| self.pool.freeze_datagrams(buffer));
         }
-        for (slot, place) in landed.drain(..) {
+        // What was copied last: from where, and to where.
+        let mut together: Option<(Range<usize>, Payload)> = None;
+        for at in 0..landed.len() {
+            let (slot, place) = landed[at].clone();
             let payload = if place.is_empty() {
                 self.put_together(slot)
-            } else if copied(&place, scarce) {
-                let bytes = match (&frozen, &mut buffer) {
-                    (Some(frozen), _) => frozen.payload(place),
-                    (None, Some(buffer)) => {
-                        let copy = self.pool.copy(&buffer.bytes()[place]);
-                        self.deliver(slot, copy);
-                        continue;
+            } else if copied(&place) {
+                let (from, copy) = match together.take().filter(|(from, _)| place.end <= from.end) {
+                    Some(known) => known,
+                    None => {
+                        let end = neighbours(&landed[at..]);
+                        let from = place.start..end;
+                        let copy = match (&frozen, &mut buffer) {
+                            (Some(frozen), _) => self.pool.copy(frozen.bytes(from.clone())),
+                            (None, Some(buffer)) => self.pool.copy(&buffer.bytes()[from.clone()]),
+                            (None, None) => unreachable!("the buffer is frozen or not"),
+                        };
+                        (from, copy)
                     }
-                    (None, None) => unreachable!("the buffer is frozen or not"),
                 };
-                self.pool.copy(&bytes)
+                let (_, copy) = together.insert((from.clone(), copy));
+                copy.slice(place.start - from.start..place.end - from.start)
             } else {
                 frozen.as_ref().map_or_else(Payload::empty, |frozen| frozen.payload(place))
             };
             self.deliver(slot, payload);
         }
+        landed.clear();
         self.landed = landed;
         buffer
     }

@@ -22,6 +22,7 @@ pub mod resets;
 pub mod handshakes;
 pub mod epochs;
 pub mod egress;
+pub mod bundles;
 mod late;
 pub mod moves;
 pub mod ingress;

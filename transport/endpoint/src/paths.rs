@@ -143,6 +143,11 @@ impl Paths {
         }
     }
 
+    /// Whether anything is to be asked.
+    pub fn asks(&self) -> bool {
+        !self.questions.is_empty()
+    }
+
     /// What is to be asked next.
     pub fn next_question(&mut self) -> Option<Question> {
         self.questions.pop_front()

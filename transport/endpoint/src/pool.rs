@@ -211,6 +211,11 @@ impl Pool {
 pub struct Frozen(Arc<Vec<u8>>);
 
 impl Frozen {
+    /// A part of it.
+    pub fn bytes(&self, range: Range<usize>) -> &[u8] {
+        &self.0[range]
+    }
+
     /// A payload that is part of it.
     pub fn payload(&self, range: Range<usize>) -> Payload {
         Payload { bytes: Arc::clone(&self.0), start: range.start, end: range.end }

@@ -22,7 +22,12 @@ const MS: Duration = Duration::from_millis(1);
 
 /// A pair that begins an epoch after so many records; what a key may protect at most is as ever.
 fn rekeying(records: u64) -> World {
-    World::with(1, 1, |_, config| config.key_limits = Limits::PROTOCOL.rekey_after(records)).warm()
+    limited(Limits::PROTOCOL.rekey_after(records), false)
+}
+
+/// A pair whose keys have those limits. Without bundles a message of one record is one of these, so they can be counted.
+fn limited(limits: Limits, bundles: bool) -> World {
+    World::with(1, 1, |_, config| (config.key_limits, config.bundles) = (limits, bundles)).warm()
 }
 
 /// The epochs that an end seals in, and has seen of its peer.
@@ -78,7 +83,17 @@ impl Rough {
 /// while packets are lost, doubled and reordered: each is delivered once, in one session, and none waits for an epoch at all.
 #[test]
 fn both_directions_rekey_under_load() {
-    let mut world = rekeying(1000);
+    rekey_under_load(limited(Limits::PROTOCOL.rekey_after(1000), false));
+}
+
+/// [P-6.5] [P-4.7] The same of messages that travel in bundles, with an epoch every 150 records.
+#[test]
+fn bundles_rekey_under_load() {
+    let world = rekey_under_load(limited(Limits::PROTOCOL.rekey_after(150), true));
+    assert!(world.counters(CLIENT).messages_bundled > 10_000);
+}
+
+fn rekey_under_load(mut world: World) -> World {
     let to = To::Session(world.session(SERVER));
     let mut rough = Rough { rng: Rng::new(77), lost: 20 };
     let (mut executed, mut answered) = ([BTreeSet::new(), BTreeSet::new()], [BTreeSet::new(), BTreeSet::new()]);
@@ -130,6 +145,7 @@ fn both_directions_rekey_under_load() {
         assert_eq!(world.ends[at].sessions().len(), 1);
     }
     world.assert_old_packets_do_nothing();
+    world
 }
 
 impl World {
@@ -182,7 +198,7 @@ fn question_or_answer_lost() {
 #[test]
 fn a_burst_waits_for_a_round_trip() {
     // Soft at 128 records, hard at 512.
-    let mut world = World::with(1, 1, |_, config| config.key_limits = Limits::lowered(19)).warm();
+    let mut world = limited(Limits::lowered(19), false);
     let session = world.session(CLIENT);
     for _ in 0..1500 {
         world.request(CLIENT, 20);
@@ -216,7 +232,7 @@ fn a_burst_waits_for_a_round_trip() {
 /// [P-6.7] A peer that is never ready: what waits fails in the end, and new calls go in a new session.
 #[test]
 fn a_peer_that_is_never_ready() {
-    let mut world = World::with(1, 1, |_, config| config.key_limits = Limits::lowered(19)).warm();
+    let mut world = limited(Limits::lowered(19), false);
     let old = world.session(CLIENT);
     world.lose = Box::new(|datagram| datagram.from == SERVER && datagram.header().kind == PacketType::Control);
     for _ in 0..700 {

@@ -72,7 +72,8 @@ fn a_rate_that_becomes_known() {
 /// [P-8.3] [P-8.4] Messages of different priority leave in different trains, each marked as its packets are.
 #[test]
 fn one_priority_in_a_train() {
-    let (mut world, mut forger) = with_forger(Side::Server, |_, _| ());
+    let mut world = World::with(1, 1, |_, config| config.bundles = false).warm();
+    let mut forger = Forger::new(&world, CLIENT, Side::Server);
     let cutoffs = [200, 2_000, u32::MAX, 0, 0, 0, 0, 0];
     world.feed(SERVER, CLIENT, &forger.control(&[Frame::Cutoffs { version: 5, cutoffs }]));
     for length in [100, 100, 1_000, 1_000, 30_000] {

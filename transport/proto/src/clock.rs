@@ -13,13 +13,19 @@ impl Machine {
     /// When [`Self::handle_timeout`] wants to be called next. [`Instant::ZERO`], that is at once, when grants are due that
     /// nobody has decided on: what ended may be all that others waited for.
     pub fn timeout(&self) -> Option<Instant> {
+        let at = self.timeout_at();
+        (at != Instant::FAR).then_some(at)
+    }
+
+    /// The same; [`Instant::FAR`] for never.
+    #[inline]
+    pub fn timeout_at(&self) -> Instant {
         if self.grants_due {
-            return Some(Instant::ZERO);
+            return Instant::ZERO;
         }
         let rpc = self.timers.peek().map_or(Instant::FAR, |(at, _)| at);
         let ack = self.ack_timers.peek().map_or(Instant::FAR, |(at, _)| at);
-        let at = rpc.min(ack).min(self.room.expires()).min(self.held_until());
-        (at != Instant::FAR).then_some(at)
+        rpc.min(ack).min(self.room.expires()).min(self.held_until())
     }
 
     /// Time passed.

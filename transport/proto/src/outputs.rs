@@ -93,6 +93,40 @@ impl Machine {
         Some((slot, rpc.peer, record, priority_of(&self.config, &self.peers, rpc.peer, out, record)))
     }
 
+    /// Whether more than one RPC has something to send.
+    pub fn has_several_ready(&self) -> bool {
+        self.ready.len() > 1
+    }
+
+    /// Whether any RPC has something to send; perhaps not now.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether the message of `slot` has one record, which never went.
+    pub fn may_ride(&self, slot: u32) -> bool {
+        let out = self.rpcs.get(slot).and_then(|rpc| rpc.out.as_ref());
+        out.is_some_and(|out| out.is_untouched() && out.geometry().records() == 1)
+    }
+
+    /// The RPC whose records go next, if it is for `peer` at `priority`, [`Self::may_ride`], and `fits`: then all of it counts as sent at
+    /// `now`.
+    pub fn take_rider(&mut self, now: Instant, peer: u32, priority: u8, fits: impl FnOnce(u32) -> bool) -> Option<u32> {
+        let (slot, _) = self.next_to_send(now)?;
+        let rpc = self.rpcs.taken(slot);
+        let out = rpc.out.as_mut().filter(|out| out.is_untouched() && out.geometry().records() == 1)?;
+        if rpc.peer != peer || priority_of(&self.config, &self.peers, peer, out, 0) != priority || !fits(slot) {
+            return None;
+        }
+        if self.pacer.is_on() {
+            return self.next_work(now, 1).map(|work| work.slot);
+        }
+        out.take(1);
+        rpc.sent_at = now;
+        self.ready.remove(slot);
+        Some(slot)
+    }
+
     /// Takes up to `most` records of that RPC; they count as sent at `now`.
     pub fn next_work(&mut self, now: Instant, most: u32) -> Option<Work> {
         self.note_time(now);

@@ -57,8 +57,6 @@ pub struct Rpc {
     pub ended: bool,
     /// The endpoint was told that it ended.
     pub told: bool,
-    /// It is found by its name: see [`crate::table`].
-    pub named: bool,
 }
 
 impl Rpc {
@@ -82,7 +80,6 @@ impl Rpc {
             incast: false,
             ended: false,
             told: false,
-            named: false,
         }
     }
 

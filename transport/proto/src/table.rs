@@ -1,5 +1,6 @@
 //! Owns the table of open RPCs: slots that are used again, and the way from a name to a slot.
 
+use alloc::vec;
 use alloc::vec::Vec;
 use core::hash::BuildHasher;
 
@@ -8,7 +9,6 @@ use siphasher::sip::SipHasher13;
 use wire::ids::RpcId;
 
 use crate::incoming::Incoming;
-use crate::io::State;
 use crate::rpc::Rpc;
 
 /// Hashes names with a key of its own: the peer chooses sequences, and must not be able to choose collisions.
@@ -39,24 +39,39 @@ pub struct Removed {
     pub inc: Option<Incoming>,
 }
 
+/// Places at the beginning; there are never fewer than two for each open RPC, up to [`PLACES_MAX`].
+const PLACES_MIN: usize = 64;
+/// 256 KiB of places: beyond as many RPCs the names of some are hashed.
+const PLACES_MAX: usize = 1 << 16;
+
+/// A place where nobody stands.
+const NOBODY: u32 = u32::MAX;
+
 /// Open RPCs by slot and by name.
 #[derive(Debug)]
 pub struct Table {
     slots: Vec<Option<Rpc>>,
     free: Vec<u32>,
-    /// Of all but the youngest, and those that were over when the next one came.
+    /// The slot of an RPC, at the place that its name says. Sequences are counted, so most names have a place of their own.
+    places: Vec<u32>,
+    /// Of those whose place was taken when they came.
     names: HashTable<u32>,
-    /// The slot of the youngest: where few are open it is mostly the one that is asked for. It gets a name when another comes, so that
-    /// one at a time needs no hash.
-    youngest: u32,
     hash: Keyed,
+}
+
+/// The place of a name among `places` of them, a power of two. Whoever chooses names may choose those of one place, and gets the hash.
+#[inline]
+const fn place(peer: u32, rpc: RpcId, places: usize) -> usize {
+    // Peers that count alike stand apart.
+    let apart = (peer as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    (rpc.as_u48() ^ apart) as usize & (places - 1)
 }
 
 impl Table {
     /// An empty table. `key` is random: who chooses sequences must not be able to choose collisions.
     pub fn new(key: (u64, u64)) -> Self {
-        let (slots, free, names) = (Vec::new(), Vec::new(), HashTable::new());
-        Self { slots, free, names, youngest: 0, hash: Keyed(key.0, key.1) }
+        let places = vec![NOBODY; PLACES_MIN];
+        Self { slots: Vec::new(), free: Vec::new(), places, names: HashTable::new(), hash: Keyed(key.0, key.1) }
     }
 
     fn hash_of(&self, peer: u32, rpc: RpcId) -> u64 {
@@ -64,10 +79,12 @@ impl Table {
     }
 
     /// The slot of an RPC.
+    #[inline]
     pub fn find(&self, peer: u32, rpc: RpcId) -> Option<u32> {
         let is_it = |slot: &u32| self.get(*slot).is_some_and(|r| r.peer == peer && r.id == rpc);
-        if is_it(&self.youngest) {
-            return Some(self.youngest);
+        let first = self.places[place(peer, rpc, self.places.len())];
+        if is_it(&first) {
+            return Some(first);
         }
         if self.names.is_empty() {
             return None;
@@ -78,42 +95,66 @@ impl Table {
 
     /// Takes an RPC in.
     pub fn insert(&mut self, rpc: Rpc) -> u32 {
-        self.name_youngest();
+        let (peer, id) = (rpc.peer, rpc.id);
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
         if slot as usize == self.slots.len() {
             self.slots.push(Some(rpc));
         } else {
             self.slots[slot as usize] = Some(rpc);
         }
-        self.youngest = slot;
+        if 2 * self.len() > self.places.len() && self.places.len() < PLACES_MAX {
+            self.spread();
+        } else {
+            self.name(slot, peer, id);
+        }
         slot
     }
 
-    /// Another comes: what was the youngest is asked for by name from now on, if it is at all. A response that arrived is not:
-    /// whoever still asks is told from the memory of what is finished. [P-7.1]
-    fn name_youngest(&mut self) {
-        let Self { slots, names, hash: keyed, youngest, .. } = self;
-        let hash_of = |rpc: &Rpc| keyed.hash_one((rpc.peer, rpc.id.as_u48()));
-        let Some(rpc) = slots.get_mut(*youngest as usize).and_then(Option::as_mut) else { return };
-        if rpc.named || (rpc.ended && rpc.state == State::Responding) {
-            return;
+    #[inline]
+    fn name(&mut self, slot: u32, peer: u32, id: RpcId) {
+        let at = place(peer, id, self.places.len());
+        if self.places[at] == NOBODY {
+            self.places[at] = slot;
+        } else {
+            self.name_hashed(slot, peer, id);
         }
-        rpc.named = true;
-        let hash = hash_of(rpc);
-        names.insert_unique(hash, *youngest, |slot| {
-            hash_of(slots[*slot as usize].as_ref().expect("named slots are taken"))
+    }
+
+    fn name_hashed(&mut self, slot: u32, peer: u32, id: RpcId) {
+        let hash = self.hash_of(peer, id);
+        let Self { slots, names, hash: keyed, .. } = self;
+        names.insert_unique(hash, slot, |slot| {
+            let rpc = slots[*slot as usize].as_ref().expect("named slots are taken");
+            keyed.hash_one((rpc.peer, rpc.id.as_u48()))
         });
+    }
+
+    /// Twice as many places, and everybody at the right one.
+    #[cold]
+    fn spread(&mut self) {
+        let places = 2 * self.places.len();
+        self.places.clear();
+        self.places.resize(places, NOBODY);
+        self.names.clear();
+        for slot in 0..self.slots.len() as u32 {
+            if let Some((peer, id)) = self.get(slot).map(|rpc| (rpc.peer, rpc.id)) {
+                self.name(slot, peer, id);
+            }
+        }
     }
 
     /// Gives an RPC out; its slot may be used again.
     pub fn remove(&mut self, slot: u32) -> Option<Removed> {
-        let place = self.slots.get_mut(slot as usize)?;
-        let rpc = place.as_mut()?;
-        let (peer, id, ours, named) = (rpc.peer, rpc.id, rpc.ours, rpc.named);
+        let place_of = self.slots.get_mut(slot as usize)?;
+        let rpc = place_of.as_mut()?;
+        let (peer, id, ours) = (rpc.peer, rpc.id, rpc.ours);
         let untold = rpc.ended && !rpc.told;
         let removed = Removed { peer, id, ours, untold, awaited: rpc.awaits_response(), inc: rpc.inc.take() };
-        *place = None;
-        if named {
+        *place_of = None;
+        let at = place(peer, id, self.places.len());
+        if self.places[at] == slot {
+            self.places[at] = NOBODY;
+        } else {
             let hash = self.hash_of(peer, id);
             if let Ok(entry) = self.names.find_entry(hash, |s| *s == slot) {
                 entry.remove();
@@ -156,25 +197,67 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
     use wire::ids::Side;
 
+    use crate::io::State;
     use crate::time::Instant;
 
-    /// What is remembered of the youngest is never taken for another, whatever has become of its slot.
+    fn name(sequence: u64) -> RpcId {
+        RpcId::new(Side::Client, sequence)
+    }
+
+    fn rpc(peer: u32, sequence: u64) -> Rpc {
+        Rpc::new(peer, name(sequence), true, State::Requesting, Instant::ZERO)
+    }
+
+    proptest! {
+        /// Whatever names come and go, also many of one place and more than there are places: each is found where it is, and no other.
+        #[test]
+        fn names_are_exact(acts in prop::collection::vec((0u32..4, 0u64..40, any::<bool>(), any::<bool>()), 0..400)) {
+            let mut table = Table::new((1, 2));
+            let mut open = BTreeMap::new();
+            for (peer, sequence, crowded, ends) in acts {
+                // All of one place, however many places there are.
+                let sequence = if crowded { sequence << 30 } else { sequence };
+                match open.get(&(peer, sequence)) {
+                    Some(slot) if ends => {
+                        prop_assert_eq!(table.remove(*slot).map(|rpc| (rpc.peer, rpc.id)), Some((peer, name(sequence))));
+                        open.remove(&(peer, sequence));
+                    }
+                    Some(_) => {}
+                    None => {
+                        let slot = table.insert(rpc(peer, sequence));
+                        prop_assert!(open.values().all(|other| *other != slot));
+                        open.insert((peer, sequence), slot);
+                    }
+                }
+                prop_assert_eq!(table.len(), open.len());
+            }
+            for peer in 0..4 {
+                for sequence in (0..40).flat_map(|n| [n, n << 30]) {
+                    prop_assert_eq!(table.find(peer, name(sequence)), open.get(&(peer, sequence)).copied());
+                }
+            }
+        }
+    }
+
+    /// Names in the order of their sequences are not hashed, however many are open, nor are those of several peers.
     #[test]
-    fn names_are_exact() {
+    fn counted_names_have_places() {
         let mut table = Table::new((1, 2));
-        let name = |sequence| RpcId::new(Side::Client, sequence);
-        let rpc = |peer, sequence| Rpc::new(peer, name(sequence), true, State::Requesting, Instant::ZERO);
-        assert_eq!(table.find(0, name(0)), None);
-        let (a, b) = (table.insert(rpc(0, 0)), table.insert(rpc(0, 1)));
-        assert_eq!((table.find(0, name(0)), table.find(0, name(1)), table.find(1, name(1))), (Some(a), Some(b), None));
-        table.remove(b);
-        assert_eq!((table.find(0, name(1)), table.find(0, name(0))), (None, Some(a)));
-        assert_eq!(table.insert(rpc(1, 1)), b, "a slot is used again");
-        assert_eq!((table.find(0, name(1)), table.find(1, name(1))), (None, Some(b)));
-        table.remove(a);
-        assert_eq!((table.find(0, name(0)), table.find(1, name(1)), table.len()), (None, Some(b), 1));
+        let mut slots = Vec::new();
+        for sequence in 0..20_000 {
+            slots.push(table.insert(rpc(7, sequence)));
+            assert!(table.names.is_empty());
+        }
+        assert_eq!(table.places.len(), PLACES_MAX);
+        slots.drain(..).for_each(|slot| drop(table.remove(slot)));
+        assert!(table.is_empty() && table.places.iter().all(|place| *place == NOBODY));
+        assert_eq!(table.find(7, name(3)), None);
     }
 }

@@ -61,6 +61,12 @@ pub trait Aead: Send + Sync {
     /// When the lengths do not fit: that is a bug of the caller, never of a peer.
     fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], plaintext: &[u8], extra: &[u8], out: &mut [u8]);
 
+    /// Seals all of `record` but the last [`TAG_LEN`] bytes in place; the tag goes there.
+    ///
+    /// # Panics
+    /// When it is shorter than a tag.
+    fn seal_in_place(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], record: &mut [u8]);
+
     /// Opens `sealed` (ciphertext, then tag) into `out`, which is [`TAG_LEN`] bytes shorter.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 use alloc::boxed::Box;
 
 use wire::ids::Side;
+use wire::limits::RECORD_PLAINTEXT_MAX;
 
 use crate::aead::{Cipher, Crypto};
 use crate::budget::{Budget, Exhausted, Limits};
@@ -88,6 +89,11 @@ impl Sealing {
             }
             Err(exhausted) => Err(exhausted),
         }
+    }
+
+    /// Whether the largest record could still be sealed.
+    pub fn has_plenty(&self) -> bool {
+        self.budget.clone().reserve(1, RECORD_PLAINTEXT_MAX as u32).is_ok()
     }
 
     /// Nothing is sealed with `lease` any more. Its reservation stays spent.

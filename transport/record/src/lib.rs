@@ -13,5 +13,6 @@ pub mod budget;
 pub mod keys;
 pub mod replay;
 pub mod epochs;
+pub mod bundle;
 pub mod seal;
 pub mod open;

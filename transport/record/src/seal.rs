@@ -14,10 +14,11 @@ use wire::data::{record_aad, record_header};
 use wire::geometry::Geometry;
 use wire::header::Header;
 use wire::ids::{MessageId, RecordNumber, RpcId, Side};
-use wire::limits::{AUX_MAX, CONTROL_HEADER_LEN, RECORD_HEADER_LEN, TAG_LEN, TRAILER_LEN};
+use wire::limits::{ACK_LEN, AUX_MAX, CONTROL_HEADER_LEN, RECORD_HEADER_LEN, TAG_LEN, TRAILER_LEN};
 use wire::trailer::Trailer;
 
 use crate::budget::Exhausted;
+use crate::bundle::Lead;
 use crate::epochs::{Lease, Outbound};
 use crate::keys::ControlKey;
 
@@ -103,6 +104,8 @@ pub struct Message<B> {
     id: MessageId,
     /// The present attempt was bound, now or before.
     attempted: bool,
+    /// It led a bundle.
+    led: bool,
     lease: Option<Lease>,
     geometry: Geometry,
     tail: Tail,
@@ -123,7 +126,8 @@ impl<B: AsRef<[u8]>> Message<B> {
         trailer.aux_len = w.len() as u8;
         w.put(&trailer.emit());
         let len = w.len() as u8;
-        Self { id: id.0, attempted: false, lease: None, geometry: trailer.geometry, tail: Tail { bytes, len }, body }
+        let (geometry, tail) = (trailer.geometry, Tail { bytes, len });
+        Self { id: id.0, attempted: false, led: false, lease: None, geometry, tail, body }
     }
 
     /// Which message.
@@ -134,6 +138,37 @@ impl<B: AsRef<[u8]>> Message<B> {
     /// How it is cut.
     pub const fn geometry(&self) -> Geometry {
         self.geometry
+    }
+
+    /// Its bytes.
+    pub fn body(&self) -> &[u8] {
+        self.body.as_ref()
+    }
+
+    /// What its trailer says of it besides how it is cut.
+    pub const fn bits(&self) -> u8 {
+        self.tail.bytes[self.tail.len as usize - 2]
+    }
+
+    /// The acknowledgements that ride with it.
+    pub fn acks(&self) -> impl ExactSizeIterator<Item = RpcId> + '_ {
+        let aux = &self.tail.bytes[..usize::from(self.tail.len) - TRAILER_LEN];
+        aux.chunks_exact(ACK_LEN).map(|ack| {
+            let ack = wire::bytes::Reader::new(ack).u48().and_then(RpcId::from_u48);
+            ack.expect("they were written by `freeze`")
+        })
+    }
+
+    /// Whether it can lead a bundle: no record of its own was sealed, nor another bundle that it led. [P-4.7]
+    pub const fn may_lead(&self) -> bool {
+        !self.attempted && !self.led
+    }
+
+    /// The right to seal the bundle that it leads, once. [P-3.3]
+    pub fn lead(&mut self) -> Option<Lead> {
+        let may = self.may_lead();
+        self.led = true;
+        may.then_some(Lead::new(self.id))
     }
 
     /// Bytes of record `index` on the wire.

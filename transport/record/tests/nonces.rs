@@ -12,6 +12,7 @@ use record::budget::Limits;
 use record::epochs::Outbound;
 use record::keys::Secret;
 use record::seal::{Id, Ids, Message, seal_control};
+use wire::bundle::{INDEX, Tail};
 use wire::header::{Header, PacketType};
 use wire::ids::{RecordNumber, RpcId, SessionId, Side};
 use wire::trailer::Kind;
@@ -23,6 +24,8 @@ enum Act {
     Begin(usize),
     /// Answers the request of this sequence, unless it has.
     Answer(u64, usize),
+    /// Begins a message of so many bytes, which leads a bundle and has sealed nothing else yet.
+    Lead(usize),
     /// Seals record `.1` of message `.0` again, as far as there are that many.
     Repeat(prop::sample::Index, prop::sample::Index),
     /// Sends a control packet of so many bytes.
@@ -35,6 +38,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         4 => (0usize..500).prop_map(Act::Begin),
         4 => (0u64..12, 0usize..500).prop_map(|(sequence, length)| Act::Answer(sequence, length)),
+        2 => (0usize..500).prop_map(Act::Lead),
         4 => any::<(prop::sample::Index, prop::sample::Index)>().prop_map(|(a, b)| Act::Repeat(a, b)),
         3 => (0usize..40).prop_map(Act::Control),
         1 => Just(Act::Advance),
@@ -61,6 +65,16 @@ fn live(audit: &Audit, secret: [u8; 32], cipher: Cipher, side: Side, acts: &[Act
                 let rpc = RpcId::new(side.peer(), *sequence);
                 (Id::response(rpc), Kind::Response, *length)
             }),
+            Act::Lead(length) => {
+                let id = ids.take().expect("there are many");
+                let mut message = Message::freeze(id, body(*length), trailer(Kind::Request, *length, 60), &[]);
+                let tail = Tail { len: 1, floor: step as u64 };
+                message.lead().expect("it never did").seal(&mut keys, &tail, &mut [step as u8; 100]).expect("plenty");
+                assert!(message.lead().is_none(), "it led before");
+                numbers.insert(RecordNumber::new(message.id(), INDEX));
+                messages.push(message);
+                None
+            }
             Act::Repeat(message, index) => {
                 if !messages.is_empty() {
                     let at = message.index(messages.len());
@@ -117,7 +131,7 @@ fn live(audit: &Audit, secret: [u8; 32], cipher: Cipher, side: Side, acts: &[Act
 }
 
 proptest! {
-    /// [P-3.3] [P-3.2] Of sessions, directions, epochs, ciphers, kinds of packets, RPCs and indexes, no two share key and
+    /// [P-3.3] [P-3.2] [P-4.7] Of sessions, directions, epochs, ciphers, kinds of packets, RPCs and indexes, no two share key and
     /// nonce; and one that is sealed again is sealed with the same bytes.
     #[test]
     fn no_nonce_meets_two_plaintexts(ends in prop::collection::vec((any::<u8>(), common::cipher(), side(), acts()), 1..5)) {

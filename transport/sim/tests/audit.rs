@@ -18,7 +18,10 @@ fn no_nonce_meets_two_plaintexts() {
         assert_eq!((outcome.duplicates, outcome.unaccounted, outcome.stuck), (0, 0, false), "{cipher}");
         assert!(outcome.epochs_min >= 3 && outcome.restarts == 4, "{outcome:?}");
         assert!(outcome.attempts > 0 && outcome.retransmitted > 0 && outcome.lost > 0, "{cipher}");
-        assert!(outcome.messages >= 20_000 && told == outcome.messages && outcome.sealed > outcome.messages);
+        assert!(
+            outcome.messages >= 20_000 && told == outcome.messages && outcome.sealed > outcome.messages / 2,
+            "{outcome:?}"
+        );
         // Two directions of three lives, each with a data key in each epoch, and a control key.
         assert!(outcome.keys.len() as u64 > outcome.epochs + 6);
     }

@@ -17,6 +17,7 @@ pub mod geometry;
 pub mod header;
 pub mod trailer;
 pub mod data;
+pub mod bundle;
 pub mod control;
 pub mod handshake;
 pub mod reset;

@@ -45,8 +45,8 @@ pub const DATAGRAM_MIN: usize = 1280 - 40 - 8;
 /// The largest UDP payload over IPv4: 65,535 less IP and UDP headers.
 pub const DATAGRAM_MAX: usize = 65_535 - 20 - 8;
 
-/// Most records in a message: the index has 16 bits.
-pub const RECORDS_MAX: usize = 1 << 16;
+/// Most records in a message: the index has 16 bits, and the last of its values is that of bundles. [P-4.7]
+pub const RECORDS_MAX: usize = u16::MAX as usize;
 
 /// The largest message that the protocol can carry on the smallest path; what an endpoint accepts is configured below it.
 pub const MESSAGE_MAX: usize = 64 << 20;

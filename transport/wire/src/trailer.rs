@@ -16,6 +16,9 @@ const KIND_BITS: u32 = 2;
 const INCAST_BIT: u8 = 1 << KIND_BITS;
 const CUTOFFS_SHIFT: u32 = KIND_BITS + 1;
 
+/// The fourth code of a kind, which is no message's: bundles have it, and acknowledgements in them. [P-4.7]
+pub const KIND_OTHER: u8 = 3;
+
 /// What a message is to its receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -34,6 +37,38 @@ impl Kind {
             Self::Response => 1,
             Self::OneWay => 2,
         }
+    }
+}
+
+/// What the fifteenth byte of a trailer says: also each message in a bundle has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bits {
+    /// Request, response or one-way.
+    pub kind: Kind,
+    /// See [`Trailer::incast`].
+    pub incast: bool,
+    /// See [`Trailer::cutoffs`].
+    pub cutoffs: u8,
+}
+
+impl Bits {
+    /// The byte.
+    pub const fn emit(self) -> u8 {
+        self.kind.code() | if self.incast { INCAST_BIT } else { 0 } | self.cutoffs << CUTOFFS_SHIFT
+    }
+
+    /// Reads the byte.
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`] when it is not that of a message.
+    pub const fn parse(bits: u8) -> Result<Self, Refusal> {
+        let kind = match bits & (INCAST_BIT - 1) {
+            0 => Kind::Request,
+            1 => Kind::Response,
+            2 => Kind::OneWay,
+            _ => return Err(Refusal::Malformed),
+        };
+        Ok(Self { kind, incast: bits & INCAST_BIT != 0, cutoffs: bits >> CUTOFFS_SHIFT })
     }
 }
 
@@ -62,6 +97,22 @@ impl Trailer {
         Self { geometry, unscheduled: 0, floor_distance: 0, kind, aux_len: 0, incast: false, cutoffs: 0 }
     }
 
+    /// That of a message that came whole, in a bundle, from a sender whose floor is `floor_distance` below it.
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`] when no message of one record is that long.
+    pub fn of_bundled(bits: Bits, length: usize, floor_distance: u32) -> Result<Self, Refusal> {
+        let length = u16::try_from(length).map_err(|_| Refusal::Malformed)?;
+        let geometry = Geometry::stated(length.into(), length.max(1)).ok_or(Refusal::Malformed)?;
+        let Bits { kind, incast, cutoffs } = bits;
+        Ok(Self { geometry, unscheduled: length.into(), floor_distance, kind, aux_len: 0, incast, cutoffs })
+    }
+
+    /// What else it says of the message.
+    pub const fn bits(&self) -> Bits {
+        Bits { kind: self.kind, incast: self.incast, cutoffs: self.cutoffs }
+    }
+
     /// The 16 bytes.
     pub fn emit(&self) -> [u8; TRAILER_LEN] {
         let mut b = [0; TRAILER_LEN];
@@ -69,7 +120,7 @@ impl Trailer {
         b[4..8].copy_from_slice(&self.unscheduled.to_be_bytes());
         b[8..12].copy_from_slice(&self.floor_distance.to_be_bytes());
         b[12..14].copy_from_slice(&self.geometry.payload().to_be_bytes());
-        b[14] = self.kind.code() | if self.incast { INCAST_BIT } else { 0 } | self.cutoffs << CUTOFFS_SHIFT;
+        b[14] = self.bits().emit();
         b[15] = self.aux_len;
         b
     }
@@ -82,13 +133,7 @@ impl Trailer {
         let mut r = Reader::new(bytes);
         let (length, unscheduled, floor_distance) = (r.u32()?, r.u32()?, r.u32()?);
         let (payload, bits, aux_len) = (r.u16()?, r.u8()?, r.u8()?);
-        let (incast, cutoffs) = (bits & INCAST_BIT != 0, bits >> CUTOFFS_SHIFT);
-        let kind = match bits & (INCAST_BIT - 1) {
-            0 => Kind::Request,
-            1 => Kind::Response,
-            2 => Kind::OneWay,
-            _ => return Err(Refusal::Malformed),
-        };
+        let Bits { kind, incast, cutoffs } = Bits::parse(bits)?;
         if usize::from(aux_len) > AUX_MAX || !usize::from(aux_len).is_multiple_of(ACK_LEN) || unscheduled > length {
             return Err(Refusal::Malformed);
         }
@@ -133,14 +178,14 @@ mod tests {
             Trailer::parse(&trailer).map(drop)
         };
         let ends =
-            [(0, &[4, 0, 0, 0][..]), (12, &[0x3f, 0xf0]), (12, &[0, 3]), (14, &[2]), (15, &[30]), (4, &[0, 3, 0, 0])];
+            [(0, &[4, 0, 0, 0][..]), (12, &[0x3f, 0xf0]), (12, &[0, 4]), (14, &[2]), (15, &[30]), (4, &[0, 3, 0, 0])];
         assert!(ends.iter().all(|(at, bytes)| read(*at, bytes).is_ok()), "the last that mean something");
         let beyond: [(usize, &[u8]); 9] = [
             (0, &[4, 0, 0, 1]),
             (0, &[0xff; 4]),
             (4, &[0, 3, 0, 1]),
             (12, &[0x3f, 0xf1]),
-            (12, &[0, 2]),
+            (12, &[0, 3]),
             (12, &[0, 0]),
             (14, &[3]),
             (15, &[36]),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::{constant_time, hkdf, hmac};
 use proptest::prelude::*;
-use record::aead::{Aead, Cipher, Crypto, Refused};
+use record::aead::{Aead, Cipher, Crypto, Refused, TAG_LEN};
 use record::budget::Limits;
 use record::epochs::{Inbound, Outbound};
 use record::keys::{Chain, DataKey, Secret, expand_label};
@@ -32,6 +32,10 @@ impl Aead for Key {
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let made = self.0.seal_in_place_separate_tag(nonce, Aad::from(aad), ciphertext).unwrap();
         tag.copy_from_slice(made.as_ref());
+    }
+    fn seal_in_place(&self, nonce: &[u8; 12], aad: &[u8], record: &mut [u8]) {
+        let plaintext = record[..record.len() - TAG_LEN].to_vec();
+        self.seal(nonce, aad, &plaintext, &[], record);
     }
     fn open(&self, nonce: &[u8; 12], aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<(), Refused> {
         let mut copy = sealed.to_vec();
@@ -102,6 +106,10 @@ impl Aead for Audited {
         let before = book.entry((self.cipher.name(), self.key.clone(), *nonce)).or_insert_with(|| sealed.clone());
         assert_eq!(*before, sealed, "a nonce met two plaintexts");
         out.fill(0xcc);
+    }
+    fn seal_in_place(&self, nonce: &[u8; 12], aad: &[u8], record: &mut [u8]) {
+        let plaintext = record[..record.len() - TAG_LEN].to_vec();
+        self.seal(nonce, aad, &plaintext, &[], record);
     }
     fn open(&self, _: &[u8; 12], _: &[u8], _: &[u8], _: &mut [u8]) -> Result<(), Refused> {
         Err(Refused)

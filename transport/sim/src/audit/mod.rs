@@ -82,10 +82,13 @@ pub struct Outcome {
     pub keys: Vec<Vec<u8>>,
 }
 
-fn config(plan: &Plan, rekey_after: u64) -> Config {
+fn config(plan: &Plan, host: u32, rekey_after: u64) -> Config {
     let mut config = Config::new(&cipher::CRYPTO);
     config.cipher = plan.cipher;
-    config.key_limits = config.key_limits.rekey_after(rekey_after);
+    // One end seals each message by itself, the other in bundles, some ten in each: both are looked at.
+    config.bundles = host == load::SERVER;
+    let records = if config.bundles { (rekey_after / 24).max(4) } else { rekey_after };
+    config.key_limits = config.key_limits.rekey_after(records);
     config.proto.serving = true;
     config.proto.peer_timeout = Duration::from_millis(100);
     config.proto.resend_max = Duration::from_micros(500);
@@ -113,7 +116,7 @@ fn live(plan: &Plan, salt: u64, outcome: &mut Outcome, progress: &mut impl FnMut
     let rekey_after = (each / (plan.rekeys.max(EPOCHS_MIN) + 2)).max(16);
     let plan_of_host = *plan;
     let mut spec = Spec::new(plan.seed, Network::pair());
-    spec.config = Box::new(move |_| config(&plan_of_host, rekey_after));
+    spec.config = Box::new(move |host| config(&plan_of_host, host, rekey_after));
     let mut world = World::new(spec, Load::new(Rng::new(plan.seed, 0xa0d1 + salt), salt));
     world.acquaint(CLIENT, SERVER);
     let mut told = 0;

@@ -169,6 +169,8 @@ fn config(rng: &mut Rng, network: &Network) -> (Config, bool) {
             Limits::lowered(16).late(),
         ],
     );
+    // In some worlds nobody has bundles. There keys wear out sooner, so that messages wait for the next one.
+    config.bundles = rng.chance(0.7) && config.key_limits != Limits::lowered(16).late();
     let silence = one_of(rng, &[100, 200, 400]);
     let proto = &mut config.proto;
     proto.serving = true;

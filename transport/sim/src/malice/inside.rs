@@ -1,10 +1,11 @@
 //! Owns what an authenticated peer does that keeps no rule: it speaks in its own sessions, with the right keys, whatever it likes.
 //! An endpoint of the shipped code runs beside it under the same name, so that its sessions live and its victims have calls with it.
 
+use wire::bundle::{INDEX, Tail};
 use wire::control::{Frame, RefusalCode, packet_number};
 use wire::data::record_at;
 use wire::ids::{MessageId, RecordNumber, RpcId, SessionId, Side};
-use wire::limits::{DATA_HEADER_LEN, MESSAGE_MAX, RECORD_PAYLOAD_MAX, SEQUENCE_WINDOW};
+use wire::limits::{DATA_HEADER_LEN, MESSAGE_MAX, RECORD_PAYLOAD_MAX, SEQUENCE_WINDOW, TRAILER_LEN};
 use wire::trailer::Kind;
 
 use super::Forgery;
@@ -367,7 +368,18 @@ impl Speaker<'_> {
     fn not_in_use(&mut self) -> Vec<u8> {
         let part = self.part();
         let rpc = part.message.rpc();
-        match self.rng.below(4) {
+        match self.rng.below(5) {
+            4 => {
+                // An ordinary record where a bundle would be, or bytes that are none.
+                let mut plaintext = part.plaintext();
+                if self.rng.below(2) == 0 {
+                    let len = plaintext.len() - TRAILER_LEN;
+                    let floor = self.number(44);
+                    plaintext[len..].copy_from_slice(&Tail { len: len as u16, floor }.emit());
+                }
+                let record = self.voice.forger.record(RecordNumber::new(part.message, INDEX), &plaintext);
+                self.voice.forger.data(&[record])
+            }
             0 => {
                 // Another attempt of what its endpoint may have sent, cut in another way.
                 let attempt = 1 + self.rng.below(7) as u8;
