@@ -101,7 +101,8 @@ pub fn measure(shards: &[usize], rounds: u32, span: Duration, progress: &mut dyn
 }
 
 fn round(shards: usize, handler_us: u64, span: Duration) -> Result<Round> {
-    let stop = Arc::new(AtomicBool::new(false));
+    // Clients first: a server that is gone ends their calls.
+    let [stop_clients, stop_servers] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
     let mut servers = Vec::new();
     let mut clients = Vec::new();
     let start = Instant::now();
@@ -113,12 +114,12 @@ fn round(shards: usize, handler_us: u64, span: Duration) -> Result<Round> {
         server.install_session(client.local_addr(), Role::Server, secret, "client");
         let peer = client.install_session(server.local_addr(), Role::Client, secret, "server");
         let peer = peer.context("a client's end has a peer")?;
-        let (serving, calling) = (stop.clone(), stop.clone());
+        let (serving, calling) = (stop_servers.clone(), stop_clients.clone());
         servers.push(thread::spawn(move || serve(&server, handler_us, &serving)));
         clients.push(thread::spawn(move || call(&client, &peer, &calling)));
     }
     thread::sleep(span);
-    stop.store(true, Ordering::SeqCst);
+    stop_clients.store(true, Ordering::SeqCst);
     let seconds = start.elapsed().as_secs_f64();
     let mut round = Round { replies: 0, seconds, client_us: 0.0, server_us: 0.0 };
     for client in clients {
@@ -127,6 +128,7 @@ fn round(shards: usize, handler_us: u64, span: Duration) -> Result<Round> {
         round.replies += replies;
         round.client_us += used;
     }
+    stop_servers.store(true, Ordering::SeqCst);
     for server in servers {
         let Ok(used) = server.join() else { bail!("a server panicked") };
         round.server_us += used?;

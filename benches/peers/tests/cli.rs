@@ -109,7 +109,7 @@ fn what_is_written_is_what_render_would_write() {
     ));
     let readme = folder.path().join("README.md");
     std::fs::write(&readme, "a\n<!-- performance: begin -->\n<!-- performance: end -->\nb\n").unwrap();
-    let render = |more: &str| peers(&format!("render {at} --readme {} {more}", readme.display()).trim_end());
+    let render = |more: &str| peers(format!("render {at} --readme {} {more}", readme.display()).trim_end());
     assert!(!render("--check").status.success(), "the table is missing");
     assert!(render("").status.success() && render("--check").status.success());
     let page = folder.path().join("rtt-spin.md");
