@@ -66,8 +66,8 @@ fn load_json_has_the_promised_shape() {
 
 #[test]
 fn bulk_json_says_what_a_byte_costs() {
-    let report = json("bulk --sizes 100000 --rounds 1 --cell-ms 20 --peers tcp,ktls-ideal,sealane --json");
-    check_rows(&report, &["tcp", "ktls-ideal", "sealane"], "block");
+    let report = json("bulk --sizes 100000 --rounds 1 --cell-ms 20 --peers udp,tcp,ktls-ideal,sealane --json");
+    check_rows(&report, &["udp", "tcp", "ktls-ideal", "sealane"], "block");
     for row in report["rows"].as_array().unwrap() {
         assert!(row["mb_s"].as_f64() > Some(0.0) && row["cpu_us_per_mb"].as_f64() > Some(0.0), "{row}");
     }
@@ -75,7 +75,7 @@ fn bulk_json_says_what_a_byte_costs() {
 
 #[test]
 fn load_at_a_rate_adds_rows_with_that_rate() {
-    let args = "load --sizes 64 --outstanding 8 --rounds 1 --cell-ms 20 --open-rate 2000 --beside 100000";
+    let args = "load --sizes 64 --outstanding 8 --rounds 1 --cell-ms 200 --open-rate 2000 --beside 100000";
     let report = json(&format!("{args} --peers tls,sealane --json"));
     for row in report["rows"].as_array().unwrap() {
         assert!(row["open_rate"] == 2000.0 && row["ratio_to_tls"].is_number(), "{row}");
