@@ -1,4 +1,4 @@
-"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt|chaos|nonce|fabric|handshake FILE. Exits 1 with the reason."""
+"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt|measured|memory|chaos|nonce|fabric|handshake FILE. Exits 1 with the reason."""
 
 import json
 import sys
@@ -37,6 +37,37 @@ def faults(check, report):
             yield "demo without mutual authentication"
         if not report.get("handshake_ms", 0) > 0 or not report.get("cipher"):
             yield f"handshake_ms {report.get('handshake_ms')}, cipher {report.get('cipher')}"
+
+
+def measured_faults(report):
+    """Yields what is wrong with a run of peers of any kind: something failed or was corrupt, or Sealane was not measured."""
+    rows = report.get("rows") or []
+    for failure in report.get("failed", [{"error": "no list of failures"}]):
+        yield f"{failure.get('peer')} at {failure.get('size')} B: {failure.get('error')}"
+    if report.get("corrupt") != 0 or not report.get("verified", 0) > 0:
+        yield f"verified {report.get('verified')}, corrupt {report.get('corrupt')}"
+    if {row.get("size") for row in rows} != {row.get("size") for row in rows if row.get("peer") == "sealane"} or not rows:
+        yield "Sealane was not measured everywhere"
+    for missing in report.get("missing", []):
+        print("{} is not here: {}".format(missing.get("peer"), missing.get("why")))
+    for row in rows:
+        rate = f" at {row['open_rate']:.0f}/s" if row.get("open_rate") else ""
+        print("{:<14} {:>9} B x{:<3} {:>11.1f} RPC/s  p99 {:>10.1f} us{}".format(
+            row["peer"], row["size"], row["outstanding"], row["rps"], row["p99_us"], rate))
+
+
+def memory_faults(report):
+    """The same for memory: every figure is there. Whether the goals are met is printed, not judged."""
+    rows = report.get("rows") or []
+    if {row.get("what") for row in rows} != {"idle session", "idle endpoint", "message under way"}:
+        yield "not everything was measured"
+    if not report.get("sites"):
+        yield "nobody asked for memory"
+    for row in rows:
+        if row.get("what") != "message under way" and not row.get("heap_bytes", 0) > 0:
+            yield f"{row.get('what')}, {row.get('side')}: {row.get('heap_bytes')} bytes"
+        print("{:<18} {:<10} {:<7} {:>8} {:>12.0f} B  goal {} met {}".format(
+            row["what"], row["kind"], row["side"], str(row["size"]), row["heap_bytes"], row["goal_bytes"], row["met"]))
 
 
 def chaos_faults(report):
@@ -117,7 +148,7 @@ def main():
     check, path = sys.argv[1:]
     with open(path, encoding="utf-8") as file:
         report = json.load(file)
-    judges = {"chaos": chaos_faults, "nonce": nonce_faults, "fabric": fabric_faults, "handshake": handshake_faults}
+    judges = {"measured": measured_faults, "memory": memory_faults, "chaos": chaos_faults, "nonce": nonce_faults, "fabric": fabric_faults, "handshake": handshake_faults}
     found = list(judges[check](report) if check in judges else faults(check, report))
     for row in (report.get("rows") or []) if check in COLUMNS else []:
         print("{:<12} {:>8} B  p50 {:>10} us  p99 {:>10} us".format(*(str(row.get(k)) for k in ("peer", "size", "p50_us", "p99_us"))))

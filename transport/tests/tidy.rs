@@ -24,6 +24,7 @@ const CRATES: &[(&str, &str, u32)] = &[
     ("transport/endpoint", "endpoint", 3),
     ("transport", "sealane", 4),
     ("transport/sim", "sim", 4),
+    ("benches/heap", "heap", 0),
     ("benches/micro", "micro", 6),
     ("fuzz/targets", "targets", 5),
     ("benches/load", "load", 5),
@@ -37,6 +38,7 @@ const NO_STD: &[&str] = &["transport/wire", "transport/record", "transport/proto
 /// Where `unsafe` may stand, and why. A folder ends with `/`.
 const UNSAFE: &[(&str, &str)] = &[
     ("transport/udp/", "socket options and control messages are system calls"),
+    ("benches/heap/", "an allocator that counts is an `unsafe impl`"),
     ("transport/tests/allocations.rs", "an allocator that counts is an `unsafe impl`"),
 ];
 

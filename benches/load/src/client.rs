@@ -26,6 +26,11 @@ pub(crate) trait Client {
     /// `REPLY_TIMEOUT` at most. Whether anything came, if only a part of a reply.
     fn receive(&mut self, deliver: Deliver<'_>) -> Result<bool>;
 
+    /// Delivers the replies that are there, without waiting. Only for modes that poll.
+    fn look(&mut self, deliver: Deliver<'_>) -> Result<bool> {
+        self.receive(deliver)
+    }
+
     /// Starts over after a loss, forgetting all that is on its way; the next message will be `next`.
     fn reset(&mut self, next: u64) -> Result<()> {
         bail!("no reply within {REPLY_TIMEOUT:?}, waiting for message {}", next.saturating_sub(1))

@@ -1,6 +1,6 @@
 //! Load generators, and the transports that Sealane is compared with, done as well as they can be.
 //!
-//! Owns: one echo server and one client per peer (`udp`, `udp-ideal`, `tcp`, `ktls-ideal`, `ktls-ideal-pm`, `tls`, `sealane`), the
+//! Owns: one echo server and one client per peer (see [`PeerKind`]), the
 //! closed loop that drives them and verifies every byte, and the interleaved rounds that make the figures comparable.
 //! Refuses: printing and argument parsing (that is `benches/peers` and `sealane demo`), and any tuning that one peer
 //! gets and another could use but does not.
@@ -17,6 +17,8 @@
 )]
 
 mod spec;
+mod checksum;
+mod served;
 mod buffer;
 mod pattern;
 mod cpu;
@@ -27,21 +29,27 @@ mod stream;
 mod tcp;
 mod sealed;
 mod ktls;
+mod ktls_ideal;
 mod tls;
 mod udp_ideal;
 mod raw_udp;
+mod udp_bulk;
 mod sealane_peer;
-mod connect;
 pub mod server;
+mod connect;
+mod drive;
 mod cell;
 mod environment;
 mod report;
 mod runner;
+pub mod guest;
+pub mod memory;
+pub mod cores;
 pub mod handshake;
 
 pub use environment::Environment;
-pub use report::{Failure, Report, Row};
-pub use runner::{Plan, Progress, Runner};
+pub use report::{Failure, Missing, Report, Row};
+pub use runner::{Open, Plan, Progress, Runner};
 pub use sample::Session;
 pub use server::Host;
 pub use spec::{MESSAGE_BYTES_MAX, Mode, PeerKind, Spec, parse_peers, parse_sizes};

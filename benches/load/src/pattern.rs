@@ -3,7 +3,11 @@
 //! Owns: what bytes message N has, and whether bytes are those of message N. Refuses: keeping any message: all are
 //! windows onto one random block, so making one costs nothing and sending one needs no copy.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::buffer::{Block, PAGE};
+use crate::served::{ANSWER, answer};
+use crate::spec::Spec;
 
 /// Bytes between the windows of two consecutive messages; a cache line, so that all start aligned alike.
 const STEP: usize = 64;
@@ -16,11 +20,20 @@ const WINDOWS: usize = 127;
 
 const _: () = assert!(PAGE / 2 + PER_PAGE * STEP < PAGE);
 
+/// So many windows are enough for one-way messages: what each sums to is found out before.
+const ONE_WAY_WINDOWS: usize = 3;
+
 /// A block of random bytes that all messages of one size are windows of.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     block: Block,
     size: usize,
+    windows: u64,
+    /// The answer to each window, where messages go one way.
+    answers: Vec<[u8; ANSWER]>,
+    /// One message of another size may run beside: its content and its number.
+    beside: Option<Box<Pattern>>,
+    beside_id: AtomicU64,
 }
 
 impl Pattern {
@@ -36,24 +49,68 @@ impl Pattern {
             state ^= state >> 27;
             word.copy_from_slice(&state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
         }
-        Self { block, size }
+        Self {
+            block,
+            size,
+            windows: WINDOWS as u64,
+            answers: Vec::new(),
+            beside: None,
+            beside_id: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// What a cell needs.
+    pub(crate) fn of(spec: &Spec, slack: usize) -> Self {
+        let mut pattern = Self::new(spec.size, slack);
+        if spec.one_way {
+            pattern.windows = ONE_WAY_WINDOWS as u64;
+            pattern.answers = (0..pattern.windows).map(|id| answer(pattern.message(id))).collect();
+        }
+        pattern.beside = spec.beside.map(|size| Box::new(Self::new(size, 0)));
+        pattern
+    }
+
+    /// The contents of one-way messages: message N has that of N modulo their number. None where messages are echoed.
+    pub(crate) fn one_way_messages(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.answers.len() as u64).map(|id| self.message(id))
+    }
+
+    /// From now on message `id` is the one of another size.
+    pub(crate) fn set_beside(&self, id: u64) {
+        self.beside_id.store(id, Ordering::Relaxed);
+    }
+
+    /// Whether there is one message of another size.
+    pub(crate) fn has_beside(&self) -> bool {
+        self.beside.is_some()
+    }
+
+    /// Whether message `id` is the one of another size.
+    pub(crate) fn is_beside(&self, id: u64) -> bool {
+        self.beside.is_some() && self.beside_id.load(Ordering::Relaxed) == id
     }
 
     /// The content of message `id`.
     pub(crate) fn message(&self, id: u64) -> &[u8] {
-        self.padded(id, self.size)
+        match &self.beside {
+            Some(beside) if self.is_beside(id) => beside.message(id),
+            _ => self.padded(id, self.size),
+        }
     }
 
     /// The content of message `id`, and what follows it in the block.
     pub(crate) fn padded(&self, id: u64, len: usize) -> &[u8] {
-        let window = (id % WINDOWS as u64) as usize;
+        let window = (id % self.windows) as usize;
         let at = window / PER_PAGE * PAGE + window % PER_PAGE * STEP;
         &self.block[at..at + len]
     }
 
-    /// Whether `reply` is message `id`, every byte.
+    /// Whether `reply` is message `id`, every byte; or, one way, whether the other side found it to be.
     pub(crate) fn verify(&self, id: u64, reply: &[u8]) -> bool {
-        reply == self.message(id)
+        match self.answers.get((id % self.windows) as usize) {
+            Some(answer) => reply == answer,
+            None => reply == self.message(id),
+        }
     }
 }
 

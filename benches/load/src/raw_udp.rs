@@ -1,7 +1,8 @@
-//! Peers `udp` and `udp-ideal`: the floors. Datagrams with GSO and GRO, no framing, no retransmission.
+//! Peers `udp`, `udp-pack` and `udp-ideal`: the floors. Datagrams with GSO and GRO, no framing, no retransmission.
 //!
 //! Owns: how messages become trains, and a window so that no receive buffer overflows. A message takes as many equal
-//! datagrams as it needs (the last is padded by a few bytes), so several messages can share one train. Both sides know
+//! datagrams as it needs (the last is padded by a few bytes), so several messages can share one train: those of one datagram do, longer
+//! ones only in `udp-pack`. Both sides know
 //! the size of messages, so a train is read as a stream of them. Sockets are connected.
 //!
 //! A lost datagram is noticed by silence: the client greets anew (an empty datagram), the server forgets what it had.
@@ -21,14 +22,15 @@ use udp::{Datagrams, Mmsg, Options, SendError, Transmit};
 use crate::buffer::{Block, Buffer};
 use crate::client::{Client, Deliver, REPLY_TIMEOUT};
 use crate::pattern::Pattern;
-use crate::spec::{Mode, PeerKind, Spec};
+use crate::served::Served;
+use crate::spec::{Mode, PeerKind, SPIN, Spec};
 use crate::udp_ideal::{OVERHEAD, Records};
 
 /// Payload of a datagram: what fits an MTU of 1,500 with 60 bytes to spare, as the baselines had.
 const SEGMENT_BYTES_MAX: usize = 1440;
 
-/// Headers and room of the same 60 bytes, when another MTU is asked for.
-const MTU_OVERHEAD: usize = 60;
+/// Bytes of the headers of IP and UDP, when an MTU is asked for.
+const MTU_OVERHEAD: usize = 28;
 
 /// Most bytes that the kernel takes in one train.
 const TRAIN_BYTES_MAX: usize = 65_507;
@@ -37,27 +39,27 @@ const TRAIN_BYTES_MAX: usize = 65_507;
 const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
 
 /// A greeting: an empty datagram. Answered with the same.
-const HELLO: &[u8] = &[];
+pub(crate) const HELLO: &[u8] = &[];
 
 /// So many greetings in a row, with nothing between, are a farewell: a server in a thread must end too.
-const FAREWELL: u32 = 3;
+pub(crate) const FAREWELL: u32 = 3;
 
 /// An acknowledgement inside a message that is larger than the window.
 const ACK: &[u8] = &[1];
 
 /// How messages of one size travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Layout {
+pub(crate) struct Layout {
     /// Bytes of each datagram.
     segment: usize,
     /// Bytes of a message on the wire: a multiple of `segment`, and at least its size.
-    stride: usize,
+    pub(crate) stride: usize,
     /// Bytes of a full train: whole messages, or whole datagrams of a message that is larger.
-    train: usize,
+    pub(crate) train: usize,
 }
 
 impl Layout {
-    fn new(size: usize, mtu: Option<u32>, segments_max: usize) -> Self {
+    fn new(size: usize, mtu: Option<u32>, segments_max: usize, packs: bool) -> Self {
         let limit = mtu.map_or(SEGMENT_BYTES_MAX, |mtu| mtu as usize - MTU_OVERHEAD);
         let limit = limit.min(TRAIN_BYTES_MAX);
         let count = size.div_ceil(limit);
@@ -65,7 +67,7 @@ impl Layout {
         let stride = segment * count;
         let fitting = (TRAIN_BYTES_MAX / segment).min(segments_max).max(1);
         let train = if fitting >= count {
-            fitting / count * stride
+            if packs || count == 1 { fitting / count * stride } else { stride }
         } else {
             // Equal trains, so that the other side takes one in while the next is made.
             count.div_ceil(count.div_ceil(fitting)) * segment
@@ -76,30 +78,55 @@ impl Layout {
 
 /// A connected socket and what it agreed on with its peer.
 #[derive(Debug)]
-struct Port {
+pub(crate) struct Port {
     socket: Mmsg,
     peer: SocketAddr,
     mode: Mode,
-    layout: Layout,
+    pub(crate) layout: Layout,
     /// Bytes that may be on their way to a receiver that does not read.
-    window: usize,
+    pub(crate) window: usize,
 }
 
 impl Port {
     #[expect(clippy::field_reassign_with_default, reason = "`Options` is non-exhaustive")]
-    fn bind(spec: &Spec) -> Result<Self> {
+    pub(crate) fn bind(spec: &Spec) -> Result<Self> {
         let mut options = Options::default();
         options.receive_buffer_bytes = RECEIVE_BUFFER_BYTES;
         let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let socket = udp::bind(local, &options)?;
-        if spec.mode == Mode::Block {
+        if !spec.mode.polls() {
             SockRef::from(&socket.fds()).set_nonblocking(false)?;
         }
         let sealed = if spec.peer == PeerKind::UdpIdeal { OVERHEAD } else { 0 };
-        let layout = Layout::new(spec.size + sealed, spec.mtu, socket.caps().segments_max());
+        let layout =
+            Layout::new(spec.size + sealed, spec.mtu, socket.caps().segments_max(), spec.peer == PeerKind::UdpPack);
         // The kernel counts its bookkeeping as well, which at worst doubles what a train takes.
         let window = (socket.caps().receive_buffer_bytes / 2).max(layout.train);
         Ok(Self { socket, peer: local, mode: spec.mode, layout, window })
+    }
+
+    /// A client's end.
+    pub(crate) fn connected(spec: &Spec, server: u16) -> Result<Self> {
+        let mut port = Self::bind(spec)?;
+        port.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, server)))?;
+        SockRef::from(&port.socket.fds()).set_read_timeout(Some(REPLY_TIMEOUT))?;
+        Ok(port)
+    }
+
+    /// Waits for a client's greeting, and answers it.
+    pub(crate) fn accept(&mut self) -> Result<()> {
+        let fds = self.socket.fds();
+        SockRef::from(&fds).set_nonblocking(false)?;
+        let (_, len, from) = recvfrom(fds, &mut [0; 16][..], RecvFlags::empty())?;
+        let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+        ensure!(len == HELLO.len(), "the client did not greet");
+        self.connect(from.context("a datagram without a source")?)?;
+        self.send_one(HELLO)
+    }
+
+    /// The number of the port that it has.
+    pub(crate) fn number(&self) -> u16 {
+        self.socket.local_addr().port()
     }
 
     fn connect(&mut self, peer: SocketAddr) -> Result<()> {
@@ -108,11 +135,20 @@ impl Port {
     }
 
     /// What the next read brings; `None` for nothing, now or within the socket's timeout.
-    fn receive(&self, into: &mut [u8]) -> Result<Option<usize>, Errno> {
-        let flags = match self.mode {
-            Mode::Spin => RecvFlags::DONTWAIT,
-            Mode::Block => RecvFlags::empty(),
-        };
+    pub(crate) fn receive(&self, into: &mut [u8]) -> Result<Option<usize>, Errno> {
+        if self.mode == Mode::Adaptive {
+            let since = Instant::now();
+            while since.elapsed() < SPIN {
+                match self.receive_now(into, RecvFlags::DONTWAIT) {
+                    Ok(None) => std::hint::spin_loop(),
+                    found => return found,
+                }
+            }
+        }
+        self.receive_now(into, if self.mode.polls() { RecvFlags::DONTWAIT } else { RecvFlags::empty() })
+    }
+
+    fn receive_now(&self, into: &mut [u8], flags: RecvFlags) -> Result<Option<usize>, Errno> {
         match recv(self.socket.fds(), into, flags) {
             Ok((len, _)) => Ok(Some(len)),
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
@@ -120,7 +156,7 @@ impl Port {
         }
     }
 
-    fn send_one(&self, datagram: &[u8]) -> Result<()> {
+    pub(crate) fn send_one(&self, datagram: &[u8]) -> Result<()> {
         loop {
             match send(self.socket.fds(), datagram, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(_) => return Ok(()),
@@ -133,7 +169,7 @@ impl Port {
     }
 
     /// Sends whole messages, or a part of one that is larger than a train.
-    fn send_trains(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn send_trains(&mut self, bytes: &[u8]) -> Result<()> {
         for mut train in bytes.chunks(self.layout.train) {
             if train.len() <= self.layout.segment {
                 self.send_one(train)?;
@@ -252,9 +288,7 @@ pub(crate) fn padding_bytes_max(size: usize) -> usize {
 
 impl Caller {
     pub(crate) fn connect(spec: &Spec, server: u16, pattern: &Arc<Pattern>) -> Result<Self> {
-        let mut port = Port::bind(spec)?;
-        port.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, server)))?;
-        SockRef::from(&port.socket.fds()).set_read_timeout(Some(REPLY_TIMEOUT))?;
+        let port = Port::connected(spec, server)?;
         let inbox = Inbox::new(&port);
         let (pattern, size) = (pattern.clone(), spec.size);
         let records = if spec.peer == PeerKind::UdpIdeal { Some(Records::client()) } else { None };
@@ -369,46 +403,51 @@ impl Echo {
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.port.socket.local_addr().port()
+        self.port.number()
     }
 
-    /// Echoes for one client, until it says farewell.
-    pub(crate) fn serve(mut self) -> Result<()> {
-        let port = &mut self.port;
-        SockRef::from(&port.socket.fds()).set_nonblocking(false)?;
-        let (_, len, from) = recvfrom(port.socket.fds(), &mut [0; 16][..], RecvFlags::empty())?;
-        let from = from.and_then(|from| SocketAddr::try_from(from).ok());
-        let from = from.context("a datagram without a source")?;
-        ensure!(len == HELLO.len(), "the client did not greet");
-        port.connect(from)?;
-        port.send_one(HELLO)?;
-        let mut inbox = Inbox::new(port);
-        let mut greetings = 0;
-        while greetings < FAREWELL {
-            match inbox.fill(port) {
-                Ok(Arrival::Nothing) => std::hint::spin_loop(),
-                Ok(Arrival::Hello) => {
-                    greetings += 1;
-                    inbox.filled = 0;
-                    port.send_one(HELLO)?;
-                }
-                Ok(Arrival::Bytes) => {
-                    greetings = 0;
-                    let whole = inbox.whole(port);
-                    match &mut self.records {
-                        Some(records) => {
-                            let plain = records.open(&mut inbox.bytes[..whole])?;
-                            port.send_one(records.seal(plain))?;
-                        }
-                        None => port.send_messages(&inbox.bytes[..whole])?,
-                    }
-                    inbox.consume(whole);
-                }
-                Err(Errno::CONNREFUSED) => break,
-                Err(e) => bail!("cannot receive: {e}"),
+    /// Waits for a client.
+    pub(crate) fn accept(mut self) -> Result<Box<dyn Served>> {
+        self.port.accept()?;
+        let inbox = Inbox::new(&self.port);
+        Ok(Box::new(Server { port: self.port, records: self.records, inbox, greetings: 0 }))
+    }
+}
+
+/// The server with its client.
+struct Server {
+    port: Port,
+    records: Option<Records>,
+    inbox: Inbox,
+    greetings: u32,
+}
+
+impl Served for Server {
+    fn turn(&mut self) -> Result<bool> {
+        let Self { port, records, inbox, greetings } = self;
+        match inbox.fill(port) {
+            Ok(Arrival::Nothing) => std::hint::spin_loop(),
+            Ok(Arrival::Hello) => {
+                *greetings += 1;
+                inbox.filled = 0;
+                port.send_one(HELLO)?;
             }
+            Ok(Arrival::Bytes) => {
+                *greetings = 0;
+                let whole = inbox.whole(port);
+                match records {
+                    Some(records) => {
+                        let plain = records.open(&mut inbox.bytes[..whole])?;
+                        port.send_one(records.seal(plain))?;
+                    }
+                    None => port.send_messages(&inbox.bytes[..whole])?,
+                }
+                inbox.consume(whole);
+            }
+            Err(Errno::CONNREFUSED) => return Ok(false),
+            Err(e) => bail!("cannot receive: {e}"),
         }
-        Ok(())
+        Ok(*greetings < FAREWELL)
     }
 }
 
@@ -428,15 +467,17 @@ mod tests {
     #[test]
     fn messages_become_equal_datagrams_with_little_padding() {
         for size in (1..5000).chain([8192, 65_536, 1 << 20, 64 << 20]) {
-            let layout = Layout::new(size, None, 64);
+            let layout = Layout::new(size, None, 64, true);
             assert_eq!(layout.stride % layout.segment, 0);
             assert!(layout.segment <= SEGMENT_BYTES_MAX);
             assert!(layout.stride >= size && layout.stride - size <= padding_bytes_max(size));
             assert!(layout.train <= TRAIN_BYTES_MAX && layout.train / layout.segment <= 64);
             assert!(layout.train.is_multiple_of(layout.stride) || layout.train < layout.stride);
         }
-        let small = Layout::new(64, None, 128);
+        let small = Layout::new(64, None, 128, false);
         assert_eq!(small, Layout { segment: 64, stride: 64, train: 128 * 64 });
-        assert_eq!(Layout::new(4000, Some(9000), 128).segment, 4000);
+        assert_eq!(Layout::new(4000, Some(9000), 128, false).segment, 4000);
+        assert_eq!(Layout::new(4000, None, 128, false).train, 4002);
+        assert_eq!(Layout::new(4000, None, 128, true).train, 16 * 4002);
     }
 }

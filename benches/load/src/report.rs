@@ -16,7 +16,15 @@ pub(crate) struct Samples {
     pub(crate) peer: PeerKind,
     pub(crate) size: usize,
     pub(crate) outstanding: usize,
+    pub(crate) open: Option<f64>,
     pub(crate) rounds: Vec<Sample>,
+}
+
+impl Samples {
+    /// Round trips per second, the median over rounds.
+    pub(crate) fn rps(&self) -> f64 {
+        median(self.rounds.iter().map(|s| s.rps).collect())
+    }
 }
 
 /// One peer at one size and one number of outstanding messages; medians over rounds.
@@ -34,15 +42,27 @@ pub struct Row {
     pub p50_us: f64,
     /// 99th percentile of the round trip.
     pub p99_us: f64,
+    /// 99.9th percentile of the round trip.
+    pub p999_us: f64,
     /// Round trips per second.
     pub rps: f64,
     /// CPU time per round trip, client and server together, kernel included. Spinning counts.
     pub cpu_us_per_rpc: f64,
+    /// CPU time of both sides per 10^6 bytes that went one way.
+    pub cpu_us_per_mb: f64,
+    /// Messages per second that arrived, whatever became of those before; empty in a closed loop.
+    pub open_rate: Option<f64>,
     /// Against raw UDP in this run: of `p50_us` with one outstanding (below 1 is faster), of `rps` with several (above 1
-    /// is faster). Empty when raw UDP did not run.
+    /// is faster), of `p99_us` at a rate (below 1 is faster). Empty when raw UDP did not run.
     pub ratio_to_udp: Option<f64>,
     /// The same against ideal kTLS.
     pub ratio_to_ktls_ideal: Option<f64>,
+    /// The same against TLS over TCP.
+    pub ratio_to_tls: Option<f64>,
+    /// CPU time per round trip against that of TLS over TCP: below 1 is less.
+    pub cpu_ratio_to_tls: Option<f64>,
+    /// Median round trip of the one message of another size that ran beside.
+    pub beside_us: Option<f64>,
     /// Standard deviation over mean, over rounds, of what the ratios compare.
     pub cov: f64,
     /// Payload per second and direction, in 10^6 bytes.
@@ -74,13 +94,25 @@ pub struct Failure {
     pub error: String,
 }
 
+/// A transport that this machine does not have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Missing {
+    /// The transport.
+    pub peer: PeerKind,
+    /// What it would need.
+    pub why: String,
+}
+
 /// All that a run gave.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// The figures.
     pub rows: Vec<Row>,
-    /// What is missing from them, and why.
+    /// What is missing from them, and why: it went wrong.
     pub failed: Vec<Failure>,
+    /// What is missing from them, and why: this machine does not have it.
+    #[serde(default)]
+    pub missing: Vec<Missing>,
     /// Replies that were right, in all rows.
     pub verified: u64,
     /// Replies that were not.
@@ -94,7 +126,13 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(cells: &[Samples], failed: Vec<Failure>, mode: Mode, environment: Environment) -> Self {
+    pub(crate) fn new(
+        cells: &[Samples],
+        failed: Vec<Failure>,
+        missing: Vec<Missing>,
+        mode: Mode,
+        environment: Environment,
+    ) -> Self {
         let rows = rows(cells, mode);
         let sum = |of: fn(&Row) -> u64| rows.iter().map(of).sum();
         Self {
@@ -103,6 +141,7 @@ impl Report {
             lost: sum(|row| row.lost),
             rows,
             failed,
+            missing,
             environment,
             cpu: "process CPU time, user and kernel, of client and server together per round trip; \
                   when spinning both sides use all of their CPU, so it is about twice the time per round trip"
@@ -126,12 +165,16 @@ impl Report {
         let mut text = String::new();
         let mut group = None;
         for row in &self.rows {
-            if group.replace((row.size, row.outstanding)) != Some((row.size, row.outstanding)) {
+            let place = (row.size, row.outstanding, row.open_rate);
+            if group.replace(place) != Some(place) {
+                let load = match row.open_rate {
+                    Some(rate) => format!("{rate:.0} per second"),
+                    None => format!("{} outstanding", row.outstanding),
+                };
                 let _ = writeln!(
                     text,
-                    "\n{} B, {} outstanding, {}\n{:<14}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>8}{:>11}{:>8}{:>6}",
+                    "\n{} B, {load}, {}\n{:<14}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>8}{:>11}{:>8}{:>6}",
                     row.size,
-                    row.outstanding,
                     row.mode,
                     "peer",
                     "p50 us",
@@ -162,6 +205,9 @@ impl Report {
                 row.lost,
             );
         }
+        for missing in &self.missing {
+            let _ = writeln!(text, "\n{:<14} not measured: {}", missing.peer, missing.why);
+        }
         for f in &self.failed {
             let _ = writeln!(text, "\nFAILED: {} at {} B: {}", f.peer, f.size, f.error);
         }
@@ -178,19 +224,24 @@ fn rows(cells: &[Samples], mode: Mode) -> Vec<Row> {
     let mut rows: Vec<Row> = cells.iter().filter(|c| !c.rounds.is_empty()).map(|c| row(c, mode)).collect();
     let base = rows.clone();
     for row in &mut rows {
-        let against = |peer| {
-            let is_it = |r: &&Row| (r.peer, r.size, r.outstanding) == (peer, row.size, row.outstanding);
-            let base = base.iter().find(is_it)?;
-            Some(rounded(compared(row) / compared(base)))
-        };
-        (row.ratio_to_udp, row.ratio_to_ktls_ideal) = (against(PeerKind::Udp), against(PeerKind::KtlsIdeal));
+        let place = |r: &Row| (r.size, r.outstanding, r.open_rate);
+        let find = |peer| base.iter().find(|r| r.peer == peer && place(r) == place(row));
+        let against = |peer| Some(rounded(compared(row) / compared(find(peer)?)));
+        let ratios = [PeerKind::Udp, PeerKind::KtlsIdeal, PeerKind::Tls].map(against);
+        let cpu = find(PeerKind::Tls).map(|tls| rounded(row.cpu_us_per_rpc / tls.cpu_us_per_rpc));
+        [row.ratio_to_udp, row.ratio_to_ktls_ideal, row.ratio_to_tls] = ratios;
+        row.cpu_ratio_to_tls = cpu;
     }
     rows
 }
 
-/// What ratios are made of: the round trip while there is one, the rate when there are several.
+/// What ratios are made of: the round trip while there is one, the rate when there are several, the late ones where the rate is given.
 fn compared(row: &Row) -> f64 {
-    if row.outstanding == 1 { row.p50_us } else { row.rps }
+    match row.open_rate {
+        Some(_) => row.p99_us,
+        None if row.outstanding == 1 => row.p50_us,
+        None => row.rps,
+    }
 }
 
 fn row(cell: &Samples, mode: Mode) -> Row {
@@ -205,11 +256,21 @@ fn row(cell: &Samples, mode: Mode) -> Row {
         outstanding: cell.outstanding,
         p50_us: middle(|s| s.p50_us),
         p99_us: middle(|s| s.p99_us),
+        p999_us: middle(|s| s.p999_us),
         rps,
         cpu_us_per_rpc: middle(|s| s.cpu_us_per_rpc),
+        cpu_us_per_mb: rounded(median(all(|s| s.cpu_us_per_rpc)) / cell.size as f64 * 1e6),
+        open_rate: cell.open,
         ratio_to_udp: None,
         ratio_to_ktls_ideal: None,
-        cov: rounded(variation(&all(if cell.outstanding == 1 { |s| s.p50_us } else { |s| s.rps }))),
+        ratio_to_tls: None,
+        cpu_ratio_to_tls: None,
+        beside_us: cell.rounds.iter().all(|s| s.beside_us.is_some()).then(|| middle(|s| s.beside_us.unwrap_or(0.0))),
+        cov: rounded(variation(&all(match cell.open {
+            Some(_) => |s| s.p99_us,
+            None if cell.outstanding == 1 => |s| s.p50_us,
+            None => |s| s.rps,
+        }))),
         mb_s: rounded(rps * cell.size as f64 / 1e6),
         connect_us: middle(|s| s.connect_us),
         read_bytes: cell.peer.reads_a_stream().then(|| cell.rounds[0].read_bytes),
@@ -230,7 +291,7 @@ fn session(rounds: &[Sample]) -> Option<Session> {
 }
 
 /// The middle one; between the two middle ones if their number is even.
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
     if values.len().is_multiple_of(2) { (values[half - 1] + values[half]) / 2.0 } else { values[half] }
@@ -248,7 +309,7 @@ fn variation(values: &[f64]) -> f64 {
 }
 
 /// Four digits after the point are more than any figure here is worth.
-fn rounded(value: f64) -> f64 {
+pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 
@@ -260,6 +321,8 @@ mod tests {
         let sample = |&(p50_us, rps): &(f64, f64)| Sample {
             p50_us,
             p99_us: 2.0 * p50_us,
+            p999_us: 3.0 * p50_us,
+            beside_us: None,
             rps,
             cpu_us_per_rpc: 1.0,
             connect_us: 5.0,
@@ -269,7 +332,7 @@ mod tests {
             read_bytes: 4096,
             session: None,
         };
-        Samples { peer, size: 1000, outstanding, rounds: rounds.iter().map(sample).collect() }
+        Samples { peer, size: 1000, outstanding, open: None, rounds: rounds.iter().map(sample).collect() }
     }
 
     #[test]

@@ -11,7 +11,8 @@ use crate::cell::{self, Timing};
 use crate::certs::Credentials;
 use crate::cpu::{self, Pinned};
 use crate::environment::Environment;
-use crate::report::{Failure, Report, Samples};
+use crate::ktls;
+use crate::report::{Failure, Missing, Report, Samples};
 use crate::sample::Sample;
 use crate::server::Host;
 use crate::spec::{Mode, PeerKind, Spec};
@@ -31,6 +32,12 @@ pub struct Plan {
     pub sizes: Vec<usize>,
     /// Numbers of outstanding messages; 1 measures round trips, more measure rates.
     pub outstanding: Vec<usize>,
+    /// Whether messages go one way; then how many are outstanding follows from their size.
+    pub one_way: bool,
+    /// Arrivals at a rate, after the closed loop.
+    pub open: Option<Open>,
+    /// Bytes of one more message that is always under way beside those that arrive at a rate.
+    pub beside: Option<usize>,
     /// How both sides wait.
     pub mode: Mode,
     /// How often each cell is measured.
@@ -43,6 +50,24 @@ pub struct Plan {
     pub budget: Duration,
 }
 
+/// At which rate messages arrive.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Open {
+    /// So many per second, for every peer.
+    Rate(f64),
+    /// This share of what the closed loop of the same run gave: of what the peer itself gave, and, to compare peers at one rate, of
+    /// what Sealane gave.
+    Share(f64),
+}
+
+/// Bytes of one-way messages outstanding, roughly.
+const ONE_WAY_BYTES: usize = 32 << 20;
+
+/// How many one-way messages of a size are outstanding: several, whatever the size.
+fn one_way_outstanding(size: usize) -> usize {
+    (ONE_WAY_BYTES / size).clamp(2, 16)
+}
+
 impl Plan {
     /// Round trips of these sizes, one message at a time, all peers.
     pub fn rtt(sizes: Vec<usize>, mode: Mode) -> Self {
@@ -50,6 +75,9 @@ impl Plan {
             peers: PeerKind::default_set(1),
             sizes,
             outstanding: vec![1],
+            one_way: false,
+            open: None,
+            beside: None,
             mode,
             rounds: 5,
             mtu: None,
@@ -63,7 +91,22 @@ impl Plan {
         Self { peers: PeerKind::default_set(2), outstanding, ..Self::rtt(sizes, mode) }
     }
 
+    /// Messages of these sizes one way, several outstanding, the peers that differ there.
+    pub fn bulk(sizes: Vec<usize>, mode: Mode) -> Self {
+        use PeerKind::{Ktls, KtlsIdeal, Sealane, Tcp, Tls, Udp};
+        let peers = vec![Udp, Tcp, Ktls, KtlsIdeal, Tls, Sealane];
+        Self { peers, outstanding: vec![2], one_way: true, ..Self::rtt(sizes, mode) }
+    }
+
     fn check(&self) -> Result<()> {
+        match self.open {
+            Some(Open::Share(share)) => {
+                ensure!(share > 0.0 && share <= 1.0, "a share of {share} is not within 0 and 1")
+            }
+            Some(Open::Rate(rate)) => ensure!(rate > 0.0, "a rate of {rate} is not above 0"),
+            None => ensure!(self.beside.is_none(), "a message beside goes with arrivals at a rate"),
+        }
+        ensure!(self.open.is_none() || self.mode == Mode::Spin, "arrivals at a rate need mode spin");
         ensure!(!self.peers.is_empty(), "no peer to measure");
         ensure!(!self.sizes.is_empty(), "no size to measure");
         ensure!(!self.outstanding.is_empty(), "no number of outstanding messages to measure");
@@ -80,8 +123,55 @@ impl Plan {
         let points = self.outstanding.iter().flat_map(|&k| self.sizes.iter().map(move |&s| (k, s)));
         points.flat_map(move |(outstanding, size)| {
             let peers = self.peers.iter().filter(move |peer| peer.takes(size));
-            peers.map(move |&peer| Spec { outstanding, mtu: self.mtu, ..Spec::new(peer, self.mode, size) })
+            let outstanding = if self.one_way { one_way_outstanding(size) } else { outstanding };
+            peers.map(move |&peer| Spec {
+                outstanding,
+                mtu: self.mtu,
+                one_way: self.one_way,
+                ..Spec::new(peer, self.mode, size)
+            })
         })
+    }
+
+    /// The cells of arrivals at a rate, after the closed loop.
+    fn open_cells(&self, specs: &[Spec], cells: &[Samples]) -> Vec<Spec> {
+        let Some(open) = self.open else { return Vec::new() };
+        let maximum = |index: usize| cells.get(index).filter(|cell| !cell.rounds.is_empty()).map(Samples::rps);
+        let mut found: Vec<Spec> = Vec::new();
+        for (index, spec) in specs.iter().enumerate() {
+            let is_ours =
+                |s: &Spec| (s.peer, s.size, s.outstanding) == (PeerKind::Sealane, spec.size, spec.outstanding);
+            let rates = match open {
+                Open::Rate(rate) => [Some(rate), None],
+                Open::Share(share) => [maximum(index), specs.iter().position(is_ours).and_then(maximum)]
+                    .map(|most| most.map(|most| (most * share).round())),
+            };
+            if self.beside.is_some() && !spec.peer.takes_beside() {
+                continue;
+            }
+            for rate in rates.into_iter().flatten() {
+                let spec = Spec { open: Some(rate), beside: self.beside, ..spec.clone() };
+                if !found.contains(&spec) {
+                    found.push(spec);
+                }
+            }
+        }
+        // Peers at one rate stand together.
+        let place = |s: &Spec| specs.iter().position(|spec| (spec.size, spec.outstanding) == (s.size, s.outstanding));
+        found.sort_by(|a, b| {
+            place(a).cmp(&place(b)).then(f64::total_cmp(&a.open.unwrap_or(0.0), &b.open.unwrap_or(0.0)))
+        });
+        found
+    }
+
+    /// How many cells of arrivals at a rate a round has at most.
+    fn open_count(&self) -> usize {
+        self.cells().count()
+            * match self.open {
+                None => 0,
+                Some(Open::Rate(_)) => 1,
+                Some(Open::Share(_)) => 2,
+            }
     }
 
     /// How many short cells the choice of read sizes takes.
@@ -90,7 +180,8 @@ impl Plan {
     }
 
     fn timing(&self) -> Timing {
-        let cells = self.cells().count() as u32 * self.rounds + self.trials() as u32 / 4;
+        let round = self.cells().count() + self.open_count();
+        let cells = round as u32 * self.rounds + self.trials() as u32 / 4;
         let share = (self.budget / cells.max(1)).saturating_sub(CELL_OVERHEAD) * 4 / 5;
         let measured = self.cell.min(share).max(Duration::from_millis(10));
         Timing { warm_up: (measured / 4).min(Duration::from_millis(60)), measured }
@@ -109,7 +200,7 @@ fn has_choice(spec: &Spec) -> bool {
 /// Indices of the cells of one round: points in order, and at each the peers, starting one further each round.
 fn order(specs: &[Spec], round: usize) -> Vec<usize> {
     let (mut order, mut first) = (Vec::with_capacity(specs.len()), 0);
-    for point in specs.chunk_by(|a, b| (a.size, a.outstanding) == (b.size, b.outstanding)) {
+    for point in specs.chunk_by(|a, b| (a.size, a.outstanding, a.open) == (b.size, b.outstanding, b.open)) {
         order.extend((0..point.len()).map(|i| first + (i + round) % point.len()));
         first += point.len();
     }
@@ -151,6 +242,7 @@ impl Runner {
     /// Measures everything. A peer that fails is reported and left out from then on; the others go on.
     pub fn run(mut self, progress: &mut dyn FnMut(Progress)) -> Report {
         let begun = Instant::now();
+        let missing = self.leave_out_missing();
         let timing = self.plan.timing();
         let cell_ms = timing.measured.as_millis() as u64;
         let mut environment = Environment::new(self.plan.mtu, self.plan.rounds, cell_ms);
@@ -158,15 +250,50 @@ impl Runner {
         let _pinned = Pinned::to(cpus.map(|(client, _)| client));
         let mut specs: Vec<Spec> = self.plan.cells().collect();
         specs.iter_mut().for_each(|spec| spec.cpu = cpus.map(|(_, server)| server));
-        let mut cells: Vec<Samples> = specs.iter().map(empty).collect();
         let mut failed = Vec::new();
         self.choose_read_sizes(&mut specs, timing, progress);
+        let mut cells = Vec::new();
+        if !matches!(self.plan.open, Some(Open::Rate(_))) {
+            let budget = self.plan.budget / if self.plan.open.is_some() { 3 } else { 1 };
+            cells = self.rounds(&specs, timing, begun, budget, &mut environment, &mut failed, progress);
+        }
+        let open = self.plan.open_cells(&specs, &cells);
+        if !open.is_empty() {
+            cells.extend(self.rounds(&open, timing, begun, self.plan.budget, &mut environment, &mut failed, progress));
+        }
+        Report::new(&cells, failed, missing, self.plan.mode, environment)
+    }
+
+    /// Peers that this machine does not have, and why; the plan goes on without them.
+    fn leave_out_missing(&mut self) -> Vec<Missing> {
+        let mut missing = Vec::new();
+        if self.plan.peers.contains(&PeerKind::Ktls)
+            && let Some(why) = ktls::missing()
+        {
+            missing.push(Missing { peer: PeerKind::Ktls, why });
+            self.plan.peers.retain(|peer| *peer != PeerKind::Ktls);
+        }
+        missing
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all that two sets of rounds differ in or share")]
+    fn rounds(
+        &mut self,
+        specs: &[Spec],
+        timing: Timing,
+        begun: Instant,
+        budget: Duration,
+        environment: &mut Environment,
+        failed: &mut Vec<Failure>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Vec<Samples> {
+        let mut cells: Vec<Samples> = specs.iter().map(empty).collect();
         for round in 0..self.plan.rounds as usize {
-            if round > 0 && !has_time(begun.elapsed(), round as u32, self.plan.budget) {
-                environment.rounds = round as u32;
+            if round > 0 && !has_time(begun.elapsed(), round as u32, budget) {
+                environment.rounds = environment.rounds.min(round as u32);
                 break;
             }
-            for index in order(&specs, round) {
+            for index in order(specs, round) {
                 let spec = &specs[index];
                 let has_failed = |f: &Failure| f.peer == spec.peer && f.size == spec.size;
                 if failed.iter().any(has_failed) {
@@ -184,11 +311,12 @@ impl Runner {
                 }
             }
         }
-        Report::new(&cells, failed, self.plan.mode, environment)
+        cells
     }
 
     fn measure(&mut self, spec: &Spec, timing: Timing, progress: &mut dyn FnMut(Progress)) -> Result<Sample> {
-        let total = self.plan.cells().count() * self.plan.rounds as usize + self.plan.trials();
+        let round = self.plan.cells().count() + self.plan.open_count();
+        let total = round * self.plan.rounds as usize + self.plan.trials();
         let label = format!("{} {} B x{}", spec.peer, spec.size, spec.outstanding);
         progress(Progress { done: self.done, total, label });
         self.done += 1;
@@ -216,7 +344,7 @@ impl Runner {
 
 fn empty(spec: &Spec) -> Samples {
     let (peer, size, outstanding) = (spec.peer, spec.size, spec.outstanding);
-    Samples { peer, size, outstanding, rounds: Vec::new() }
+    Samples { peer, size, outstanding, open: spec.open, rounds: Vec::new() }
 }
 
 #[cfg(test)]

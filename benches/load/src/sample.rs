@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Sample {
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
     pub(crate) rps: f64,
     pub(crate) cpu_us_per_rpc: f64,
     pub(crate) connect_us: f64,
+    pub(crate) beside_us: Option<f64>,
     pub(crate) verified: u64,
     pub(crate) corrupt: u64,
     pub(crate) lost: u64,

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use sealane::{CallOptions, Clients, Delivery, Identity, Peer, Socket, Trust, Wait};
+use sealane::{CallOptions, Clients, Delivery, Identity, Payload, Peer, Socket, Trust, Wait};
 
 use crate::certs::{self, Credentials, SERVER_NAME};
 use crate::client::{Client, Deliver, REPLY_TIMEOUT};
 use crate::pattern::Pattern;
 use crate::sample::Session;
+use crate::served::{Served, answer};
 use crate::spec::{MESSAGE_BYTES_MAX, Mode, Spec};
 
 /// A one-way message that ends the server.
@@ -27,8 +28,9 @@ fn socket(spec: &Spec, credentials: &Credentials, identity: &certs::Identity, se
         .identity(identity)
         .message_bytes_max(MESSAGE_BYTES_MAX)
         .wait(match spec.mode {
-            Mode::Spin => Wait::Spin,
+            Mode::Spin | Mode::Turns => Wait::Spin,
             Mode::Block => Wait::Block,
+            Mode::Adaptive => Wait::Adaptive,
         });
     if serves {
         builder = builder.serve(Clients::Authenticated);
@@ -44,6 +46,9 @@ pub(crate) struct Caller {
     socket: Socket,
     peer: Peer,
     pattern: Arc<Pattern>,
+    /// Bodies that are sent without a copy, where the same ones go again and again.
+    bodies: Vec<Payload>,
+    mode: Mode,
     only_one: bool,
     handshake: Duration,
     /// The message that `receive` will call with, where there is one at a time.
@@ -57,7 +62,18 @@ impl Caller {
         let begun = Instant::now();
         socket.connect(&peer)?;
         let (handshake, pattern) = (begun.elapsed(), pattern.clone());
-        Ok(Self { socket, peer, pattern, only_one: spec.outstanding == 1, handshake, to_call: 0..0 })
+        let bodies = pattern.one_way_messages().map(|message| Payload::from(message.to_vec())).collect();
+        let (mode, only_one) = (spec.mode, spec.only_one());
+        Ok(Self { socket, peer, pattern, bodies, mode, only_one, handshake, to_call: 0..0 })
+    }
+
+    fn deliver(&self, delivery: Delivery, deliver: Deliver<'_>) -> Result<()> {
+        match delivery {
+            Delivery::Response(response) => deliver(response.cookie, &response.payload),
+            Delivery::Failed(failed) => bail!("message {} failed: {}", failed.cookie, failed.error),
+            other => bail!("the server sent {other:?}"),
+        }
+        Ok(())
     }
 }
 
@@ -68,9 +84,12 @@ impl Client for Caller {
             return Ok(());
         }
         // All that is ready at once, as the TCP peers write it.
-        let _batch = self.socket.batch();
+        let _batch = (ids.end - ids.start > 1).then(|| self.socket.batch());
         for id in ids {
-            self.socket.send(&self.peer, self.pattern.message(id), id)?;
+            match self.bodies.len() as u64 {
+                0 => self.socket.send(&self.peer, self.pattern.message(id), id)?,
+                count => self.socket.send(&self.peer, self.bodies[(id % count) as usize].clone(), id)?,
+            };
         }
         Ok(())
     }
@@ -84,17 +103,23 @@ impl Client for Caller {
             }
             return Ok(true);
         }
+        if self.mode == Mode::Turns {
+            return self.look(deliver);
+        }
         let mut next = self.socket.recv_timeout(REPLY_TIMEOUT)?;
         let progress = next.is_some();
         while let Some(delivery) = next {
-            match delivery {
-                Delivery::Response(response) => deliver(response.cookie, &response.payload),
-                Delivery::Failed(failed) => {
-                    bail!("message {} failed: {}", failed.cookie, failed.error)
-                }
-                other => bail!("the server sent {other:?}"),
-            }
+            self.deliver(delivery, deliver)?;
             next = self.socket.try_recv()?;
+        }
+        Ok(progress)
+    }
+
+    fn look(&mut self, deliver: Deliver<'_>) -> Result<bool> {
+        let mut progress = false;
+        while let Some(delivery) = self.socket.try_recv()? {
+            self.deliver(delivery, deliver)?;
+            progress = true;
         }
         Ok(progress)
     }
@@ -117,25 +142,37 @@ impl Drop for Caller {
 }
 
 /// The server.
-pub(crate) struct Echo(Socket);
+pub(crate) struct Echo {
+    socket: Socket,
+    mode: Mode,
+    one_way: bool,
+}
 
 impl Echo {
     pub(crate) fn bind(spec: &Spec, credentials: &Credentials) -> Result<Self> {
-        Ok(Self(socket(spec, credentials, &credentials.server, true)?))
+        let socket = socket(spec, credentials, &credentials.server, true)?;
+        Ok(Self { socket, mode: spec.mode, one_way: spec.one_way })
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.0.local_addr().port()
+        self.socket.local_addr().port()
     }
+}
 
-    /// Echoes until told to stop.
-    pub(crate) fn serve(self) -> Result<()> {
-        loop {
-            match self.0.recv()? {
-                Delivery::Request(request) => self.0.reply(request.token, request.payload)?,
-                Delivery::OneWay(message) if message.payload[..] == *STOP => return Ok(()),
-                _ => {}
+impl Served for Echo {
+    fn turn(&mut self) -> Result<bool> {
+        let delivery = match self.mode {
+            Mode::Turns => self.socket.try_recv()?,
+            _ => Some(self.socket.recv()?),
+        };
+        match delivery {
+            Some(Delivery::Request(request)) if self.one_way => {
+                self.socket.reply(request.token, &answer(&request.payload))?;
             }
+            Some(Delivery::Request(request)) => self.socket.reply(request.token, request.payload)?,
+            Some(Delivery::OneWay(message)) if message.payload[..] == *STOP => return Ok(false),
+            _ => {}
         }
+        Ok(true)
     }
 }

@@ -13,6 +13,7 @@ use anyhow::{Result, bail};
 use crate::buffer::Buffer;
 use crate::client::{Client, Deliver};
 use crate::pattern::Pattern;
+use crate::served::{ANSWER, Served, answer};
 use crate::spec::{PeerKind, Spec};
 use crate::stream::{Got, Link, PREFIX, frame_len, prefix, whole_frames};
 
@@ -36,8 +37,6 @@ pub(crate) struct Caller<R> {
     link: Link,
     records: R,
     pattern: Arc<Pattern>,
-    prefix: [u8; PREFIX],
-    size: usize,
     read_bytes: usize,
     one_per_message: bool,
     /// One message is outstanding at most, so the server reads all of it before it writes.
@@ -59,11 +58,9 @@ impl<R: Records> Caller<R> {
             link,
             records,
             pattern: pattern.clone(),
-            prefix: prefix(spec.size),
-            size: spec.size,
             read_bytes: spec.read_bytes,
             one_per_message: spec.peer == PeerKind::KtlsIdealPm,
-            only_one: spec.outstanding == 1,
+            only_one: spec.only_one(),
             unsealed: 0..0,
             offset: 0,
             stage: Buffer::with_capacity(RECORD_BYTES_MAX),
@@ -93,9 +90,10 @@ impl<R: Records> Caller<R> {
     fn seal_step(&mut self) -> Result<()> {
         while self.out.len() < STEP_BYTES && !self.unsealed.is_empty() {
             let message = self.pattern.message(self.unsealed.start);
+            let prefix = prefix(message.len());
             let rest = match self.offset.checked_sub(PREFIX) {
                 Some(at) => &message[at..],
-                None => &self.prefix[self.offset..],
+                None => &prefix[self.offset..],
             };
             let taken = if self.stage.is_empty() && rest.len() >= RECORD_BYTES_MAX {
                 // A whole record lies in the caller's buffer: sealing it is the copy.
@@ -107,7 +105,7 @@ impl<R: Records> Caller<R> {
                 taken
             };
             self.offset += taken;
-            let is_whole = self.offset == PREFIX + self.size;
+            let is_whole = self.offset == PREFIX + message.len();
             if is_whole {
                 self.offset = 0;
                 self.unsealed.start += 1;
@@ -186,38 +184,87 @@ pub(crate) struct LeftOver {
     pub(crate) plain: Buffer,
 }
 
-/// Echoes for one client until it closes.
-pub(crate) fn serve<R: Records>(spec: &Spec, link: &Link, mut records: R, left: Option<LeftOver>) -> Result<()> {
-    let Buffers { mut out, mut inbox, mut plain } = Buffers::new(spec);
-    if let Some(left) = left {
-        inbox.append(left.wire.filled());
-        plain.append(left.plain.filled());
+/// The server.
+pub(crate) struct Server<R> {
+    link: Link,
+    records: R,
+    read_bytes: usize,
+    one_way: bool,
+    one_per_message: bool,
+    out: Buffer,
+    inbox: Buffer,
+    plain: Buffer,
+    /// Bytes of whole messages at the front of `plain`, still to be sealed.
+    ready: usize,
+    /// How many of them belong to the records that were begun: all, or one message.
+    unit: usize,
+}
+
+impl<R: Records> Server<R> {
+    pub(crate) fn new(spec: &Spec, link: Link, records: R, left: Option<LeftOver>) -> Result<Self> {
+        let Buffers { out, mut inbox, mut plain } = Buffers::new(spec);
+        if let Some(left) = left {
+            inbox.append(left.wire.filled());
+            plain.append(left.plain.filled());
+        }
+        let one_per_message = spec.peer == PeerKind::KtlsIdealPm;
+        let (read_bytes, one_way) = (spec.read_bytes, spec.one_way);
+        let mut server =
+            Self { link, records, read_bytes, one_way, one_per_message, out, inbox, plain, ready: 0, unit: 0 };
+        server.open()?;
+        Ok(server)
     }
-    let one_per_message = spec.peer == PeerKind::KtlsIdealPm;
-    loop {
-        records.open(&mut inbox, &mut plain)?;
-        let whole = whole_frames(plain.filled());
-        let mut ready = &plain.filled()[..whole];
-        while !ready.is_empty() {
-            let unit = if one_per_message { frame_len(ready).unwrap_or(whole) } else { whole };
-            let (unit, rest) = ready.split_at(unit.min(ready.len()));
-            ready = rest;
-            for step in unit.chunks(STEP_BYTES) {
-                for record in step.chunks(RECORD_BYTES_MAX) {
-                    records.seal(record, &mut out)?;
-                }
-                if out.len() >= STEP_BYTES {
-                    link.send_all(out.filled())?;
-                    out.clear();
-                }
+
+    /// Opens what came, and finds out what is to be answered.
+    fn open(&mut self) -> Result<()> {
+        self.records.open(&mut self.inbox, &mut self.plain)?;
+        if !self.one_way {
+            self.ready = whole_frames(self.plain.filled());
+            return Ok(());
+        }
+        let mut answers = Vec::new();
+        while let Some(len) = frame_len(self.plain.filled()) {
+            answers.extend(prefix(ANSWER));
+            answers.extend(answer(&self.plain.filled()[PREFIX..len]));
+            self.plain.consume(len);
+        }
+        answers.chunks(RECORD_BYTES_MAX).try_for_each(|record| self.records.seal(record, &mut self.out))
+    }
+
+    /// Seals what is ready, up to `STEP_BYTES`.
+    fn seal_step(&mut self) -> Result<()> {
+        while self.ready > 0 && self.out.len() < STEP_BYTES {
+            if self.unit == 0 {
+                let one = self.one_per_message.then(|| frame_len(self.plain.filled())).flatten();
+                self.unit = one.unwrap_or(self.ready);
             }
+            let step = self.unit.min(RECORD_BYTES_MAX);
+            self.records.seal(&self.plain.filled()[..step], &mut self.out)?;
+            self.plain.consume(step);
+            self.ready -= step;
+            self.unit -= step;
         }
-        link.send_all(out.filled())?;
-        out.clear();
-        plain.consume(whole);
-        match link.recv_some(inbox.space(spec.read_bytes))? {
-            Got::Bytes(len) => inbox.commit(len),
-            _ => return Ok(()),
+        Ok(())
+    }
+}
+
+impl<R: Records + Send> Served for Server<R> {
+    fn turn(&mut self) -> Result<bool> {
+        if self.out.is_empty() && self.ready == 0 {
+            match self.link.recv(self.inbox.space(self.read_bytes), false)? {
+                Got::Bytes(len) => self.inbox.commit(len),
+                Got::Nothing => return Ok(true),
+                Got::End => return Ok(false),
+            }
+            self.open()?;
         }
+        if self.out.is_empty() {
+            self.seal_step()?;
+        }
+        if !self.out.is_empty() {
+            let len = self.link.send_some(self.out.filled(), true)?;
+            self.out.consume(len);
+        }
+        Ok(true)
     }
 }

@@ -15,8 +15,9 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::certs::Credentials;
 use crate::cpu::{self, Pinned};
+use crate::served::Served;
 use crate::spec::{PeerKind, Spec};
-use crate::{ktls, raw_udp, sealane_peer, stream, tcp, tls};
+use crate::{ktls, ktls_ideal, raw_udp, sealane_peer, stream, tcp, tls, udp_bulk};
 
 /// The hidden first argument that makes a binary a server.
 pub const SUBCOMMAND: &str = "bench-server";
@@ -76,41 +77,53 @@ fn answer_parent() {
 }
 
 /// A server that has its port and no client yet.
-enum Bound {
+pub(crate) enum Bound {
     Udp(Box<raw_udp::Echo>),
+    UdpBulk(Box<udp_bulk::Sink>),
     Stream(TcpListener),
     Sealane(Box<sealane_peer::Echo>),
 }
 
 impl Bound {
-    fn new(spec: &Spec, credentials: &Credentials) -> Result<Self> {
+    pub(crate) fn new(spec: &Spec, credentials: &Credentials) -> Result<Self> {
         Ok(match spec.peer {
-            PeerKind::Udp | PeerKind::UdpIdeal => Self::Udp(Box::new(raw_udp::Echo::bind(spec)?)),
+            PeerKind::Udp | PeerKind::UdpPack if spec.one_way => Self::UdpBulk(Box::new(udp_bulk::Sink::bind(spec)?)),
+            PeerKind::Udp | PeerKind::UdpPack | PeerKind::UdpIdeal => Self::Udp(Box::new(raw_udp::Echo::bind(spec)?)),
             PeerKind::Sealane => Self::Sealane(Box::new(sealane_peer::Echo::bind(spec, credentials)?)),
-            _ => Self::Stream(stream::listen()?),
+            _ => Self::Stream(stream::listen(spec.mtu)?),
         })
     }
 
-    fn port(&self) -> Result<u16> {
+    pub(crate) fn port(&self) -> Result<u16> {
         Ok(match self {
             Self::Udp(echo) => echo.port(),
+            Self::UdpBulk(sink) => sink.port(),
             Self::Stream(listener) => listener.local_addr()?.port(),
             Self::Sealane(echo) => echo.port(),
         })
     }
 
-    /// Echoes for one client until it is gone.
-    fn serve(self, spec: &Spec, credentials: &Credentials) -> Result<()> {
+    /// Waits for a client, handshake included.
+    pub(crate) fn accept(self, spec: &Spec, credentials: &Credentials) -> Result<Box<dyn Served>> {
         match self {
-            Self::Udp(echo) => echo.serve(),
-            Self::Sealane(echo) => echo.serve(),
+            Self::Udp(echo) => echo.accept(),
+            Self::UdpBulk(sink) => sink.accept(),
+            Self::Sealane(echo) => Ok(echo),
             Self::Stream(listener) => match spec.peer {
-                PeerKind::Tcp => tcp::serve(spec, &listener),
-                PeerKind::KtlsIdeal | PeerKind::KtlsIdealPm => ktls::serve(spec, &listener),
-                PeerKind::Tls => tls::serve(spec, &listener, credentials),
+                PeerKind::Tcp => tcp::accept(spec, &listener),
+                PeerKind::Ktls => ktls::accept(spec, &listener),
+                PeerKind::KtlsIdeal | PeerKind::KtlsIdealPm => ktls_ideal::accept(spec, &listener),
+                PeerKind::Tls => tls::accept(spec, &listener, credentials),
                 peer => bail!("peer `{peer}` does not come over a stream"),
             },
         }
+    }
+
+    /// Serves one client until it is gone.
+    fn serve(self, spec: &Spec, credentials: &Credentials) -> Result<()> {
+        let mut server = self.accept(spec, credentials)?;
+        while server.turn()? {}
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -21,12 +22,16 @@ pub(crate) const OUTSTANDING_MAX: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PeerKind {
-    /// Raw UDP with GSO and GRO: the floor, neither sealed nor reliable.
+    /// Raw UDP with GSO and GRO: the floor, neither sealed nor reliable. A train for each message that takes several datagrams.
     Udp,
+    /// The same with as many messages as fit into each train; differs from it under load only.
+    UdpPack,
     /// The same with one AEAD per message: what no encrypted transport over UDP can beat. One message at a time, in one datagram.
     UdpIdeal,
     /// Length-prefixed TCP.
     Tcp,
+    /// TLS records by the kernel, under plain writes and reads. Not every kernel has it.
+    Ktls,
     /// TCP plus one AEAD per record of at most 16 KB: what software kTLS cannot beat.
     KtlsIdeal,
     /// The same with one record per message, as one `send` per message gives.
@@ -39,15 +44,26 @@ pub enum PeerKind {
 
 impl PeerKind {
     /// Every peer, in the order of the tables.
-    pub const ALL: [Self; 7] =
-        [Self::Udp, Self::UdpIdeal, Self::Tcp, Self::KtlsIdeal, Self::KtlsIdealPm, Self::Tls, Self::Sealane];
+    pub const ALL: [Self; 9] = [
+        Self::Udp,
+        Self::UdpPack,
+        Self::UdpIdeal,
+        Self::Tcp,
+        Self::Ktls,
+        Self::KtlsIdeal,
+        Self::KtlsIdealPm,
+        Self::Tls,
+        Self::Sealane,
+    ];
 
     /// The name in tables, JSON and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Udp => "udp",
+            Self::UdpPack => "udp-pack",
             Self::UdpIdeal => "udp-ideal",
             Self::Tcp => "tcp",
+            Self::Ktls => "ktls",
             Self::KtlsIdeal => "ktls-ideal",
             Self::KtlsIdealPm => "ktls-ideal-pm",
             Self::Tls => "tls",
@@ -56,11 +72,18 @@ impl PeerKind {
     }
 
     /// The peers that make sense at this number of outstanding messages: one record per message is a
-    /// different thing from one record for all that is ready only when several can be ready, and one datagram after the other
-    /// is no floor for what can share a train.
+    /// different thing from one record for all that is ready only when several can be ready, so are trains of one message and
+    /// trains of several, and one datagram after the other is no floor for what can share a train.
     pub fn default_set(outstanding: usize) -> Vec<Self> {
-        let unwanted = if outstanding > 1 { Self::UdpIdeal } else { Self::KtlsIdealPm };
-        Self::ALL.into_iter().filter(|peer| *peer != unwanted).collect()
+        Self::ALL
+            .into_iter()
+            .filter(|peer| if outstanding > 1 { *peer != Self::UdpIdeal } else { !peer.only_loaded() })
+            .collect()
+    }
+
+    /// Whether it differs from another peer only when several messages are outstanding.
+    pub fn only_loaded(self) -> bool {
+        matches!(self, Self::KtlsIdealPm | Self::UdpPack)
     }
 
     /// Whether it can carry messages of so many bytes.
@@ -68,9 +91,14 @@ impl PeerKind {
         self != Self::UdpIdeal || size <= UDP_IDEAL_BYTES_MAX
     }
 
+    /// Whether messages of several sizes can be under way: raw UDP has no frames.
+    pub(crate) fn takes_beside(self) -> bool {
+        !matches!(self, Self::Udp | Self::UdpPack | Self::UdpIdeal)
+    }
+
     /// Whether bytes come from a TCP stream, so that the size of a read is a choice.
     pub(crate) fn reads_a_stream(self) -> bool {
-        matches!(self, Self::Tcp | Self::KtlsIdeal | Self::KtlsIdealPm | Self::Tls)
+        matches!(self, Self::Tcp | Self::Ktls | Self::KtlsIdeal | Self::KtlsIdealPm | Self::Tls)
     }
 }
 
@@ -100,7 +128,14 @@ pub enum Mode {
     Spin,
     /// Sleep in the kernel until bytes are there.
     Block,
+    /// Poll for [`SPIN`], then sleep.
+    Adaptive,
+    /// Both sides are one thread that serves them in turn: nobody waits, and nothing is switched. What it gives is the work alone.
+    Turns,
 }
+
+/// How long an adaptive wait polls: Sealane's default.
+pub(crate) const SPIN: Duration = Duration::from_micros(20);
 
 impl Mode {
     /// The name in tables, JSON and on the command line.
@@ -108,7 +143,14 @@ impl Mode {
         match self {
             Self::Spin => "spin",
             Self::Block => "block",
+            Self::Adaptive => "adaptive",
+            Self::Turns => "turns",
         }
+    }
+
+    /// Whether one look at the network returns at once, whatever there is.
+    pub(crate) fn polls(self) -> bool {
+        matches!(self, Self::Spin | Self::Turns)
     }
 }
 
@@ -125,13 +167,15 @@ impl FromStr for Mode {
         match name {
             "spin" => Ok(Self::Spin),
             "block" => Ok(Self::Block),
-            _ => bail!("unknown mode `{name}`; the modes are spin and block"),
+            "adaptive" => Ok(Self::Adaptive),
+            "turns" => Ok(Self::Turns),
+            _ => bail!("unknown mode `{name}`; the modes are spin, block, adaptive and turns"),
         }
     }
 }
 
 /// All that both sides of a cell must agree on. The server process gets it as JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     /// The transport.
     pub peer: PeerKind,
@@ -147,12 +191,38 @@ pub struct Spec {
     pub read_bytes: usize,
     /// Path MTU to keep to, instead of the one found.
     pub mtu: Option<u32>,
+    /// Whether messages go one way: the server checks each and answers with a few bytes, instead of echoing it.
+    #[serde(default)]
+    pub one_way: bool,
+    /// Bytes of one more message that is always under way beside the others.
+    #[serde(default)]
+    pub beside: Option<usize>,
+    /// Messages per second that arrive whatever became of those before, instead of a number outstanding.
+    #[serde(default)]
+    pub open: Option<f64>,
 }
 
 impl Spec {
     /// A cell with one message outstanding and the usual read size.
     pub fn new(peer: PeerKind, mode: Mode, size: usize) -> Self {
-        Self { peer, mode, cpu: None, size, outstanding: 1, read_bytes: 256 << 10, mtu: None }
+        Self {
+            peer,
+            mode,
+            cpu: None,
+            size,
+            outstanding: 1,
+            read_bytes: 256 << 10,
+            mtu: None,
+            one_way: false,
+            beside: None,
+            open: None,
+        }
+    }
+
+    /// Whether no more than one message is ever outstanding and each side has a thread, so that a whole message may be written in
+    /// one go: the other side reads all of it before it writes.
+    pub(crate) fn only_one(&self) -> bool {
+        self.outstanding == 1 && self.mode != Mode::Turns
     }
 
     /// Says what is wrong with it, if anything is.
@@ -170,6 +240,14 @@ impl Spec {
         );
         ensure!(self.peer != PeerKind::UdpIdeal || self.outstanding == 1, "peer udp-ideal takes one message at a time");
         ensure!(self.read_bytes >= 4096, "read size {} is below 4096", self.read_bytes);
+        if let Some(size) = self.beside {
+            check_size(size)?;
+            ensure!(self.peer.takes_beside(), "peer `{}` takes messages of one size only", self.peer);
+        }
+        if let Some(rate) = self.open {
+            ensure!(rate > 0.0 && rate < 1e8, "a rate of {rate} per second is not within 0 and 100 million");
+            ensure!(self.mode.polls() && self.outstanding > 1, "arrivals at a rate need a mode that polls");
+        }
         if let Some(mtu) = self.mtu {
             ensure!((576..=65_535).contains(&mtu), "mtu {mtu} is not within 576 and 65535");
         }

@@ -8,6 +8,7 @@
 
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -17,10 +18,13 @@ use rustix::time::Timespec;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::client::REPLY_TIMEOUT;
-use crate::spec::Mode;
+use crate::spec::{Mode, SPIN, Spec};
 
 /// Bytes of the length in front of each message.
 pub(crate) const PREFIX: usize = 4;
+
+/// Bytes of the two headers, without options.
+const IP_AND_TCP: u32 = 40;
 
 /// The length in front of a message of `size` bytes.
 pub(crate) fn prefix(size: usize) -> [u8; PREFIX] {
@@ -62,34 +66,38 @@ pub(crate) struct Link {
 }
 
 /// A listener on a free port of the loopback address.
-pub(crate) fn listen() -> Result<TcpListener> {
-    let socket = new_socket()?;
+pub(crate) fn listen(mtu: Option<u32>) -> Result<TcpListener> {
+    let socket = new_socket(mtu)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
     socket.listen(4)?;
     Ok(socket.into())
 }
 
 /// Cubic: where the host's default is bbr, its pacing slows every message on loopback and would flatter the others.
-fn new_socket() -> Result<Socket> {
+fn new_socket(mtu: Option<u32>) -> Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     // A kernel without it keeps its default; `Environment` says which.
     let _ = socket.set_tcp_congestion(b"cubic");
     socket.set_tcp_nodelay(true)?;
+    if let Some(mtu) = mtu {
+        // What leaves is what fits such a path; time stamps take 12 bytes more of it.
+        socket.set_tcp_mss(mtu - IP_AND_TCP)?;
+    }
     Ok(socket)
 }
 
 /// The congestion control that our TCP sockets get.
 pub(crate) fn congestion() -> String {
-    let name = new_socket().and_then(|socket| Ok(rustix::net::sockopt::tcp_congestion(&socket)?));
+    let name = new_socket(None).and_then(|socket| Ok(rustix::net::sockopt::tcp_congestion(&socket)?));
     name.unwrap_or_else(|_| "unknown".to_owned())
 }
 
 impl Link {
-    pub(crate) fn connect(port: u16, mode: Mode) -> Result<Self> {
-        let socket = new_socket()?;
+    pub(crate) fn connect(spec: &Spec, port: u16) -> Result<Self> {
+        let socket = new_socket(spec.mtu)?;
         socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
         socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
-        Ok(Self { stream: socket.into(), mode })
+        Ok(Self { stream: socket.into(), mode: spec.mode })
     }
 
     pub(crate) fn accept(listener: &TcpListener, mode: Mode) -> Result<Self> {
@@ -98,16 +106,41 @@ impl Link {
         Ok(Self { stream, mode })
     }
 
+    /// The socket, for options that only one peer sets.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.stream
+    }
+
     /// Reads once, waiting as the mode says. With `unsent` bytes a blocked reader also wakes up for room to write.
     pub(crate) fn recv(&self, into: &mut [u8], unsent: bool) -> Result<Got> {
+        if self.mode == Mode::Adaptive
+            && let found @ (Got::Bytes(_) | Got::End) = self.spin(into, unsent)?
+        {
+            return Ok(found);
+        }
         let flags = match (self.mode, unsent) {
-            (Mode::Block, false) => RecvFlags::empty(),
-            (Mode::Block, true) => {
+            (Mode::Block | Mode::Adaptive, false) => RecvFlags::empty(),
+            (Mode::Block | Mode::Adaptive, true) => {
                 self.wait_either()?;
                 RecvFlags::DONTWAIT
             }
-            (Mode::Spin, _) => RecvFlags::DONTWAIT,
+            (Mode::Spin | Mode::Turns, _) => RecvFlags::DONTWAIT,
         };
+        self.recv_now(into, flags)
+    }
+
+    /// Polls for a while; less when there is something to write as soon as there is room.
+    fn spin(&self, into: &mut [u8], unsent: bool) -> Result<Got> {
+        let since = Instant::now();
+        loop {
+            match self.recv_now(into, RecvFlags::DONTWAIT)? {
+                Got::Nothing if !unsent && since.elapsed() < SPIN => std::hint::spin_loop(),
+                got => return Ok(got),
+            }
+        }
+    }
+
+    fn recv_now(&self, into: &mut [u8], flags: RecvFlags) -> Result<Got> {
         match recv(&self.stream, into, flags) {
             Ok((0, _)) | Err(Errno::CONNRESET) => Ok(Got::End),
             Ok((len, _)) => Ok(Got::Bytes(len)),
@@ -148,7 +181,7 @@ impl Link {
 
     fn send_flags(&self, always_reads: bool) -> SendFlags {
         match self.mode {
-            Mode::Block if always_reads => SendFlags::NOSIGNAL,
+            Mode::Block | Mode::Adaptive if always_reads => SendFlags::NOSIGNAL,
             _ => SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
         }
     }

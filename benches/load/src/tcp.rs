@@ -13,6 +13,7 @@ use anyhow::{Result, bail};
 use crate::buffer::Buffer;
 use crate::client::{Client, Deliver};
 use crate::pattern::Pattern;
+use crate::served::{ANSWER, Served, answer};
 use crate::spec::Spec;
 use crate::stream::{Got, Link, PREFIX, frame_len, prefix, whole_frames};
 
@@ -27,7 +28,6 @@ const GATHER_MAX: u64 = 256;
 pub(crate) struct Caller {
     link: Link,
     pattern: Arc<Pattern>,
-    prefix: [u8; PREFIX],
     size: usize,
     read_bytes: usize,
     /// One message is outstanding at most, so the server reads all of it before it writes.
@@ -41,20 +41,19 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    pub(crate) fn connect(spec: &Spec, port: u16, pattern: &Arc<Pattern>) -> Result<Self> {
-        Ok(Self {
-            link: Link::connect(port, spec.mode)?,
+    pub(crate) fn new(spec: &Spec, link: Link, pattern: &Arc<Pattern>) -> Self {
+        Self {
+            link,
             pattern: pattern.clone(),
-            prefix: prefix(spec.size),
             size: spec.size,
             read_bytes: spec.read_bytes,
-            only_one: spec.outstanding == 1,
+            only_one: spec.only_one(),
             unsent: 0..0,
             offset: 0,
             stage: Buffer::with_capacity(64 << 10),
             inbox: inbox(spec),
             expected: 0,
-        })
+        }
     }
 
     fn push(&mut self) -> Result<()> {
@@ -63,8 +62,9 @@ impl Caller {
 
     fn push_copies(&mut self) -> Result<()> {
         for id in std::mem::replace(&mut self.unsent, 0..0) {
-            self.stage.append(&self.prefix);
-            self.stage.append(self.pattern.message(id));
+            let message = self.pattern.message(id);
+            self.stage.append(&prefix(message.len()));
+            self.stage.append(message);
         }
         while !self.stage.is_empty() {
             match self.link.send_some(self.stage.filled(), self.only_one)? {
@@ -77,11 +77,12 @@ impl Caller {
 
     fn push_gathered(&mut self) -> Result<()> {
         while !self.unsent.is_empty() {
-            let mut parts = Vec::new();
             let ids = self.unsent.start..self.unsent.end.min(self.unsent.start + GATHER_MAX);
+            let prefixes: Vec<_> = ids.clone().map(|id| prefix(self.pattern.message(id).len())).collect();
+            let mut parts = Vec::with_capacity(2 * prefixes.len());
             let mut skip = self.offset;
-            for id in ids {
-                for part in [&self.prefix[..], self.pattern.message(id)] {
+            for (id, prefix) in ids.zip(&prefixes) {
+                for part in [&prefix[..], self.pattern.message(id)] {
                     let at = skip.min(part.len());
                     skip -= at;
                     if at < part.len() {
@@ -93,9 +94,13 @@ impl Caller {
             if len == 0 && !self.only_one {
                 break;
             }
-            let sent = self.offset + len;
-            self.unsent.start += (sent / (PREFIX + self.size)) as u64;
-            self.offset = sent % (PREFIX + self.size);
+            self.offset += len;
+            while let Some(rest) = self.offset.checked_sub(PREFIX + self.pattern.message(self.unsent.start).len())
+                && !self.unsent.is_empty()
+            {
+                self.offset = rest;
+                self.unsent.start += 1;
+            }
         }
         Ok(())
     }
@@ -138,17 +143,65 @@ fn inbox(spec: &Spec) -> Buffer {
     Buffer::with_capacity(2 * (spec.read_bytes.max(spec.size) + PREFIX))
 }
 
-/// Echoes for one client until it closes.
-pub(crate) fn serve(spec: &Spec, listener: &TcpListener) -> Result<()> {
-    let link = Link::accept(listener, spec.mode)?;
-    let mut inbox = inbox(spec);
-    loop {
-        match link.recv_some(inbox.space(spec.read_bytes))? {
-            Got::Bytes(len) => inbox.commit(len),
-            _ => return Ok(()),
+/// The server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    link: Link,
+    read_bytes: usize,
+    one_way: bool,
+    /// Its other side always reads, so a blocking write ends.
+    may_block: bool,
+    inbox: Buffer,
+    /// Bytes of whole messages at the front of `inbox`, still to be echoed.
+    ready: usize,
+    /// Answers to one-way messages, not yet written.
+    answers: Buffer,
+}
+
+/// Waits for a client.
+pub(crate) fn accept(spec: &Spec, listener: &TcpListener) -> Result<Box<dyn Served>> {
+    Ok(Box::new(Server::new(spec, Link::accept(listener, spec.mode)?)))
+}
+
+impl Server {
+    pub(crate) fn new(spec: &Spec, link: Link) -> Self {
+        let answers = Buffer::with_capacity(if spec.one_way { 4096 } else { 0 });
+        let (read_bytes, one_way) = (spec.read_bytes, spec.one_way);
+        Self { link, read_bytes, one_way, may_block: true, inbox: inbox(spec), ready: 0, answers }
+    }
+
+    /// Writes what is ready: all of it, or what the kernel takes now where nobody can wait.
+    fn write(&mut self) -> Result<()> {
+        let from = if self.one_way { &mut self.answers } else { &mut self.inbox };
+        let len = self.link.send_some(&from.filled()[..self.ready], self.may_block)?;
+        from.consume(len);
+        self.ready -= len;
+        Ok(())
+    }
+}
+
+impl Served for Server {
+    fn turn(&mut self) -> Result<bool> {
+        if self.ready == 0 {
+            match self.link.recv(self.inbox.space(self.read_bytes), false)? {
+                Got::Bytes(len) => self.inbox.commit(len),
+                Got::Nothing => return Ok(true),
+                Got::End => return Ok(false),
+            }
+            if self.one_way {
+                while let Some(len) = frame_len(self.inbox.filled()) {
+                    self.answers.append(&prefix(ANSWER));
+                    self.answers.append(&answer(&self.inbox.filled()[PREFIX..len]));
+                    self.inbox.consume(len);
+                }
+                self.ready = self.answers.len();
+            } else {
+                self.ready = whole_frames(self.inbox.filled());
+            }
         }
-        let whole = whole_frames(inbox.filled());
-        link.send_all(&inbox.filled()[..whole])?;
-        inbox.consume(whole);
+        if self.ready > 0 {
+            self.write()?;
+        }
+        Ok(true)
     }
 }

@@ -21,6 +21,7 @@ use crate::certs::{Credentials, Identity, SERVER_NAME};
 use crate::client::Client;
 use crate::pattern::Pattern;
 use crate::sealed::{self, LeftOver, RECORD_BYTES_MAX, Records};
+use crate::served::Served;
 use crate::spec::Spec;
 use crate::stream::{Got, Link};
 
@@ -139,7 +140,7 @@ pub(crate) fn connect(
     credentials: &Credentials,
     pattern: &Arc<Pattern>,
 ) -> Result<Box<dyn Client>> {
-    let link = Link::connect(port, spec.mode)?;
+    let link = Link::connect(spec, port)?;
     let name = ServerName::try_from(SERVER_NAME)?;
     let config = Arc::new(client_config(credentials)?);
     let mut side = UnbufferedClientConnection::new(config, name)?;
@@ -148,13 +149,13 @@ pub(crate) fn connect(
     Ok(Box::new(sealed::Caller::new(spec, link, TlsRecords(side), pattern)))
 }
 
-/// Echoes for one client until it closes.
-pub(crate) fn serve(spec: &Spec, listener: &TcpListener, credentials: &Credentials) -> Result<()> {
+/// Waits for a client and shakes hands with it.
+pub(crate) fn accept(spec: &Spec, listener: &TcpListener, credentials: &Credentials) -> Result<Box<dyn Served>> {
     let config = Arc::new(server_config(credentials)?);
     let link = Link::accept(listener, spec.mode)?;
     let mut side = UnbufferedServerConnection::new(config)?;
     let left = handshake(&mut side, &link)?;
-    sealed::serve(spec, &link, TlsRecords(side), Some(left))
+    Ok(Box::new(sealed::Server::new(spec, link, TlsRecords(side), Some(left))?))
 }
 
 fn provider() -> Arc<CryptoProvider> {

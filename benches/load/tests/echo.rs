@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use load::{Host, Mode, PeerKind, Plan, Report, Runner, Session};
+use load::{Host, Mode, Open, PeerKind, Plan, Report, Row, Runner, Session};
 
 fn run(peers: Vec<PeerKind>, sizes: &[usize], outstanding: usize, mode: Mode) -> Report {
     let mut plan = Plan::load(sizes.to_vec(), vec![outstanding], mode);
@@ -26,23 +26,24 @@ const SIZES: [usize; 5] = [1, 64, 1024, 65_536, 1 << 20];
 /// Where packets, trains and records end.
 const EDGES: [usize; 7] = [1440, 1441, 16_380, 16_384, 16_385, 65_507, 200_001];
 
+/// Every peer that this machine has, at every size.
 fn expect_rows(report: &Report, peers: usize, sizes: usize) {
-    assert_eq!(report.rows.len(), peers * sizes);
+    assert_eq!(report.rows.len(), (peers - report.missing.len()) * sizes);
 }
 
 #[test]
 fn one_at_a_time() {
-    for mode in [Mode::Block, Mode::Spin] {
+    for mode in [Mode::Block, Mode::Spin, Mode::Adaptive, Mode::Turns] {
         let peers = PeerKind::default_set(1);
         let report = run(peers.clone(), &SIZES, 1, mode);
         // One datagram does not hold the largest two.
-        assert_eq!(report.rows.len(), peers.len() * SIZES.len() - 2);
+        assert_eq!(report.rows.len(), (peers.len() - report.missing.len()) * SIZES.len() - 2);
     }
 }
 
 #[test]
 fn many_at_a_time() {
-    for mode in [Mode::Block, Mode::Spin] {
+    for mode in [Mode::Block, Mode::Spin, Mode::Adaptive] {
         let peers = PeerKind::default_set(16);
         expect_rows(&run(peers.clone(), &SIZES, 16, mode), peers.len(), SIZES.len());
     }
@@ -67,11 +68,54 @@ fn a_message_larger_than_the_window_of_raw_udp() {
 
 #[test]
 fn another_mtu() {
-    let mut plan = Plan::rtt(vec![64, 65_536], Mode::Block);
-    plan.peers = vec![PeerKind::Udp];
-    (plan.mtu, plan.rounds, plan.cell) = (Some(9000), 1, Duration::from_millis(10));
+    for mtu in [1500, 9000] {
+        let mut plan = Plan::rtt(vec![64, 65_536], Mode::Block);
+        (plan.mtu, plan.rounds, plan.cell) = (Some(mtu), 1, Duration::from_millis(10));
+        let report = Runner::new(plan, Host::Thread).unwrap().run(&mut |_| ());
+        assert!(report.is_good() && report.verified > 0, "{:?}", report.failed);
+    }
+}
+
+/// The server finds the sum of every message, and the client knows what it must be.
+#[test]
+fn messages_one_way() {
+    for mode in [Mode::Block, Mode::Spin] {
+        let mut plan = Plan::bulk(vec![5000, 1 << 20, 20 << 20], mode);
+        (plan.rounds, plan.cell) = (1, Duration::from_millis(10));
+        let peers = plan.peers.len();
+        let report = Runner::new(plan, Host::Thread).unwrap().run(&mut |_| ());
+        assert!(report.is_good() && report.lost == 0, "{:?} {:?}", report.failed, report.rows);
+        expect_rows(&report, peers, 3);
+        assert!(report.rows.iter().all(|row| row.verified > 0 && row.mb_s > 0.0 && row.outstanding > 1));
+    }
+}
+
+#[test]
+fn arrivals_at_a_rate_with_a_long_message_beside() {
+    let mut plan = Plan::load(vec![64], vec![8], Mode::Spin);
+    plan.peers = vec![PeerKind::Udp, PeerKind::Tcp, PeerKind::Tls, PeerKind::Sealane];
+    (plan.open, plan.beside) = (Some(Open::Share(0.3)), Some(200_000));
+    (plan.rounds, plan.cell) = (1, Duration::from_millis(40));
     let report = Runner::new(plan, Host::Thread).unwrap().run(&mut |_| ());
-    assert!(report.is_good() && report.verified > 0, "{:?}", report.failed);
+    assert!(report.is_good() && report.lost == 0, "{:?} {:?}", report.failed, report.rows);
+    let closed = |row: &&Row| row.open_rate.is_none();
+    let ours = report.rows.iter().filter(closed).find(|row| row.peer == PeerKind::Sealane).unwrap();
+    let open: Vec<&Row> = report.rows.iter().filter(|row| !closed(row)).collect();
+    // Raw UDP has no frames. The others at their own rate and at ours, which for us is the same.
+    assert_eq!(open.len(), 5, "{open:?}");
+    let at_ours = open.iter().filter(|row| row.open_rate == Some((ours.rps * 0.3).round()));
+    assert!(at_ours.clone().count() >= 3, "{open:?}");
+    assert!(at_ours.clone().all(|row| row.ratio_to_tls.is_some() && row.beside_us > Some(0.0)), "{open:?}");
+}
+
+#[test]
+fn a_peer_that_this_kernel_has_not_is_missing_and_says_why() {
+    let report = run(vec![PeerKind::Tcp, PeerKind::Ktls], &[64, 100_000], 1, Mode::Block);
+    match &report.missing[..] {
+        [] => expect_rows(&report, 2, 2),
+        [missing] => assert!(missing.peer == PeerKind::Ktls && missing.why.contains("TLS"), "{missing:?}"),
+        more => panic!("{more:?}"),
+    }
 }
 
 #[test]
@@ -82,6 +126,11 @@ fn a_wrong_plan_is_refused_with_what_is_wrong() {
     let mut plan = Plan::rtt(vec![64], Mode::Spin);
     plan.mtu = Some(100);
     assert!(refused(plan).contains("mtu 100"));
+    let mut plan = Plan::load(vec![64], vec![8], Mode::Block);
+    plan.open = Some(Open::Share(0.5));
+    assert!(refused(plan.clone()).contains("mode spin"));
+    (plan.mode, plan.open) = (Mode::Spin, Some(Open::Share(7.0)));
+    assert!(refused(plan).contains("share of 7"));
 }
 
 #[test]

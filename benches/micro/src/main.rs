@@ -15,7 +15,7 @@ fn main() {
     let rekey_after = args.next().filter(|records| *records > 0).map_or(u64::MAX, |records| records as u64);
     let datagram_max = args.next().unwrap_or(DATAGRAM_MAX);
     let (mut pair, mut trains) = (Pair::on_path(bytes, datagram_max, rekey_after), Trains::default());
-    for _ in 0..1000 / outstanding {
+    for _ in 0..rounds.min(1000) / outstanding {
         pair.round(outstanding, &mut trains);
     }
     let rounds = (rounds / outstanding).max(1);

@@ -65,6 +65,62 @@ fn load_json_has_the_promised_shape() {
 }
 
 #[test]
+fn bulk_json_says_what_a_byte_costs() {
+    let report = json("bulk --sizes 100000 --rounds 1 --cell-ms 20 --peers udp,tcp,ktls-ideal,sealane --json");
+    check_rows(&report, &["udp", "tcp", "ktls-ideal", "sealane"], "block");
+    for row in report["rows"].as_array().unwrap() {
+        assert!(row["mb_s"].as_f64() > Some(0.0) && row["cpu_us_per_mb"].as_f64() > Some(0.0), "{row}");
+    }
+}
+
+#[test]
+fn load_at_a_rate_adds_rows_with_that_rate() {
+    let args = "load --sizes 64 --outstanding 8 --rounds 1 --cell-ms 200 --open-rate 2000 --beside 100000";
+    let report = json(&format!("{args} --peers tls,sealane --json"));
+    for row in report["rows"].as_array().unwrap() {
+        assert!(row["open_rate"] == 2000.0 && row["ratio_to_tls"].is_number(), "{row}");
+    }
+}
+
+#[test]
+fn memory_json_has_both_sides_and_who_asked() {
+    let report = json("memory --sessions 50 --json");
+    let rows = report["rows"].as_array().unwrap();
+    for what in ["idle session", "idle endpoint", "message under way"] {
+        for side in ["client", "server"] {
+            assert!(rows.iter().any(|row| row["what"] == what && row["side"] == side), "{what} {side}");
+        }
+    }
+    let session = rows.iter().find(|row| row["what"] == "idle session" && row["side"] == "both").unwrap();
+    assert!(session["heap_bytes"].as_f64() > Some(500.0) && session["met"].is_boolean(), "{session}");
+    let sites = report["sites"].as_array().unwrap();
+    assert!(
+        sites.iter().any(|site| site["site"].as_str().is_some_and(|name| name.contains("endpoint::"))),
+        "{sites:?}"
+    );
+}
+
+#[test]
+fn what_is_written_is_what_render_would_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().display();
+    json(&format!(
+        "rtt --sizes 64 --rounds 1 --cell-ms 20 --mode turns --peers udp,sealane --json --out {at} --name rtt-spin"
+    ));
+    let readme = folder.path().join("README.md");
+    std::fs::write(&readme, "a\n<!-- performance: begin -->\n<!-- performance: end -->\nb\n").unwrap();
+    let render = |more: &str| peers(format!("render {at} --readme {} {more}", readme.display()).trim_end());
+    assert!(!render("--check").status.success(), "the table is missing");
+    assert!(render("").status.success() && render("--check").status.success());
+    let page = folder.path().join("rtt-spin.md");
+    let text = std::fs::read_to_string(&page).unwrap();
+    assert!(text.contains("`peers rtt --sizes 64 --rounds 1 --cell-ms 20 --mode turns --peers udp,sealane`"), "{text}");
+    std::fs::write(&page, text.replace("| 64 |", "| 65 |")).unwrap();
+    let stale = render("--check");
+    assert!(!stale.status.success() && String::from_utf8_lossy(&stale.stderr).contains("rtt-spin.md"));
+}
+
+#[test]
 fn the_table_has_the_same_rows() {
     let output = peers("rtt --sizes 64 --rounds 1 --cell-ms 20 --mode block --peers udp,tcp");
     assert!(output.status.success());
@@ -83,6 +139,10 @@ fn a_wrong_word_is_named() {
         ("rtt --mode nap", "`nap`"),
         ("rtt --peers ktls-ideal-pm", "`ktls-ideal-pm`"),
         ("load --outstanding 0", "outstanding 0"),
+        ("load --open 2", "share of 2"),
+        ("load --beside 1000", "beside"),
+        ("memory --sessions 0", "0 sessions"),
+        ("cores --shards 2", "one shard"),
     ] {
         let output = peers(args);
         let error = String::from_utf8_lossy(&output.stderr);

@@ -232,6 +232,8 @@ fn about(summary: &Summary<'_>) -> String {
         match summary.mode {
             Mode::Spin => "poll without sleeping",
             Mode::Block => "sleep until something comes",
+            Mode::Adaptive => "poll for a while, then sleep until something comes",
+            Mode::Turns => "take turns in one thread",
         },
     );
     let _ = writeln!(text, "{}", summary.environment);
