@@ -128,7 +128,7 @@ pub enum Mode {
     Spin,
     /// Sleep in the kernel until bytes are there.
     Block,
-    /// Poll for [`SPIN`], then sleep.
+    /// Poll for 20 us, then sleep.
     Adaptive,
     /// Both sides are one thread that serves them in turn: nobody waits, and nothing is switched. What it gives is the work alone.
     Turns,
