@@ -22,7 +22,7 @@ const STALE_MAX: usize = 16;
 
 /// A min-heap over slot numbers in which any slot can be found, re-keyed and removed.
 ///
-/// Memory is 4 bytes per slot up to the highest ever used, one entry per slot that was in it at the same time, and [`STALE_MAX`] more.
+/// Memory is 4 bytes per slot up to the highest ever used, one entry per slot that was in it at the same time, and a few more.
 #[derive(Clone, Debug)]
 pub struct IndexHeap<K> {
     nodes: Vec<(K, u32)>,
