@@ -119,10 +119,6 @@ impl<K: Ord + Copy> IndexHeap<K> {
     #[inline]
     fn insert(&mut self, node: (K, u32)) {
         if self.run.back().is_none_or(|last| *last < node) {
-            if self.run.capacity() == 0 {
-                // As many as there are while few are in use.
-                self.run.reserve(2 * STALE_MAX + 8);
-            }
             self.positions[node.1 as usize] = self.run_place(self.run.len());
             self.run.push_back(node);
             self.in_run += 1;
