@@ -92,7 +92,7 @@ def nonce_faults(report):
     print("nonces: {} seals under {} keys, {} duplicates".format(*(report.get(key) for key in ("sealed", "keys", "duplicates"))))
     if report.get("duplicates") != 0:
         yield f"{report.get('duplicates')} duplicates"
-    for name, least in {"sealed": 200_000, "epochs": 50, "attempts": 1, "retransmitted": 100, "restarts": 4}.items():
+    for name, least in {"sealed": 100_000, "epochs": 50, "attempts": 1, "retransmitted": 100, "restarts": 4}.items():
         if not report.get(name, 0) >= least:
             yield f"{name}: {report.get(name)}, fewer than {least}"
 
