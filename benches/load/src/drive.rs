@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn a_lost_message_is_counted_and_the_run_goes_on() {
         let mut drive = drive(1, NOBODY, 3);
-        drive.run(REPLY_TIMEOUT + Duration::from_millis(20)).unwrap();
+        drive.run(REPLY_TIMEOUT + Duration::from_millis(500)).unwrap();
         drive.drain().unwrap();
         assert_eq!((drive.corrupt, drive.lost), (0, 1));
         assert_eq!(drive.verified, drive.next - 1);
