@@ -14,7 +14,8 @@ fn counts() {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
     let number = |name: &str| report[name].as_u64().unwrap_or_else(|| panic!("{name} in {report}"));
     assert_eq!(number("duplicates"), 0);
-    assert!(number("sealed") > number("messages") && number("messages") >= 39_000, "{report}");
+    // Half of the messages travel several to a record.
+    assert!(number("sealed") > number("messages") / 2 && number("messages") >= 39_000, "{report}");
     // Four pairs, three lives, two directions.
     assert!(number("epochs") >= 3 * 24 && number("keys") > number("epochs"), "{report}");
     assert!(number("attempts") > 0 && number("retransmitted") > 0 && number("restarts") == 16, "{report}");
