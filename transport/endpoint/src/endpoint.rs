@@ -29,6 +29,7 @@ use crate::parting::Parting;
 use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::rates::Strangers;
+use crate::resting::Rests;
 use crate::session::{CallId, Queued};
 use crate::state::{Entropy, Event, State, Target};
 use crate::tokens::Tokens;
@@ -89,6 +90,7 @@ impl Endpoint {
                 config,
                 entropy,
                 sessions: Vec::new(),
+                rests: Rests::default(),
                 sessions_free: Vec::new(),
                 sessions_open: 0,
                 targets: Vec::new(),
@@ -225,6 +227,7 @@ impl Endpoint {
         let slot = match to {
             To::Target(target) => self.session_to(now, target)?,
             To::Session(id) => {
+                self.state.rouse(id);
                 self.state.session(id).filter(|(_, s)| !s.closing && !s.dying).ok_or(Misuse::NoSession)?.0
             }
         };
@@ -355,6 +358,7 @@ impl Endpoint {
 
     /// Ends a session; the peer is told. What was under way in it fails.
     pub fn close_session(&mut self, id: SessionId) {
+        self.state.rouse(id);
         if let Some((slot, session)) = self.state.session(id)
             && session.keys.is_some()
             && !session.closing
@@ -370,7 +374,8 @@ impl Endpoint {
 
     /// All sessions that have keys.
     pub fn open_sessions(&self) -> Vec<SessionId> {
-        self.state.sessions.iter().flatten().filter(|s| s.keys.is_some() && !s.closing).map(|s| s.id).collect()
+        let awake = self.state.sessions.iter().flatten().filter(|s| s.keys.is_some() && !s.closing).map(|s| s.id);
+        awake.chain(self.state.rests.iter().map(|resting| resting.id)).collect()
     }
 
     /// Whether anything of the application is under way: messages queued, going out, coming in, or waiting for an ack.
@@ -415,12 +420,14 @@ impl Endpoint {
         self.state.epoch_timeouts(now);
         self.state.fail_queued(now);
         self.state.forget_idle(now);
+        self.state.rest_idle(now);
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn timeout(&self) -> Option<Instant> {
         let state = &self.state;
         let mut at = state.machine.timeout_at().min(state.idle_look).min(state.queue_deadline).min(state.epochs_due);
+        at = at.min(state.rests.look);
         for timers in [&state.handshake_timers, &state.evidence.timers] {
             at = timers.peek().map_or(at, |(first, _)| at.min(first));
         }
@@ -449,6 +456,7 @@ impl Endpoint {
                 narrowed.push(slot as u32);
             }
         }
+        self.state.narrow_resting(address, datagram_max);
         for slot in 0..self.state.calls.len() as u32 {
             let too_large = self.state.call(slot).and_then(|call| call.out.as_ref()).is_some_and(|message| {
                 usize::from(message.geometry().payload()) + wire::limits::PACKET_OVERHEAD > datagram_max

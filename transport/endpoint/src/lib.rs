@@ -14,11 +14,13 @@ pub mod config;
 pub mod counters;
 pub mod pool;
 pub mod session;
+mod resting;
 #[cfg(feature = "tls")]
 mod tickets;
 mod parting;
 pub mod state;
 mod queued;
+mod rest;
 pub mod resets;
 pub mod handshakes;
 pub mod epochs;

@@ -2,7 +2,6 @@
 //! `ingress`.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -29,6 +28,7 @@ use crate::parting::Parting;
 use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::rates::Strangers;
+use crate::resting::Rests;
 use crate::session::{Answered, CallId, Protection, Queued, Session};
 use crate::tokens::Tokens;
 
@@ -202,7 +202,9 @@ pub struct Target {
 pub struct State {
     pub(crate) config: Config,
     pub(crate) entropy: Entropy,
-    pub(crate) sessions: Vec<Option<Session>>,
+    /// Those that are awake.
+    pub(crate) sessions: Vec<Option<Box<Session>>>,
+    pub(crate) rests: Rests,
     pub(crate) sessions_free: Vec<u32>,
     pub(crate) sessions_open: usize,
     pub(crate) targets: Vec<Target>,
@@ -253,15 +255,6 @@ pub struct State {
     pub(crate) landed: Vec<(u32, core::ops::Range<usize>)>,
 }
 
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State")
-            .field("sessions", &self.sessions_open)
-            .field("rpcs", &self.machine.rpcs_open())
-            .finish_non_exhaustive()
-    }
-}
-
 impl State {
     pub(crate) fn random_u64(&mut self) -> u64 {
         let mut bytes = [0; 8];
@@ -271,11 +264,16 @@ impl State {
 
     pub(crate) fn session(&self, id: SessionId) -> Option<(u32, &Session)> {
         let slot = id.slot();
-        let session = self.sessions.get(slot as usize)?.as_ref()?;
+        let session = self.sessions.get(slot as usize)?.as_deref()?;
         (session.id == id).then_some((slot, session))
     }
 
+    /// The session in `slot`, which is in use. Wakes it if it rests.
+    #[inline]
     pub(crate) fn at(&mut self, slot: u32) -> &mut Session {
+        if self.sessions[slot as usize].is_none() {
+            self.wake(slot);
+        }
         self.sessions[slot as usize].as_mut().expect("a session in use")
     }
 
@@ -477,6 +475,7 @@ impl State {
 
     /// Ends a session. What was under way in it fails.
     pub(crate) fn close(&mut self, slot: u32, why: &Ended) {
+        self.at(slot);
         self.retire(slot);
         self.attestation_cut(slot);
         self.forget_acceptance(slot);
