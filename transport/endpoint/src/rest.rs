@@ -25,6 +25,8 @@ const LOOKS_MAX: usize = 256;
 /// A pause between two goes of one round, and the shortest between two rounds.
 const PAUSE: Duration = Duration::from_millis(1);
 const PAUSE_MIN: Duration = Duration::from_micros(100);
+/// A pause between two rounds while more are awake than may be, because something is under way in all of them.
+const PAUSE_CROWDED: Duration = Duration::from_millis(10);
 
 impl State {
     // ---- To rest ----
@@ -66,6 +68,7 @@ impl State {
         self.rests.look = match () {
             () if self.rests.awake.is_empty() => Instant::FAR,
             () if self.rests.left > 0 || spared => now + PAUSE.min(pause),
+            () if self.rests.awake.len() > self.config.sessions_awake_max => now + PAUSE_CROWDED.min(pause),
             () => now + pause,
         };
         self.rests.left = self.rests.left.min(self.rests.awake.len());
