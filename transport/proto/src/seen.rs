@@ -70,8 +70,7 @@ impl Seen {
     }
 
     /// All that it knows: floor, mark, and the intervals above that.
-    pub(crate) fn into_parts(mut self) -> (u64, u64, VecDeque<(u64, u64)>) {
-        self.intervals.shrink_to_fit();
+    pub(crate) fn into_parts(self) -> (u64, u64, VecDeque<(u64, u64)>) {
         (self.floor, self.mark, self.intervals)
     }
 

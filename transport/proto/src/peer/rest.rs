@@ -16,9 +16,6 @@ use crate::rtt::Rtt;
 use crate::seen::Seen;
 use crate::time::Instant;
 
-/// Sequences above the mark that are finished, as [`Seen`] has them.
-type Intervals = VecDeque<(u64, u64)>;
-
 /// A peer at rest.
 #[derive(Debug)]
 pub struct PeerAtRest {
@@ -32,7 +29,7 @@ pub struct PeerAtRest {
     finished: u64,
     seen_floor: u64,
     seen_mark: u64,
-    seen_above: Option<Box<Intervals>>,
+    seen_above: Box<[(u64, u64)]>,
 }
 
 impl Peer {
@@ -62,7 +59,7 @@ impl Peer {
             finished: self.finished.mark(),
             seen_floor,
             seen_mark,
-            seen_above: (!above.is_empty()).then(|| Box::new(above)),
+            seen_above: above.into_iter().collect(),
         }
     }
 }
@@ -80,13 +77,12 @@ impl PeerAtRest {
 
     /// Whether it did not finish what it calls so yet. What it did, it may only repeat.
     pub fn is_new(&self, sequence: u64) -> bool {
-        let above = self.seen_above.iter().flat_map(|above| above.iter());
-        sequence >= self.seen_mark && !above.copied().any(|(start, end)| (start..end).contains(&sequence))
+        sequence >= self.seen_mark && !self.seen_above.iter().any(|(start, end)| (*start..*end).contains(&sequence))
     }
 
     /// The peer again, as it was.
     pub(crate) fn wake(self, config: &Config) -> Peer {
-        let above = self.seen_above.map(|above| *above).unwrap_or_default();
+        let above = self.seen_above.into_iter().collect();
         let mut peer = Peer {
             side: self.side,
             host: self.host,

@@ -81,16 +81,15 @@ pub struct InboundAtRest {
     chain: Chain,
     present: OpeningAtRest,
     /// Those before it, and the next one if that was prepared: of most sessions there are none.
-    others: Option<Box<Vec<OpeningAtRest>>>,
+    others: Box<[OpeningAtRest]>,
 }
 
 impl Inbound {
     /// What is kept of it while its session rests. The contexts of its keys are gone.
     pub fn rest(mut self) -> InboundAtRest {
         let present = self.live[place(self.current)].take().expect("the present epoch lives");
-        let others: Vec<_> =
-            self.live.into_iter().flatten().chain(self.next).map(|opening| OpeningAtRest::new(*opening)).collect();
-        let others = (!others.is_empty()).then(|| Box::new(others));
+        let others = self.live.into_iter().flatten().chain(self.next);
+        let others = others.map(|opening| OpeningAtRest::new(*opening)).collect();
         InboundAtRest { chain: self.chain, present: OpeningAtRest::new(*present), others }
     }
 }
@@ -110,7 +109,7 @@ impl InboundAtRest {
         };
         let mut inbound = Inbound { chain, current, live: [const { None }; LIVE_MAX], next: None };
         inbound.live[place(current)] = Some(made(present));
-        for other in others.map(|others| *others).unwrap_or_default() {
+        for other in others {
             let opening = made(other);
             let home =
                 if opening.epoch > current { &mut inbound.next } else { &mut inbound.live[place(opening.epoch)] };
@@ -120,8 +119,7 @@ impl InboundAtRest {
     }
 
     fn named(&self, byte: u8) -> Option<&OpeningAtRest> {
-        let others = self.others.iter().flat_map(|others| others.iter());
-        core::iter::once(&self.present).chain(others).find(|opening| opening.epoch as u8 == byte)
+        core::iter::once(&self.present).chain(&self.others).find(|opening| opening.epoch as u8 == byte)
     }
 
     /// Whether there are keys of the epoch that a packet with this byte names.
