@@ -20,11 +20,13 @@ use wire::ids::{SessionId, Side};
 use wire::limits::{MESSAGE_MAX, PIGGYBACK_ACKS_MAX};
 use wire::trailer::Kind;
 
+use crate::chunks::Chunks;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::egress::Transmit;
 use crate::error::Misuse;
 use crate::evidence::Evidence;
+use crate::installed::Installed;
 use crate::parting::Parting;
 use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
@@ -93,9 +95,9 @@ impl Endpoint {
                 rests: Rests::default(),
                 sessions_free: Vec::new(),
                 sessions_open: 0,
-                targets: Vec::new(),
+                targets: Chunks::default(),
                 accepting: HashMap::new(),
-                installed: HashMap::new(),
+                installed: Installed::default(),
                 cookies,
                 rates,
                 tokens,
@@ -136,10 +138,14 @@ impl Endpoint {
 
     /// A peer to open sessions to: `name` is what its certificate must say. The same address and name give the same target.
     pub fn target(&mut self, address: SocketAddr, name: &str, datagram_max: usize) -> u32 {
-        let same = |t: &Target| t.address == address && t.name == name && t.key.is_none();
-        match self.state.targets.iter().position(same) {
+        let same = |t: &Target| t.address == address && *t.name == *name && t.key.is_none();
+        let known = self.state.targets.iter().position(same);
+        match known {
             Some(at) => at as u32,
-            None => self.add_target(Target { address, name: name.to_owned(), key: None, datagram_max, session: None }),
+            None => {
+                let name = self.state.installed.label(name);
+                self.add_target(Target { address, name, key: None, datagram_max, session: None })
+            }
         }
     }
 
@@ -160,14 +166,14 @@ impl Endpoint {
         datagram_max: usize,
     ) -> Option<u32> {
         let state = &mut self.state;
-        let key = InstalledKey::new(state.config.crypto, secret, state.config.cipher, label);
+        let label = state.installed.label(label);
+        let key = InstalledKey::new(state.config.crypto, secret, state.config.cipher, label.clone());
         let id = key.id();
-        state.installed.insert(id, (key, side));
-        state.tokens.install(address, id);
+        let at = state.installed.insert(key, side);
+        state.tokens.install(address, at);
         // Two secrets for one address are two targets.
-        (side == Side::Client).then(|| {
-            self.add_target(Target { address, name: label.to_owned(), key: Some(id), datagram_max, session: None })
-        })
+        (side == Side::Client)
+            .then(|| self.add_target(Target { address, name: label, key: Some(id), datagram_max, session: None }))
     }
 
     /// The session in use with `target`, opened if there is none.

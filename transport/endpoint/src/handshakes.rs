@@ -63,7 +63,8 @@ impl State {
         session.peer_datagram_max = usize::from(peer.datagram_max);
         session.datagram_max = session.datagram_max.min(usize::from(peer.datagram_max)).max(wire::limits::DATAGRAM_MIN);
         session.heard = now;
-        self.tokens.promise(peer.session, slot, peer.reset_token);
+        session.promise = peer.reset_token;
+        self.tokens.promise(peer.session, slot);
         self.machine.open_peer(slot, session.side, rtt, peer.unscheduled, host(session.address.ip()));
         self.is_awake(self.sessions[slot as usize].as_ref().expect("a session in use").id);
         self.counters.handshakes_completed += 1;
@@ -222,6 +223,7 @@ impl State {
         self.sessions[slot as usize] = Some(Box::new(Session {
             id,
             peer_id: SessionId::NONE,
+            promise: [0; wire::reset::TOKEN_LEN],
             side,
             address,
             phase,

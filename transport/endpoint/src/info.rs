@@ -154,7 +154,7 @@ impl Endpoint {
         let at_rest = |resting: &crate::resting::Resting| SessionInfo {
             id: resting.id,
             origin: Origin {
-                address: resting.address,
+                address: resting.address(),
                 identity: resting.identity.clone(),
                 report: resting.report.clone(),
                 protection: Protection::Full,

@@ -6,6 +6,8 @@
 #![deny(missing_docs)]
 
 pub mod error;
+mod chunks;
+mod installed;
 pub mod rates;
 pub mod tokens;
 pub mod paths;

@@ -72,6 +72,10 @@ impl State {
             () => now + pause,
         };
         self.rests.left = self.rests.left.min(self.rests.awake.len());
+        if self.rests.awake.is_empty() {
+            // Nothing is under way anywhere.
+            self.pool.trim();
+        }
     }
 
     /// Whether nothing is under way in a session, nothing owed, and nothing to be said.
@@ -160,7 +164,7 @@ impl State {
             Err(OpenError::Trailer) => self.counters.dropped_nonsense += 1,
             Err(OpenError::Tag) => {
                 self.counters.dropped_bad_tag += 1;
-                if self.rests.get_mut(header.session).is_some_and(|resting| resting.failures.add(1)) {
+                if self.rests.get_mut(header.session).is_some_and(crate::resting::Resting::refused) {
                     self.close(slot, &Ended::Failed(proto::io::Failure::SessionClosed));
                 }
             }
@@ -230,7 +234,7 @@ impl State {
 
     /// The way to `address` takes datagrams of `datagram_max` bytes at most.
     pub(crate) fn narrow_resting(&mut self, address: SocketAddr, datagram_max: usize) {
-        for resting in self.rests.iter_mut().filter(|resting| resting.address == address) {
+        for resting in self.rests.iter_mut().filter(|resting| resting.address() == address) {
             resting.datagram_max = resting.datagram_max.min(datagram_max as u32);
         }
     }

@@ -5,7 +5,7 @@
 //! windows, queues and estimates are made again when it wakes.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 
 use attest::claims::Report;
@@ -20,13 +20,31 @@ use record::seal::Ids;
 use wire::ids::{SessionId, Side};
 
 use crate::session::{Early, Keys, Phase, Session};
+use crate::tokens::Promise;
+
+/// An address in 16 bytes, where it is one of IPv4.
+#[derive(Debug)]
+enum Place {
+    V4(SocketAddrV4),
+    V6(Box<SocketAddrV6>),
+}
+
+impl Place {
+    fn of(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => Self::V4(address),
+            SocketAddr::V6(address) => Self::V6(Box::new(address)),
+        }
+    }
+}
 
 /// A session at rest. Neither `Clone` nor `Copy`: its numbers are used by who wakes it, once.
 #[derive(Debug)]
 pub(crate) struct Resting {
     pub(crate) id: SessionId,
     pub(crate) peer_id: SessionId,
-    pub(crate) address: SocketAddr,
+    pub(crate) promise: Promise,
+    address: Place,
     pub(crate) identity: Arc<PeerIdentity>,
     pub(crate) report: Option<Arc<Report>>,
     pub(crate) heard: Instant,
@@ -43,7 +61,8 @@ pub(crate) struct Resting {
     message_max: u32,
     target: Option<u32>,
     since: Instant,
-    pub(crate) failures: OpenFailures,
+    /// Packets that did not open.
+    failures: u64,
     ids: Ids,
     pub(crate) sealing: OutboundAtRest,
     pub(crate) opening: InboundAtRest,
@@ -56,7 +75,8 @@ impl Resting {
         Self {
             id: session.id,
             peer_id: session.peer_id,
-            address: session.address,
+            promise: session.promise,
+            address: Place::of(session.address),
             identity: session.identity,
             report: session.report,
             heard: session.heard,
@@ -73,7 +93,7 @@ impl Resting {
             message_max: session.message_max as u32,
             target: session.target,
             since: keys.since,
-            failures: keys.failures,
+            failures: keys.failures.total(),
             ids: session.ids,
             sealing: keys.sealing.rest(),
             opening: keys.opening.rest(),
@@ -81,20 +101,43 @@ impl Resting {
         }
     }
 
+    /// Where the peer is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        match &self.address {
+            Place::V4(address) => SocketAddr::V4(*address),
+            Place::V6(address) => SocketAddr::V6(**address),
+        }
+    }
+
+    fn failures(&self, more: u64) -> OpenFailures {
+        let mut failures = OpenFailures::new(self.cipher);
+        let _ = failures.add(self.failures + more);
+        failures
+    }
+
+    /// One more packet did not open; whether the session must close now.
+    pub(crate) fn refused(&mut self) -> bool {
+        let failures = self.failures(1);
+        self.failures = failures.total();
+        failures.must_close()
+    }
+
     /// The session again, as it was, and its peer.
     pub(crate) fn wake(self, crypto: &dyn Crypto, limits: Limits) -> (Session, PeerAtRest) {
+        let (address, failures) = (self.address(), self.failures(0));
         let keys = Keys {
             sealing: self.sealing.wake(crypto, limits),
             opening: self.opening.wake(crypto),
-            failures: self.failures,
+            failures,
             since: self.since,
             asked: None,
         };
         let session = Session {
             id: self.id,
             peer_id: self.peer_id,
+            promise: self.promise,
             side: self.side,
-            address: self.address,
+            address,
             phase: Phase::Open,
             keys: Some(Box::new(keys)),
             cipher: self.cipher,
@@ -211,5 +254,16 @@ impl Rests {
         let new = Arc::new(identity);
         self.identities.push_back(Arc::clone(&new));
         new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of it in `docs/BENCHMARKS.md`: it is the most of what an idle session costs.
+    #[test]
+    fn how_much_is_kept() {
+        assert!(size_of::<Resting>() <= 512, "{} bytes", size_of::<Resting>());
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use attest::claims::Report;
 use handshake::cookie::Cookies;
 use handshake::identity::PeerIdentity;
-use handshake::installed::{InstalledKey, KeyId};
+use handshake::installed::KeyId;
 use proto::heap::IndexHeap;
 use proto::io::Failure;
 use proto::machine::Machine;
@@ -20,10 +20,12 @@ use wire::ids::{RpcId, SessionId, Side};
 use wire::limits::PIGGYBACK_ACKS_MAX;
 use wire::trailer::Kind;
 
+use crate::chunks::Chunks;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::error::{Ended, Misuse};
 use crate::evidence::Evidence;
+use crate::installed::Installed;
 use crate::parting::Parting;
 use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
@@ -189,7 +191,7 @@ pub struct Target {
     /// Where.
     pub address: SocketAddr,
     /// The name that its certificate must have.
-    pub name: String,
+    pub name: Arc<str>,
     /// The installed secret to use instead of TLS.
     pub key: Option<KeyId>,
     /// Largest datagram towards it.
@@ -207,7 +209,7 @@ pub struct State {
     pub(crate) rests: Rests,
     pub(crate) sessions_free: Vec<u32>,
     pub(crate) sessions_open: usize,
-    pub(crate) targets: Vec<Target>,
+    pub(crate) targets: Chunks<Target>,
     /// Handshakes that others began, by where they come from and the name they gave.
     pub(crate) accepting: HashMap<(SocketAddr, SessionId), u32>,
     pub(crate) cookies: Cookies,
@@ -220,7 +222,7 @@ pub struct State {
     /// Where the datagrams come from that are being handled.
     pub(crate) from: SocketAddr,
     /// Secrets for sessions that are not negotiated by TLS, by their public id, and which end we are with each.
-    pub(crate) installed: HashMap<KeyId, (InstalledKey, Side)>,
+    pub(crate) installed: Installed,
     pub(crate) machine: Machine,
     pub(crate) calls: Vec<Option<Call>>,
     pub(crate) pool: Pool,
@@ -264,8 +266,7 @@ impl State {
 
     pub(crate) fn session(&self, id: SessionId) -> Option<(u32, &Session)> {
         let slot = id.slot();
-        let session = self.sessions.get(slot as usize)?.as_deref()?;
-        (session.id == id).then_some((slot, session))
+        self.sessions.get(slot as usize)?.as_deref().filter(|session| session.id == id).map(|session| (slot, session))
     }
 
     /// The session in `slot`, which is in use. Wakes it if it rests.
