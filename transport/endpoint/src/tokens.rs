@@ -78,13 +78,13 @@ impl Tokens {
         self.installed.insert((self.hash(address.ip().to_canonical()), address.port(), number));
     }
 
-    /// The numbers of up to `most` secrets that a peer at `address` may have: those of this port first.
+    /// The numbers of up to `most` secrets that a peer at `address` may have: those of this port first, and what was installed last before what was before.
     pub fn secrets_of(&self, address: SocketAddr, most: usize) -> impl Iterator<Item = u32> {
         let (ip, port) = (self.hash(address.ip().to_canonical()), address.port());
         let (least, last) = (0, u32::MAX);
         let here = self.installed.range((ip, port, least)..=(ip, port, last));
         let near = self.installed.range((ip, 0, least)..=(ip, u16::MAX, last)).filter(move |(_, p, _)| *p != port);
-        here.chain(near.take(most)).take(most).map(|(_, _, key)| *key)
+        here.rev().chain(near.rev().take(most)).take(most).map(|(_, _, number)| *number)
     }
 
     /// So many more tokens are said now; gives how many there were before.
@@ -211,9 +211,9 @@ mod tests {
         tokens.install(at(here, 5), key(6));
         tokens.install(at([10, 0, 0, 2], 5), key(7));
         let of = |port, most| tokens.secrets_of(at(here, port), most).collect::<Vec<_>>();
-        assert_eq!(of(5, 9), [5, 6, 1, 9]);
-        assert_eq!(of(9, 2), [9, 1]);
-        assert_eq!(of(77, 2), [1, 5]);
-        assert_eq!(of(5, 1), [5]);
+        assert_eq!(of(5, 9), [6, 5, 9, 1]);
+        assert_eq!(of(9, 2), [9, 6]);
+        assert_eq!(of(77, 2), [9, 6]);
+        assert_eq!(of(5, 1), [6]);
     }
 }
