@@ -85,7 +85,7 @@ fn more_than_may_be_awake() {
     world.assert_quiet();
 }
 
-/// [P-5.4] Forged packets for sessions that rest are dropped and counted, wake nobody, and make nobody rest.
+/// [P-6.20] [P-5.4] Forged packets for sessions that rest are dropped and counted, wake nobody, and make nobody rest.
 #[test]
 fn forgeries_wake_nobody() {
     let mut world = asleep(4, |_, _| ());
@@ -141,7 +141,7 @@ fn repeats_are_limited() {
     assert!(world.counters(SERVER).dropped_duplicate > 50);
 }
 
-/// [P-3.3] [P-6.5] [P-7.1] Sessions fall idle and wake all the time, at both ends, while the wire loses, doubles and reorders, and keys
+/// [P-6.20] [P-3.3] [P-6.5] [P-7.1] Sessions fall idle and wake all the time, at both ends, while the wire loses, doubles and reorders, and keys
 /// change: every call has one outcome, every message that ran did so once, and an end that never rests does the same.
 fn constantly(seed: u64, rekey_after: u64, lose: u64, clients: usize) -> (u64, u64) {
     let mut world = World::with(seed, clients, |at, config| {
