@@ -90,10 +90,9 @@ impl State {
     }
 
     /// The slot of the session that a packet is for, if that has keys for it.
-    fn addressed(&mut self, now: Instant, header: &Header, len: usize) -> Option<u32> {
+    fn addressed(&mut self, now: Instant, header: &Header, packet: &[u8]) -> Option<u32> {
         let Some((slot, session)) = self.session(header.session) else {
-            self.unknown(now, self.from, header.session, len);
-            return None;
+            return self.knocked(now, header, packet);
         };
         let keys = session.keys.as_ref().filter(|_| !session.closing);
         match keys.map(|keys| keys.opening.named(header.epoch).is_some()) {
@@ -145,7 +144,7 @@ impl State {
 
     /// A DATA packet: whole records, one after the other.
     fn data(&mut self, now: Instant, header: &Header, packet: &mut [u8], base: usize) {
-        let Some(slot) = self.addressed(now, header, packet.len()) else { return };
+        let Some(slot) = self.addressed(now, header, packet) else { return };
         let mut at = DATA_HEADER_LEN;
         while at < packet.len() {
             let view = match record_at(packet, at) {
@@ -404,7 +403,7 @@ impl State {
 
     /// A CONTROL packet: frames, sealed as one piece.
     fn control_packet(&mut self, now: Instant, header: &Header, packet: &mut [u8]) {
-        let Some(slot) = self.addressed(now, header, packet.len()) else { return };
+        let Some(slot) = self.addressed(now, header, packet) else { return };
         let Ok(number) = packet_number(packet) else { return self.counters.dropped_truncated += 1 };
         let keys = self.at(slot).keys.as_mut().expect("addressed");
         let opening = keys.opening.named_mut(header.epoch).expect("addressed");

@@ -6,6 +6,8 @@
 #![deny(missing_docs)]
 
 pub mod error;
+mod chunks;
+mod installed;
 pub mod rates;
 pub mod tokens;
 pub mod paths;
@@ -14,11 +16,13 @@ pub mod config;
 pub mod counters;
 pub mod pool;
 pub mod session;
+mod resting;
 #[cfg(feature = "tls")]
 mod tickets;
 mod parting;
 pub mod state;
 mod queued;
+mod rest;
 pub mod resets;
 pub mod handshakes;
 pub mod epochs;

@@ -94,18 +94,34 @@ struct Class {
 /// How many of the oldest buffers are looked at for one that is free.
 const TRIES: usize = 16;
 
+/// Classes from this size on have buffers of several lengths, so that one under way is hardly longer than its message. Half of a class's
+/// size is divided into so many steps.
+const EXACT_MIN: usize = 1 << 15;
+const STEPS: usize = 32;
+
 impl Class {
-    fn take(&mut self) -> Buffer {
+    /// A buffer of `len` bytes or more.
+    fn take(&mut self, len: usize) -> Buffer {
         for _ in 0..TRIES.min(self.given.len()) {
             let Some(mut bytes) = self.given.pop_front() else { break };
-            if Arc::get_mut(&mut bytes).is_some() {
+            if Arc::get_mut(&mut bytes).is_none() {
+                self.given.push_back(bytes);
+            } else if bytes.len() >= len {
                 self.starved = false;
                 return Buffer(bytes);
             }
-            self.given.push_back(bytes);
+            // One that is free and too short makes room for one that is not.
         }
         self.starved = self.given.len() == self.given_max;
-        Buffer(Arc::new(vec![0; self.size]))
+        let exact = self.size >= EXACT_MIN && len > self.size / 2;
+        let size = if exact { len.next_multiple_of(self.size / 2 / STEPS) } else { self.size };
+        Buffer(Arc::new(vec![0; size]))
+    }
+
+    /// Gives back what nobody uses.
+    fn trim(&mut self) {
+        self.given.retain_mut(|bytes| Arc::get_mut(bytes).is_none());
+        self.given.shrink_to_fit();
     }
 
     fn remember(&mut self, bytes: &Arc<Vec<u8>>) {
@@ -115,8 +131,8 @@ impl Class {
     }
 }
 
-/// Smallest class: 2^8 bytes.
-const SMALLEST: u32 = 8;
+/// Smallest class: 2^6 bytes.
+const SMALLEST: u32 = 6;
 /// Largest class: 2^27 bytes, twice the largest message.
 const LARGEST: u32 = 27;
 /// Bytes that a class may keep for later, at most; but always as many buffers as the configuration says.
@@ -168,12 +184,13 @@ impl Pool {
     pub fn message(&mut self, len: usize) -> Buffer {
         let class = self.class(len + SLACK);
         // What is not kept need not fit others.
-        if class.given_max == 0 { Buffer(Arc::new(vec![0; len + SLACK])) } else { class.take() }
+        if class.given_max == 0 { Buffer(Arc::new(vec![0; len + SLACK])) } else { class.take(len + SLACK) }
     }
 
     /// A buffer to receive into.
     pub fn datagrams(&mut self) -> Buffer {
-        self.datagrams.take()
+        let size = self.datagrams.size;
+        self.datagrams.take(size)
     }
 
     /// Whether so many receive buffers are held by payloads that small ones should be copied instead.
@@ -195,9 +212,15 @@ impl Pool {
 
     /// A copy of `bytes` in a buffer of the pool.
     pub fn copy(&mut self, bytes: &[u8]) -> Payload {
-        let mut buffer = self.class(bytes.len()).take();
+        let mut buffer = self.class(bytes.len()).take(bytes.len());
         buffer.bytes()[..bytes.len()].copy_from_slice(bytes);
         self.freeze(buffer, bytes.len())
+    }
+
+    /// Gives the memory back that no message uses. What comes next asks for it anew.
+    pub fn trim(&mut self) {
+        self.classes.iter_mut().for_each(Class::trim);
+        self.datagrams.trim();
     }
 
     /// Takes back a message buffer that was never frozen.
