@@ -10,7 +10,7 @@ use proto::time::Instant;
 use record::epochs::Opening;
 use record::error::OpenError;
 use record::open::{Acks, TAIL_MAX, open_control, open_in_place, open_into};
-use wire::bytes::Reader;
+use wire::bytes::{Reader, copy};
 use wire::control::{Frame, packet_number};
 use wire::data::{RecordView, record_at};
 use wire::header::Header;
@@ -235,7 +235,7 @@ impl State {
                 let arrival = self.machine.arrived(now, peer, rpc, Some(slot), index, &opened.trailer);
                 let buffer = self.call(slot).and_then(|call| call.buffer.as_mut());
                 if let (Arrival::New { .. }, Some(buffer)) = (arrival, buffer) {
-                    buffer.bytes()[opened.trailer.geometry.bytes(index)].copy_from_slice(&packet[opened.payload]);
+                    copy(&mut buffer.bytes()[opened.trailer.geometry.bytes(index)], &packet[opened.payload]);
                 }
                 self.arrived(now, peer, arrival, &opened.acks, &[], index, &opened.trailer, 0..0);
             }
@@ -300,7 +300,7 @@ impl State {
         }
         let length = trailer.geometry.length() as usize;
         let mut buffer = self.pool.message(length);
-        buffer.bytes()[trailer.geometry.bytes(index)].copy_from_slice(payload);
+        copy(&mut buffer.bytes()[trailer.geometry.bytes(index)], payload);
         let evidence = self.machine.rpc(slot).is_some_and(|(rpc, ..)| self.is_evidence(peer, rpc));
         let streamed = !evidence && self.config.stream_above.is_some_and(|limit| length > limit);
         let call = self.calls[slot as usize].as_mut().expect("it was just put there");

@@ -14,6 +14,7 @@ pub mod paths;
 pub mod evidence;
 pub mod config;
 pub mod counters;
+pub mod block;
 pub mod pool;
 pub mod session;
 mod resting;

@@ -9,10 +9,14 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use wire::bytes::copy;
+
+use crate::block::Block;
+
 /// Bytes of a message: read-only, cheap to clone, `Send`. It keeps its buffer from being used again while it lives.
 #[derive(Clone)]
 pub struct Payload {
-    bytes: Arc<Vec<u8>>,
+    bytes: Arc<Block>,
     start: usize,
     end: usize,
 }
@@ -50,7 +54,7 @@ impl AsRef<[u8]> for Payload {
 impl From<Vec<u8>> for Payload {
     fn from(bytes: Vec<u8>) -> Self {
         let end = bytes.len();
-        Self { bytes: Arc::new(bytes), start: 0, end }
+        Self { bytes: Arc::new(bytes.into()), start: 0, end }
     }
 }
 
@@ -71,7 +75,7 @@ impl fmt::Debug for Payload {
 
 /// A buffer that nobody else has.
 #[derive(Debug)]
-pub struct Buffer(Arc<Vec<u8>>);
+pub struct Buffer(Arc<Block>);
 
 impl Buffer {
     /// Its bytes.
@@ -84,8 +88,9 @@ impl Buffer {
 #[derive(Debug)]
 struct Class {
     size: usize,
+    make: fn(usize) -> Block,
     /// Handles on buffers given out, oldest first.
-    given: VecDeque<Arc<Vec<u8>>>,
+    given: VecDeque<Arc<Block>>,
     given_max: usize,
     /// The last search found none free although as many as may be kept were given out.
     starved: bool,
@@ -115,7 +120,7 @@ impl Class {
         self.starved = self.given.len() == self.given_max;
         let exact = self.size >= EXACT_MIN && len > self.size / 2;
         let size = if exact { len.next_multiple_of(self.size / 2 / STEPS) } else { self.size };
-        Buffer(Arc::new(vec![0; size]))
+        Buffer(Arc::new((self.make)(size)))
     }
 
     /// Gives back what nobody uses.
@@ -124,7 +129,7 @@ impl Class {
         self.given.shrink_to_fit();
     }
 
-    fn remember(&mut self, bytes: &Arc<Vec<u8>>) {
+    fn remember(&mut self, bytes: &Arc<Block>) {
         if self.given.len() < self.given_max {
             self.given.push_back(Arc::clone(bytes));
         }
@@ -159,6 +164,7 @@ impl Pool {
             let size = 1usize << bits;
             Class {
                 size,
+                make: Block::anywhere,
                 given: VecDeque::new(),
                 given_max: (KEPT_BYTES_MAX / size).clamp(kept_min, 4096),
                 starved: false,
@@ -168,6 +174,8 @@ impl Pool {
             classes: (SMALLEST..=LARGEST).map(class).collect(),
             datagrams: Class {
                 size: datagram_bytes,
+                // The kernel writes there.
+                make: Block::amid_page,
                 given: VecDeque::new(),
                 given_max: DATAGRAMS_HELD_MAX,
                 starved: false,
@@ -184,7 +192,7 @@ impl Pool {
     pub fn message(&mut self, len: usize) -> Buffer {
         let class = self.class(len + SLACK);
         // What is not kept need not fit others.
-        if class.given_max == 0 { Buffer(Arc::new(vec![0; len + SLACK])) } else { class.take(len + SLACK) }
+        if class.given_max == 0 { Buffer(Arc::new(Block::anywhere(len + SLACK))) } else { class.take(len + SLACK) }
     }
 
     /// A buffer to receive into.
@@ -213,7 +221,7 @@ impl Pool {
     /// A copy of `bytes` in a buffer of the pool.
     pub fn copy(&mut self, bytes: &[u8]) -> Payload {
         let mut buffer = self.class(bytes.len()).take(bytes.len());
-        buffer.bytes()[..bytes.len()].copy_from_slice(bytes);
+        copy(&mut buffer.bytes()[..bytes.len()], bytes);
         self.freeze(buffer, bytes.len())
     }
 
@@ -231,7 +239,7 @@ impl Pool {
 
 /// A receive buffer that is only read from now on.
 #[derive(Debug)]
-pub struct Frozen(Arc<Vec<u8>>);
+pub struct Frozen(Arc<Block>);
 
 impl Frozen {
     /// A part of it.
