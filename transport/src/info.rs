@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use endpoint::counters::Counters;
 use endpoint::info::{CallInfo, SessionInfo};
+use udp::caps::Used;
 
 use crate::link::LinkRate;
 
@@ -14,6 +15,8 @@ use crate::link::LinkRate;
 pub struct Info {
     /// Where it is bound.
     pub local_addr: SocketAddr,
+    /// What moves its datagrams, and what was asked for if that cannot be had.
+    pub backend: Used,
     /// What the kernel does for it.
     pub kernel: String,
     /// What our link carries, by which datagrams are held back.

@@ -402,6 +402,7 @@ impl Socket {
         Info {
             local_addr: self.shared.local,
             link_rate,
+            backend: self.caps.backend.clone(),
             kernel: self.caps.to_string(),
             engine: core.endpoint.config().crypto.name(),
             held_bytes: core.endpoint.held_bytes(),

@@ -31,7 +31,9 @@ pub(crate) fn connect(
         PeerKind::Ktls => ktls::connect(spec, port, pattern)?,
         PeerKind::KtlsIdeal | PeerKind::KtlsIdealPm => ktls_ideal::connect(spec, port, pattern)?,
         PeerKind::Tls => tls::connect(spec, port, credentials, pattern)?,
-        PeerKind::Sealane => Box::new(sealane_peer::Caller::connect(spec, port, credentials, pattern)?),
+        PeerKind::Sealane | PeerKind::SealaneIoUring => {
+            Box::new(sealane_peer::Caller::connect(spec, port, credentials, pattern)?)
+        }
     })
 }
 

@@ -44,6 +44,8 @@ pub struct Plan {
     pub rounds: u32,
     /// Path MTU to keep to.
     pub mtu: Option<u32>,
+    /// What moves Sealane's datagrams, instead of its default.
+    pub backend: Option<String>,
     /// Measured time per cell and round; less if the budget would not do.
     pub cell: Duration,
     /// Time for the whole run. Cells are made as long as fits; on a machine too busy for that, later rounds are left out.
@@ -81,6 +83,7 @@ impl Plan {
             mode,
             rounds: 5,
             mtu: None,
+            backend: None,
             cell: Duration::from_millis(250),
             budget: Duration::from_secs(90),
         }
@@ -127,6 +130,7 @@ impl Plan {
             peers.map(move |&peer| Spec {
                 outstanding,
                 mtu: self.mtu,
+                backend: self.backend.clone(),
                 one_way: self.one_way,
                 ..Spec::new(peer, self.mode, size)
             })

@@ -47,7 +47,7 @@ fn run(spec: &str) -> Result<()> {
     // Started before pinning: it must not compete with the server for its CPU.
     std::thread::spawn(answer_parent);
     let _pinned = Pinned::to(spec.cpu);
-    if matches!(spec.peer, PeerKind::Tls | PeerKind::Sealane) {
+    if matches!(spec.peer, PeerKind::Tls | PeerKind::Sealane | PeerKind::SealaneIoUring) {
         // The first random bytes of a process wait for its entropy source (100 ms seen): no part of any handshake.
         aws_lc_rs::rand::fill(&mut [0; 16]).map_err(|_| anyhow!("no random bytes"))?;
     }
@@ -89,7 +89,9 @@ impl Bound {
         Ok(match spec.peer {
             PeerKind::Udp | PeerKind::UdpPack if spec.one_way => Self::UdpBulk(Box::new(udp_bulk::Sink::bind(spec)?)),
             PeerKind::Udp | PeerKind::UdpPack | PeerKind::UdpIdeal => Self::Udp(Box::new(raw_udp::Echo::bind(spec)?)),
-            PeerKind::Sealane => Self::Sealane(Box::new(sealane_peer::Echo::bind(spec, credentials)?)),
+            PeerKind::Sealane | PeerKind::SealaneIoUring => {
+                Self::Sealane(Box::new(sealane_peer::Echo::bind(spec, credentials)?))
+            }
             _ => Self::Stream(stream::listen(spec.mtu)?),
         })
     }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use sealane::Backend;
 use serde::{Deserialize, Serialize};
 
 /// Largest message a cell may have: Sealane's own default limit.
@@ -40,11 +41,13 @@ pub enum PeerKind {
     Tls,
     /// Sealane through its public API.
     Sealane,
+    /// The same, receiving by io_uring. On request only.
+    SealaneIoUring,
 }
 
 impl PeerKind {
     /// Every peer, in the order of the tables.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Udp,
         Self::UdpPack,
         Self::UdpIdeal,
@@ -54,6 +57,7 @@ impl PeerKind {
         Self::KtlsIdealPm,
         Self::Tls,
         Self::Sealane,
+        Self::SealaneIoUring,
     ];
 
     /// The name in tables, JSON and on the command line.
@@ -68,6 +72,7 @@ impl PeerKind {
             Self::KtlsIdealPm => "ktls-ideal-pm",
             Self::Tls => "tls",
             Self::Sealane => "sealane",
+            Self::SealaneIoUring => "sealane-io-uring",
         }
     }
 
@@ -77,6 +82,7 @@ impl PeerKind {
     pub fn default_set(outstanding: usize) -> Vec<Self> {
         Self::ALL
             .into_iter()
+            .filter(|peer| !peer.is_on_request())
             .filter(|peer| if outstanding > 1 { *peer != Self::UdpIdeal } else { !peer.only_loaded() })
             .collect()
     }
@@ -84,6 +90,11 @@ impl PeerKind {
     /// Whether it differs from another peer only when several messages are outstanding.
     pub fn only_loaded(self) -> bool {
         matches!(self, Self::KtlsIdealPm | Self::UdpPack)
+    }
+
+    /// Whether it is measured only where it is named.
+    fn is_on_request(self) -> bool {
+        self == Self::SealaneIoUring
     }
 
     /// Whether it can carry messages of so many bytes.
@@ -191,6 +202,9 @@ pub struct Spec {
     pub read_bytes: usize,
     /// Path MTU to keep to, instead of the one found.
     pub mtu: Option<u32>,
+    /// What moves Sealane's datagrams, instead of its default.
+    #[serde(default)]
+    pub backend: Option<String>,
     /// Whether messages go one way: the server checks each and answers with a few bytes, instead of echoing it.
     #[serde(default)]
     pub one_way: bool,
@@ -213,6 +227,7 @@ impl Spec {
             outstanding: 1,
             read_bytes: 256 << 10,
             mtu: None,
+            backend: None,
             one_way: false,
             beside: None,
             open: None,
@@ -225,9 +240,19 @@ impl Spec {
         self.outstanding == 1 && self.mode != Mode::Turns
     }
 
+    /// What moves Sealane's datagrams.
+    pub(crate) fn backend(&self) -> Result<Backend> {
+        match (self.peer, &self.backend) {
+            (PeerKind::SealaneIoUring, _) => Ok(Backend::IoUring),
+            (_, Some(name)) => name.parse().map_err(anyhow::Error::msg),
+            (_, None) => Ok(Backend::Auto),
+        }
+    }
+
     /// Says what is wrong with it, if anything is.
     pub fn check(&self) -> Result<()> {
         check_size(self.size)?;
+        self.backend()?;
         ensure!(
             (1..=OUTSTANDING_MAX).contains(&self.outstanding),
             "outstanding {} is not within 1 and {OUTSTANDING_MAX}",
