@@ -12,7 +12,6 @@ use std::fmt;
 use std::io;
 use std::mem::{ManuallyDrop, size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Timespec};
@@ -20,6 +19,7 @@ use io_uring::{IoUring, cqueue, opcode};
 use libc::c_int;
 
 use crate::fork::Mark;
+use crate::pages::Pages;
 use crate::sys::Errno;
 
 /// Buffers, a power of two. The kernel takes them in turn, so all of them are touched: few stay in the cache.
@@ -39,32 +39,6 @@ const _: () = assert!(HEADER_BYTES + NAME_BYTES + CONTROL_BYTES + 65_535 <= BUFF
 const SUBMISSIONS: u32 = 8;
 /// How long the end waits for the kernel to let go of the buffers. Past that they are never given back.
 const PATIENCE_SECONDS: u64 = 2;
-
-/// Memory that stays where it is, zeroed at first, in pages of its own.
-struct Pages {
-    at: *mut u8,
-    len: usize,
-}
-
-impl Pages {
-    fn new(len: usize) -> io::Result<Self> {
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a new anonymous mapping touches no memory that there is.
-        let at = unsafe { libc::mmap(null_mut(), len, protection, flags, -1, 0) };
-        if at == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        // A forked child has no use for them. Should it fail they are copied when written, which only costs.
-        // SAFETY: the mapping was just made, and the advice is about later forks only.
-        unsafe { libc::madvise(at, len, libc::MADV_DONTFORK) };
-        Ok(Self { at: at.cast(), len })
-    }
-
-    fn free(&self) {
-        // SAFETY: the mapping is ours, of this length, and its owner gives it back once, when the kernel has let go of it.
-        unsafe { libc::munmap(self.at.cast(), self.len) };
-    }
-}
 
 /// What the kernel says of a request.
 #[derive(Debug, Clone, Copy)]
