@@ -16,6 +16,9 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Most bytes of a message that is one datagram, with what sealing adds.
 const UDP_IDEAL_BYTES_MAX: usize = 1375;
 
+/// Why a build without the feature does not have these peers.
+pub(crate) const NOT_HEAVY: &str = "this program was built without the feature `heavy`";
+
 /// Most messages that may be outstanding at once.
 pub(crate) const OUTSTANDING_MAX: usize = 4096;
 
@@ -39,6 +42,12 @@ pub enum PeerKind {
     KtlsIdealPm,
     /// TLS 1.3 over TCP by rustls.
     Tls,
+    /// QUIC by quinn. This and the next two with the feature `heavy`.
+    Quinn,
+    /// QUIC by s2n-quic.
+    S2nQuic,
+    /// Unary gRPC calls by tonic, over TLS.
+    Tonic,
     /// Sealane through its public API.
     Sealane,
     /// The same, receiving by io_uring. On request only.
@@ -47,7 +56,7 @@ pub enum PeerKind {
 
 impl PeerKind {
     /// Every peer, in the order of the tables.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Udp,
         Self::UdpPack,
         Self::UdpIdeal,
@@ -56,6 +65,9 @@ impl PeerKind {
         Self::KtlsIdeal,
         Self::KtlsIdealPm,
         Self::Tls,
+        Self::Quinn,
+        Self::S2nQuic,
+        Self::Tonic,
         Self::Sealane,
         Self::SealaneIoUring,
     ];
@@ -71,6 +83,9 @@ impl PeerKind {
             Self::KtlsIdeal => "ktls-ideal",
             Self::KtlsIdealPm => "ktls-ideal-pm",
             Self::Tls => "tls",
+            Self::Quinn => "quinn",
+            Self::S2nQuic => "s2n-quic",
+            Self::Tonic => "tonic",
             Self::Sealane => "sealane",
             Self::SealaneIoUring => "sealane-io-uring",
         }
@@ -94,7 +109,17 @@ impl PeerKind {
 
     /// Whether it is measured only where it is named.
     fn is_on_request(self) -> bool {
-        self == Self::SealaneIoUring
+        self == Self::SealaneIoUring || self.is_heavy() && !cfg!(feature = "heavy")
+    }
+
+    /// Whether it takes the feature `heavy`.
+    pub fn is_heavy(self) -> bool {
+        matches!(self, Self::Quinn | Self::S2nQuic | Self::Tonic)
+    }
+
+    /// Whether it can wait like this: asynchronous runtimes sleep or do not.
+    pub(crate) fn waits(self, mode: Mode) -> bool {
+        !self.is_heavy() || matches!(mode, Mode::Spin | Mode::Block)
     }
 
     /// Whether it can carry messages of so many bytes.
@@ -264,6 +289,8 @@ impl Spec {
             self.size
         );
         ensure!(self.peer != PeerKind::UdpIdeal || self.outstanding == 1, "peer udp-ideal takes one message at a time");
+        ensure!(self.peer.waits(self.mode), "peer `{}` has no mode {}", self.peer, self.mode);
+        ensure!(!(self.peer.is_heavy() && self.one_way), "peer `{}` takes no one-way messages", self.peer);
         ensure!(self.read_bytes >= 4096, "read size {} is below 4096", self.read_bytes);
         if let Some(size) = self.beside {
             check_size(size)?;

@@ -114,8 +114,8 @@ struct Common {
     #[arg(long)]
     backend: Option<String>,
     /// Which of udp, udp-pack (load only), udp-ideal (one at a time, up to 1,375 bytes), tcp, ktls, ktls-ideal, ktls-ideal-pm (load
-    /// only), tls, sealane, sealane-io-uring [default: all that make sense, without
-    /// sealane-io-uring].
+    /// only), tls, quinn, s2n-quic, tonic (these three with the feature `heavy`), sealane, sealane-io-uring [default: all that make
+    /// sense, without the last].
     #[arg(long)]
     peers: Option<String>,
     /// Measured milliseconds per cell and round, at most.
