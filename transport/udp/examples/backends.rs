@@ -163,29 +163,43 @@ fn over_loopback() {
 
 type Bound = Vec<Option<Box<dyn Datagrams>>>;
 
-fn over_veth() {
-    println!("== a pair of virtual interfaces, MTU 1,500\n");
+/// Sockets of these backends on both sides of a pair of their own, handed to `then` in its network.
+fn on_a_pair(backends: &[Backend], then: impl FnOnce(apart::Side, Bound, Bound) + Send) -> std::io::Result<()> {
     let (give, given) = mpsc::channel::<Bound>();
-    // Of one interface only one socket can have AF_XDP.
-    let backends = [Backend::Mmsg, Backend::IoUring, Backend::Xdp];
-    let measured = apart::joined(
+    let bind_all =
+        |side: apart::Side| -> Bound { backends.iter().map(|&backend| bound(side.here[0], backend)).collect() };
+    apart::joined(
         1500,
         move |side| {
-            let senders: Bound = backends.map(|backend| bound(side.here[0], backend)).into();
-            let ring = RingSends::bind(side.here[0], true).map(|ring| Box::new(ring) as Box<dyn Datagrams>);
-            let receivers = given.recv().expect("the other side");
-            let names = ["mmsg", "io-uring", "xdp", "mmsg, send without copying"];
-            let lanes = names.into_iter().zip(senders.into_iter().chain([ring])).zip(receivers);
-            let mut lanes: Vec<Lane> = lanes.filter_map(|((name, a), b)| lane(name, a, b)).collect();
+            let here = bind_all(side);
+            then(side, here, given.recv().expect("the other side"));
+        },
+        move |side| give.send(bind_all(side)).expect("the other side"),
+    )
+    .map(drop)
+}
+
+fn over_veth() {
+    println!("== pairs of virtual interfaces, MTU 1,500\n");
+    // A program on an interface slows all that goes through it, so AF_XDP has a pair of its own; one socket of an interface can have it.
+    let measured = on_a_pair(&[Backend::Mmsg, Backend::IoUring, Backend::Mmsg], |side, senders, receivers| {
+        let ring = RingSends::bind(side.here[0], true).map(|ring| Box::new(ring) as Box<dyn Datagrams>);
+        let [sockets, uring, _] = <[_; 3]>::try_from(senders).ok().expect("three were bound");
+        let senders = [("mmsg", sockets), ("io-uring", uring), ("mmsg, send without copying", ring)];
+        let plain = senders.into_iter().zip(receivers).filter_map(|((name, a), b)| lane(name, a, b));
+        let mut lanes: Vec<Lane> = plain.collect();
+        let measured = on_a_pair(&[Backend::Xdp, Backend::Mmsg], move |_, senders, receivers| {
+            let names = ["xdp", "mmsg beside that program"];
+            let beside = names.into_iter().zip(senders).zip(receivers).filter_map(|((name, a), b)| lane(name, a, b));
+            lanes.extend(beside);
             lanes.iter().for_each(|lane| println!("{}: {}", lane.name, lane.sender.caps().backend));
             println!();
             compare(&mut lanes);
-        },
-        move |side| {
-            let receivers = backends.into_iter().chain([Backend::Mmsg]);
-            give.send(receivers.map(|backend| bound(side.here[0], backend)).collect()).expect("the other side");
-        },
-    );
+        });
+        if let Err(error) = measured {
+            println!("left out: {error}");
+        }
+    });
     if let Err(error) = measured {
         println!("left out: {error}");
     }

@@ -57,6 +57,8 @@ pub struct Xdp {
     _program: Attached,
     queues: Vec<Queue>,
     main: Mmsg,
+    /// Where it is bound; plain v4 if it is v4.
+    local: SocketAddr,
     caps: Caps,
     interface: Interface,
     routes: Routes,
@@ -136,6 +138,7 @@ pub fn bind(address: SocketAddr, options: &Options) -> io::Result<Xdp> {
         _program: program,
         queues,
         main,
+        local,
         caps,
         interface,
         routes,
@@ -172,8 +175,7 @@ impl Xdp {
     }
 
     fn push(&mut self, train: &Transmit<'_>, to: SocketAddr, neighbour: Mac) -> Result<(), SendError> {
-        let local = SocketAddr::new(self.main.local_addr().ip().to_canonical(), self.main.local_addr().port());
-        let ends = Ends { from: (self.interface.mac, local), to: (neighbour, to) };
+        let ends = Ends { from: (self.interface.mac, self.local), to: (neighbour, to) };
         let (tos, dont_fragment, mut sent) = (train.tos.unwrap_or(0), self.dont_fragment, 0);
         let Some(queue) = self.queues.first_mut() else { return self.main.transmit(train) };
         for datagram in train.datagrams() {
@@ -252,7 +254,7 @@ impl Datagrams for Xdp {
         }
         let to = SocketAddr::new(train.to.ip().to_canonical(), train.to.port());
         let longest = train.segment.min(train.bytes.len());
-        if longest + frame::overhead(to.ip()) > self.packet_max {
+        if longest + frame::overhead(to.ip()) > self.packet_max || to.is_ipv4() != self.local.is_ipv4() {
             return self.main.transmit(train);
         }
         match self.neighbour(to.ip()) {

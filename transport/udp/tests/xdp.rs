@@ -171,6 +171,7 @@ fn what_the_queues_cannot_carry_goes_by_the_socket() {
             assert_eq!(next(&mut *socket).2, [b"to ourselves"]);
             assert!(socket.transmit(&Transmit::single(to, &[0; 9000])).is_err(), "longer than the interface takes");
             assert!(socket.transmit(&Transmit::single(([192, 0, 2, 1], 9).into(), b"nowhere")).is_err(), "no route");
+            assert!(socket.transmit(&Transmit::single((side.there[1], port).into(), b"v6")).is_err(), "another family");
         },
         move |side| {
             let mut socket = bound(side.here[0], 0, Backend::Mmsg);

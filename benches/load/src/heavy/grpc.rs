@@ -7,12 +7,13 @@ use std::sync::{Arc, Once};
 use std::task::{Context, Poll};
 
 use anyhow::Result;
+use bytes::{Buf, BufMut};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::body::Body;
-use tonic::codec::{BufMut as _, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::codegen::http::{Request as HttpRequest, Response as HttpResponse};
 use tonic::codegen::{BoxFuture, Bytes, Service};
@@ -70,7 +71,6 @@ impl Decoder for Raw {
     type Error = Status;
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        use tonic::codec::Buf as _;
         Ok(Some(from.copy_to_bytes(from.remaining())))
     }
 }

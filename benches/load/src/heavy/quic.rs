@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
-use s2n_quic::connection::limits::Limits;
+use s2n_quic::provider::limits::Limits;
 use s2n_quic::provider::io::tokio::Provider as Io;
 use s2n_quic::provider::tls::rustls as s2n_tls;
 use tokio::runtime::Runtime;

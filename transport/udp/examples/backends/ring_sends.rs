@@ -15,7 +15,7 @@ use udp::{Caps, Datagrams, Mmsg, Options, Received, SendError, Transmit, bind};
 struct Segment([u8; 24]);
 
 /// A socket that sends by a ring.
-pub struct RingSends {
+pub(crate) struct RingSends {
     socket: Mmsg,
     ring: IoUring,
     zero_copy: bool,
@@ -23,7 +23,7 @@ pub struct RingSends {
 
 impl RingSends {
     /// None where there is no io_uring.
-    pub fn bind(ip: IpAddr, zero_copy: bool) -> Option<Self> {
+    pub(crate) fn bind(ip: IpAddr, zero_copy: bool) -> Option<Self> {
         let socket = bind((ip, 0).into(), &Options::default()).ok()?;
         Some(Self { socket, ring: IoUring::new(8).ok()?, zero_copy })
     }
