@@ -30,7 +30,7 @@ use crate::batch::{Datagrams, Received, SendError, Transmit};
 use crate::caps::{Caps, Gso};
 use crate::fork::{self, Mark};
 use crate::mmsg::{self, Mmsg, Options};
-use crate::poll::Set;
+use crate::poll::{Set, wait_readable};
 use crate::sys;
 
 /// Queues of the interface that are served; what comes by others takes its usual way to the socket.
@@ -49,6 +49,10 @@ const TURNS: u32 = 64;
 const EMPTY: u32 = 4;
 /// How soon to try again what the interface did not take.
 const RETRY: Duration = Duration::from_micros(100);
+
+/// How often, and after which pause, a queue is asked for again that is busy: a quarter of a second in all.
+const BUSY_TRIES: u32 = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// A socket's port, served by an interface's queues.
 #[derive(Debug)]
@@ -118,7 +122,7 @@ pub fn bind(address: SocketAddr, options: &Options) -> io::Result<Xdp> {
     let interface = routes.interface(&name)?.ok_or_else(|| refused(format!("{name} is no Ethernet")))?;
     let doing = |what: &str, error: &io::Error| io::Error::new(error.kind(), format!("{what} of {name}: {error}"));
     let frame_bytes = if interface.mtu + frame::ETHERNET <= Queue::frame_max(2048) { 2048 } else { 4096 };
-    let first = Queue::open(interface.index, 0, frame_bytes).map_err(|error| doing("a queue", &error))?;
+    let first = first_queue(interface.index, frame_bytes).map_err(|error| doing("a queue", &error))?;
     // More are stated than are in use: the first that cannot be had ends them.
     let others = (1..interface.queues.min(QUEUES_MAX)).map_while(|n| Queue::open(interface.index, n, frame_bytes).ok());
     let queues: Vec<Queue> = [first].into_iter().chain(others).collect();
@@ -152,6 +156,17 @@ pub fn bind(address: SocketAddr, options: &Options) -> io::Result<Xdp> {
         is_behind: false,
         mark: Mark::new(),
     })
+}
+
+/// The kernel lets go of a queue some time after its socket was closed, so one that is busy is tried again for a while.
+fn first_queue(interface: u32, frame_bytes: usize) -> io::Result<Queue> {
+    for _ in 0..BUSY_TRIES {
+        match Queue::open(interface, 0, frame_bytes) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => drop(wait_readable(&[], Some(BUSY_PAUSE))?),
+            done => return done,
+        }
+    }
+    Queue::open(interface, 0, frame_bytes)
 }
 
 impl Xdp {
