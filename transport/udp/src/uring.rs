@@ -24,6 +24,8 @@ use crate::sys::Errno;
 
 /// Looks in a row by a thread that does not have the request, after which it takes it over.
 const TAKE_OVER: u32 = 64;
+/// Steps of one look: a request is made, the kernel does what is due, and once more each.
+const STEPS: u32 = 3;
 /// What completes a cancellation; receives have numbers from 1.
 const CANCELLATION: u64 = 0;
 
@@ -119,11 +121,9 @@ impl Uring {
     /// Looks at what the kernel has completed, and has it do what is due.
     #[inline]
     fn receive_by_ring(&mut self, into: &mut [u8]) -> io::Result<Option<Received>> {
-        loop {
-            while let Some(completion) = self.ring.next() {
-                if let Some(received) = self.take(completion, into)? {
-                    return Ok(Some(received));
-                }
+        for _ in 0..STEPS {
+            if let Some(received) = self.take_next(into)? {
+                return Ok(Some(received));
             }
             if !self.is_armed {
                 self.arm()?;
@@ -133,6 +133,19 @@ impl Uring {
                 return Ok(None);
             }
         }
+        // What is due may be due to a thread that had the request before, or has ended: then nothing that we do here makes it less.
+        self.take_next(into)
+    }
+
+    /// What the kernel has completed already.
+    #[inline]
+    fn take_next(&mut self, into: &mut [u8]) -> io::Result<Option<Received>> {
+        while let Some(completion) = self.ring.next() {
+            if let Some(received) = self.take(completion, into)? {
+                return Ok(Some(received));
+            }
+        }
+        Ok(None)
     }
 
     #[cold]
@@ -153,12 +166,10 @@ impl Uring {
             self.is_armed = false;
             return self.receive_by_ring(into);
         }
-        while let Some(completion) = self.ring.next() {
-            if let Some(received) = self.take(completion, into)? {
-                return Ok(Some(received));
-            }
+        match self.take_next(into)? {
+            None => self.main.receive(into),
+            received => Ok(received),
         }
-        self.main.receive(into)
     }
 
     #[inline]

@@ -2,6 +2,7 @@
 #![cfg(feature = "io-uring")]
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -67,6 +68,43 @@ fn every_thread_hears() {
         });
         send(&mut sender, to, 1000 + round);
         assert_eq!(next(&mut *receiver.lock().unwrap()), 1000 + round);
+    }
+}
+
+/// The thread that has the request ends, or goes on without a way through the kernel, while work is due for it. The ring then says that
+/// something is due, and the next thread cannot do it: it must come back from its look all the same.
+#[test]
+fn a_thread_ends_with_work_due() {
+    let Some((mut sender, receiver)) = pair() else { return };
+    let to = receiver.local_addr();
+    let receiver = Mutex::new(receiver);
+    for round in 0..200 {
+        let (looked, go) = (AtomicBool::new(false), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // Enough looks to have the request.
+                for _ in 0..200 {
+                    assert_eq!(receiver.lock().unwrap().receive(&mut [0; 64]).unwrap(), None);
+                }
+                looked.store(true, Ordering::Release);
+                while !go.load(Ordering::Acquire) {
+                    std::hint::spin_loop();
+                }
+            });
+            while !looked.load(Ordering::Acquire) {
+                thread::yield_now();
+            }
+            send(&mut sender, to, round);
+            if round % 2 == 0 {
+                go.store(true, Ordering::Release);
+            }
+            let mut receiver = receiver.lock().unwrap();
+            assert_eq!(next(&mut *receiver), round);
+            for _ in 0..200 {
+                assert_eq!(receiver.receive(&mut [0; 64]).unwrap(), None);
+            }
+            go.store(true, Ordering::Release);
+        });
     }
 }
 
