@@ -16,7 +16,7 @@ use udp::poll::Set;
 use wire::trailer::Kind;
 
 use crate::config::{CallOptions, Credentials, Role, datagram_bytes};
-use crate::driver::{Core, Outcome};
+use crate::driver::{Core, Leader, Outcome};
 use crate::error::Error;
 use crate::inbox::Item;
 use crate::info::Info;
@@ -207,9 +207,10 @@ impl Socket {
     /// [`Error::WouldBlock`] when too many bytes are held for sending.
     pub fn try_send<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>, cookie: u64) -> Result<RpcId, Error> {
         let mut core = self.open_core()?;
-        let sending = sending(Kind::Request, cookie, false, Instant::FAR, false);
-        let now = core.now();
-        self.submit_now(&mut core, now, peer, &body.into(), sending).map(RpcId)
+        let (now, sending) = (core.now(), sending(Kind::Request, cookie, false, Instant::FAR, false));
+        let id = self.submit_now(&mut core, now, peer, &body.into(), sending)?;
+        self.shared.stir(&mut core);
+        Ok(RpcId(id))
     }
 
     /// Several messages that are sent at once travel together, which costs far less than one at a time: what is sent or
@@ -269,7 +270,13 @@ impl Socket {
                     self.await_space(body.len())?;
                     core = self.open_core()?;
                 }
-                done => return done,
+                done => {
+                    // Who waits next takes the lead from the helper, and looks at the time itself.
+                    if !waited || core.leader != Leader::Helper {
+                        self.shared.stir(&mut core);
+                    }
+                    return done;
+                }
             }
         }
     }
@@ -307,7 +314,6 @@ impl Socket {
         } else {
             core.flush_soon(now)
         }
-        self.shared.stir(core);
         Ok(id)
     }
 
@@ -402,8 +408,7 @@ impl Socket {
         Info {
             local_addr: self.shared.local,
             link_rate,
-            backend: self.caps.backend.clone(),
-            kernel: self.caps.to_string(),
+            caps: self.caps.clone(),
             engine: core.endpoint.config().crypto.name(),
             held_bytes: core.endpoint.held_bytes(),
             rpcs: core.endpoint.calls(),

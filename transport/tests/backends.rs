@@ -28,7 +28,7 @@ fn pairs() -> Vec<(Backend, Backend)> {
 }
 
 fn is(socket: &Socket, backend: Backend) {
-    let used = socket.info().backend;
+    let used = socket.info().caps.backend;
     assert!(used.instead_of.is_none() && used.name.starts_with(backend.name()), "{used}");
 }
 
@@ -120,7 +120,7 @@ fn a_backend_that_cannot_be_had_is_replaced() {
         server.join().unwrap();
         let bound = ca.client().backend(backend).bind("127.0.0.1:0").unwrap();
         let info = bound.info();
-        match (backend.check(), &info.backend.instead_of) {
+        match (backend.check(), &info.caps.backend.instead_of) {
             (Err(why), Some(said)) => assert!(said.contains(&why) && info.to_string().contains(&why), "{said}"),
             (Err(why), None) => panic!("{backend} cannot be had ({why}), but {info} does not say so"),
             (Ok(()), _) => {}

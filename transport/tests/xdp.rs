@@ -15,7 +15,7 @@ use udp::xdp::apart::joined;
 const SIZES: [usize; 8] = [0, 64, 1_400, 1_500, 8_192, 16_303, 65_536, 1_048_576];
 
 fn is(socket: &Socket, backend: Backend) {
-    let used = socket.info().backend;
+    let used = socket.info().caps.backend;
     assert!(used.instead_of.is_none() && used.name.starts_with(backend.name()), "{used}");
 }
 

@@ -39,7 +39,7 @@ fn socket(spec: &Spec, credentials: &Credentials, identity: &certs::Identity, se
         builder = builder.mtu(mtu);
     }
     let socket = builder.backend(spec.backend()?).bind("127.0.0.1:0")?;
-    match socket.info().backend.instead_of {
+    match socket.info().caps.backend.instead_of {
         // A row must not be of another backend than it says.
         Some(why) => bail!("{why}"),
         None => Ok(socket),

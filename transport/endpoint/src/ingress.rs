@@ -10,7 +10,7 @@ use proto::time::Instant;
 use record::epochs::Opening;
 use record::error::OpenError;
 use record::open::{Acks, TAIL_MAX, open_control, open_in_place, open_into};
-use wire::bytes::Reader;
+use wire::bytes::{Reader, copy};
 use wire::control::{Frame, packet_number};
 use wire::data::{RecordView, record_at};
 use wire::header::Header;
@@ -90,10 +90,9 @@ impl State {
     }
 
     /// The slot of the session that a packet is for, if that has keys for it.
-    fn addressed(&mut self, now: Instant, header: &Header, len: usize) -> Option<u32> {
+    fn addressed(&mut self, now: Instant, header: &Header, packet: &[u8]) -> Option<u32> {
         let Some((slot, session)) = self.session(header.session) else {
-            self.unknown(now, self.from, header.session, len);
-            return None;
+            return self.knocked(now, header, packet);
         };
         let keys = session.keys.as_ref().filter(|_| !session.closing);
         match keys.map(|keys| keys.opening.named(header.epoch).is_some()) {
@@ -145,7 +144,7 @@ impl State {
 
     /// A DATA packet: whole records, one after the other.
     fn data(&mut self, now: Instant, header: &Header, packet: &mut [u8], base: usize) {
-        let Some(slot) = self.addressed(now, header, packet.len()) else { return };
+        let Some(slot) = self.addressed(now, header, packet) else { return };
         let mut at = DATA_HEADER_LEN;
         while at < packet.len() {
             let view = match record_at(packet, at) {
@@ -236,7 +235,7 @@ impl State {
                 let arrival = self.machine.arrived(now, peer, rpc, Some(slot), index, &opened.trailer);
                 let buffer = self.call(slot).and_then(|call| call.buffer.as_mut());
                 if let (Arrival::New { .. }, Some(buffer)) = (arrival, buffer) {
-                    buffer.bytes()[opened.trailer.geometry.bytes(index)].copy_from_slice(&packet[opened.payload]);
+                    copy(&mut buffer.bytes()[opened.trailer.geometry.bytes(index)], &packet[opened.payload]);
                 }
                 self.arrived(now, peer, arrival, &opened.acks, &[], index, &opened.trailer, 0..0);
             }
@@ -301,7 +300,7 @@ impl State {
         }
         let length = trailer.geometry.length() as usize;
         let mut buffer = self.pool.message(length);
-        buffer.bytes()[trailer.geometry.bytes(index)].copy_from_slice(payload);
+        copy(&mut buffer.bytes()[trailer.geometry.bytes(index)], payload);
         let evidence = self.machine.rpc(slot).is_some_and(|(rpc, ..)| self.is_evidence(peer, rpc));
         let streamed = !evidence && self.config.stream_above.is_some_and(|limit| length > limit);
         let call = self.calls[slot as usize].as_mut().expect("it was just put there");
@@ -344,19 +343,17 @@ impl State {
             let payload = if place.is_empty() {
                 self.put_together(slot)
             } else if copied(&place) {
-                let (from, copy) = match together.take().filter(|(from, _)| place.end <= from.end) {
-                    Some(known) => known,
-                    None => {
-                        let end = neighbours(&landed[at..]);
-                        let from = place.start..end;
-                        let copy = match (&frozen, &mut buffer) {
-                            (Some(frozen), _) => self.pool.copy(frozen.bytes(from.clone())),
-                            (None, Some(buffer)) => self.pool.copy(&buffer.bytes()[from.clone()]),
-                            (None, None) => unreachable!("the buffer is frozen or not"),
-                        };
-                        (from, copy)
-                    }
-                };
+                let known = together.take().filter(|(from, _)| from.start <= place.start && place.end <= from.end);
+                let (from, copy) = known.unwrap_or_else(|| {
+                    let from = place.start..neighbours(&landed[at..]);
+                    let bytes = match (&frozen, &mut buffer) {
+                        (Some(frozen), _) => frozen.bytes(from.clone()),
+                        (None, Some(buffer)) => &buffer.bytes()[from.clone()],
+                        (None, None) => unreachable!("the buffer is frozen or not"),
+                    };
+                    let copy = self.pool.copy(bytes);
+                    (from, copy)
+                });
                 let (_, copy) = together.insert((from.clone(), copy));
                 copy.slice(place.start - from.start..place.end - from.start)
             } else {
@@ -406,7 +403,7 @@ impl State {
 
     /// A CONTROL packet: frames, sealed as one piece.
     fn control_packet(&mut self, now: Instant, header: &Header, packet: &mut [u8]) {
-        let Some(slot) = self.addressed(now, header, packet.len()) else { return };
+        let Some(slot) = self.addressed(now, header, packet) else { return };
         let Ok(number) = packet_number(packet) else { return self.counters.dropped_truncated += 1 };
         let keys = self.at(slot).keys.as_mut().expect("addressed");
         let opening = keys.opening.named_mut(header.epoch).expect("addressed");

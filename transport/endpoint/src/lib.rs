@@ -6,19 +6,24 @@
 #![deny(missing_docs)]
 
 pub mod error;
+mod chunks;
+mod installed;
 pub mod rates;
 pub mod tokens;
 pub mod paths;
 pub mod evidence;
 pub mod config;
 pub mod counters;
+pub mod block;
 pub mod pool;
 pub mod session;
+mod resting;
 #[cfg(feature = "tls")]
 mod tickets;
 mod parting;
 pub mod state;
 mod queued;
+mod rest;
 pub mod resets;
 pub mod handshakes;
 pub mod epochs;

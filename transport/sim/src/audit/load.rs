@@ -51,6 +51,8 @@ struct Part {
 pub(super) struct Load {
     rng: Rng,
     parts: [Part; 2],
+    /// Nobody begins anything, until all that is under way has come to its end and the sessions rest.
+    pub(super) pauses: bool,
     /// Told apart, so that no two messages are alike.
     salt: u64,
     begun: u64,
@@ -64,7 +66,7 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn new(rng: Rng, salt: u64) -> Self {
-        Self { rng, parts: [Part::default(); 2], salt, begun: 0, messages: 0, lost: 0, unaccounted: 0 }
+        Self { rng, parts: [Part::default(); 2], pauses: false, salt, begun: 0, messages: 0, lost: 0, unaccounted: 0 }
     }
 
     /// A life begins, in which each host begins so many messages; the client knows how to reach the server.
@@ -76,7 +78,7 @@ impl Load {
     /// Whether a host has something to say and nothing under way: its first message gets it going.
     pub(super) fn idles(&mut self, host: u32) -> Option<Payload> {
         let part = &mut self.parts[host as usize];
-        if part.left == 0 || part.open > 0 {
+        if part.left == 0 || part.open > 0 || self.pauses {
             return None;
         }
         (part.left, part.open) = (part.left - 1, part.open + 1);
@@ -118,6 +120,9 @@ impl Load {
     fn fill(&mut self, host: u32, endpoint: &mut Endpoint, local: Instant) {
         let part = self.parts[host as usize];
         let Some(to) = part.way else { return };
+        if self.pauses {
+            return;
+        }
         for n in 0..part.left.min(WINDOW.saturating_sub(part.open)) {
             let kind = if (self.begun + n).is_multiple_of(REQUEST_EVERY) { Kind::Request } else { Kind::OneWay };
             let body = self.payload(endpoint);
