@@ -295,13 +295,12 @@ impl Knobs {
             gso: self.gso,
             ..udp::mmsg::Options::default()
         };
-        let socket = udp::hot::bind(address, &options).map_err(failed)?;
-        let caps = socket.caps().clone();
+        let udp = udp::backend::bind(address, &options, self.rare.backend).map_err(failed)?;
+        let caps = udp.caps().clone();
         #[cfg(feature = "aws-lc")]
         self.tls.settle(&self.ciphers)?;
         let config = self.endpoint_config(&caps, address)?;
         let attests = self.attest.attester.is_some() || self.attest.policy.is_some();
-        let udp: Box<dyn Datagrams> = Box::new(socket);
         let udp = match self.wrap {
             Some(wrap) => wrap(udp),
             None => udp,
