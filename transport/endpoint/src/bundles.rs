@@ -105,7 +105,6 @@ impl State {
         let lead = self.call(first.slot)?.out.as_mut()?.lead()?;
         let session = self.sessions[first.peer as usize].as_mut()?;
         let keys = session.keys.as_mut()?;
-        let steer = lead.message().rpc().steer();
         let (clear, record) = out[..len].split_at_mut(DATA_HEADER_LEN);
         // There is plenty: [`Self::seeks_company`] looked.
         let epoch = lead.seal(&mut keys.sealing, tail, record)?;
@@ -114,7 +113,7 @@ impl State {
             flags: 0,
             epoch: epoch as u8,
             priority: first.priority,
-            steer,
+            steer: session.steer,
             segment: segment.unwrap_or(len) as u16,
             session: session.peer_id,
         };

@@ -23,6 +23,8 @@ macro_rules! counters {
 counters! {
     /// Datagrams received, good or bad.
     datagrams_received,
+    /// Datagrams that came to another shard than they were for, and were handed over.
+    datagrams_handed_over,
     /// Packets sent.
     packets_sent,
     /// Records sealed, repeats included.

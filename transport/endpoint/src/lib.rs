@@ -14,10 +14,13 @@ pub mod config;
 pub mod counters;
 pub mod pool;
 pub mod session;
+pub mod notes;
+mod lanes;
 #[cfg(feature = "tls")]
 mod tickets;
 mod parting;
 pub mod state;
+mod spread;
 mod queued;
 pub mod resets;
 pub mod handshakes;

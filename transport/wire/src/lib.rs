@@ -13,6 +13,7 @@ pub mod error;
 pub mod bytes;
 pub mod ids;
 pub mod limits;
+pub mod lanes;
 pub mod geometry;
 pub mod header;
 pub mod trailer;
