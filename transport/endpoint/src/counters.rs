@@ -12,6 +12,12 @@ macro_rules! counters {
         }
 
         impl Counters {
+            /// The sums of both.
+            #[must_use]
+            pub const fn plus(&self, other: &Self) -> Self {
+                Self { $($name: self.$name + other.$name,)+ }
+            }
+
             /// Every counter with its name.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)+].into_iter()

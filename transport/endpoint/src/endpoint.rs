@@ -380,7 +380,13 @@ impl Endpoint {
 
     /// All sessions that have keys.
     pub fn open_sessions(&self) -> Vec<SessionId> {
-        self.state.sessions.iter().flatten().filter(|s| s.keys.is_some() && !s.closing && !s.id.is_lane()).map(|s| s.id).collect()
+        self.state
+            .sessions
+            .iter()
+            .flatten()
+            .filter(|s| s.keys.is_some() && !s.closing && !s.id.is_lane())
+            .map(|s| s.id)
+            .collect()
     }
 
     /// Whether anything of the application is under way: messages queued, going out, coming in, or waiting for an ack.

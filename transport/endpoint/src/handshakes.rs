@@ -472,7 +472,8 @@ impl State {
         };
         let busy: HashSet<u32> = self.machine.rpcs().filter(ours).map(|rpc| rpc.peer).collect();
         for slot in 0..self.sessions.len() as u32 {
-            let idle = |s: &Session| s.keys.is_some() && !s.id.is_lane() && now.since(s.heard) >= self.config.session_idle;
+            let idle =
+                |s: &Session| s.keys.is_some() && !s.id.is_lane() && now.since(s.heard) >= self.config.session_idle;
             if self.sessions[slot as usize].as_ref().is_some_and(idle) && !busy.contains(&slot) {
                 self.close(slot, &Ended::Failed(Failure::SessionClosed));
             }

@@ -32,6 +32,7 @@ mod held;
 pub mod moves;
 pub mod ingress;
 pub mod endpoint;
+mod together;
 pub mod streams;
 pub mod early;
 pub mod attestation;

@@ -143,7 +143,9 @@ impl Spread {
                     let to = if train.to == address(SERVER) { SERVER } else { CLIENT };
                     for bytes in out[..train.len].chunks(train.segment) {
                         let datagram = Datagram { from: end, to, bytes: bytes.to_vec() };
-                        assert!(!datagram.sealed() || usize::from(Lane::from_steer(datagram.header().steer).from) == shard);
+                        assert!(
+                            !datagram.sealed() || usize::from(Lane::from_steer(datagram.header().steer).from) == shard
+                        );
                         self.sent.push(datagram.clone());
                         self.wire.push_back(datagram);
                     }
@@ -256,7 +258,8 @@ fn responses_come_back_to_who_asked() {
             for (shard, events) in spread.events[CLIENT].iter().enumerate() {
                 assert_eq!(events.len(), 20, "{counts:?}, shard {shard}: {events:?}");
             }
-            let detours = spread.sum(SERVER, |c| c.datagrams_handed_over) + spread.sum(CLIENT, |c| c.datagrams_handed_over);
+            let detours =
+                spread.sum(SERVER, |c| c.datagrams_handed_over) + spread.sum(CLIENT, |c| c.datagrams_handed_over);
             assert_eq!(detours > 0, steering == Steering::Random && counts != [1, 1], "{counts:?}");
             let bad = |c: &Counters| c.dropped_bad_tag + c.dropped_malformed + c.dropped_nonsense;
             assert_eq!(spread.sum(SERVER, bad) + spread.sum(CLIENT, bad), 0);
@@ -423,7 +426,7 @@ fn chaos_over_shards() {
 /// Of one lane, direction and epoch, a number was sealed to one string of bytes; that all lanes have different keys is
 /// `no_lane_opens_what_is_anothers`.
 fn assert_no_number_twice(sent: &[Datagram]) {
-    let mut seen: BTreeMap<(usize, u64, u16, u8, bool, u64), Vec<u8>> = BTreeMap::new();
+    let mut seen = BTreeMap::new();
     let mut lanes = BTreeSet::new();
     for datagram in sent.iter().filter(|datagram| datagram.sealed()) {
         let Header { epoch, steer, session, .. } = datagram.header();
@@ -435,7 +438,7 @@ fn assert_no_number_twice(sent: &[Datagram]) {
         };
         let name = (datagram.from, session.as_u64(), steer, epoch, datagram.data(), number);
         if let Some(before) = seen.insert(name, sealed.to_vec()) {
-            assert_eq!(before, sealed, "{name:?}");
+            assert_eq!(before, sealed.to_vec(), "{name:?}");
         }
     }
     assert!(lanes.len() >= 4);

@@ -25,6 +25,8 @@ pub mod batch;
 #[cfg(target_os = "linux")]
 pub mod mmsg;
 #[cfg(target_os = "linux")]
+pub mod steering;
+#[cfg(target_os = "linux")]
 pub mod fault;
 #[cfg(target_os = "linux")]
 pub mod poll;
@@ -38,4 +40,5 @@ pub use {
     fault::{Faults, Faulty},
     links::{Links, Speed},
     mmsg::{Mmsg, Options, bind, connect},
+    steering::Rule,
 };

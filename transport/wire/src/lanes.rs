@@ -118,7 +118,8 @@ mod tests {
             (PacketType::Retry, 0),
         ] {
             let mut bytes = [0; HEADER_LEN];
-            Header { kind, flags: 0, epoch: 0, priority: 0, steer, segment: 0, session }.emit(&mut Writer::new(&mut bytes));
+            Header { kind, flags: 0, epoch: 0, priority: 0, steer, segment: 0, session }
+                .emit(&mut Writer::new(&mut bytes));
             assert_eq!(receiver(&bytes), shard, "{kind:?}");
             assert_eq!(receiver(&bytes[..HEADER_LEN - 1]), 0, "too short for a header");
         }
