@@ -168,12 +168,15 @@ fn enough(plan: &Plan) -> bool {
 fn kick(world: &mut World<Load>) {
     world.learn_sessions();
     for host in [CLIENT, SERVER] {
-        let Some(body) = world.hooks.idles(host) else { continue };
-        if world.send(host, 1 - host, Kind::OneWay, body, 0).is_err() {
+        if let Some(body) = world.hooks.idles(host)
+            && world.send(host, 1 - host, Kind::OneWay, body, 0).is_err()
+        {
             world.hooks.not_taken(host);
         }
         for shard in 1..=world.hosts()[host as usize].more.len() {
-            if let Some(body) = world.hooks.another(host)
+            let idles = !world.hosts()[host as usize].more[shard - 1].is_busy();
+            if idles
+                && let Some(body) = world.hooks.another(host)
                 && world.send_from((host, shard), 1 - host, Kind::OneWay, body).is_err()
             {
                 world.hooks.not_taken(host);
