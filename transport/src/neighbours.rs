@@ -13,13 +13,20 @@ use udp::caps::Caps;
 use udp::mmsg::Mmsg;
 use udp::poll::{Set, Wake};
 
-/// Notes that may wait in a box before datagrams are dropped, as the network might.
+/// Notes that may wait in a box, and their bytes, before datagrams are dropped, as the network might.
 const WAITING_MAX: usize = 8192;
+const WAITING_BYTES_MAX: usize = 16 << 20;
+
+#[derive(Debug, Default)]
+struct Waiting {
+    notes: VecDeque<Note>,
+    bytes: usize,
+}
 
 /// What other shards have told one.
 #[derive(Debug)]
 pub(crate) struct Mail {
-    notes: Mutex<VecDeque<Note>>,
+    notes: Mutex<Waiting>,
     some: AtomicBool,
     wake: Wake,
 }
@@ -30,12 +37,14 @@ impl Mail {
     }
 
     fn post(&self, note: Note) {
-        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.len() >= WAITING_MAX && matches!(note, Note::Datagram { .. } | Note::Stray { .. }) {
+        let mut waiting = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = waiting.notes.len() >= WAITING_MAX || waiting.bytes >= WAITING_BYTES_MAX;
+        if full && note.is_of_stranger() {
             return;
         }
-        notes.push_back(note);
-        drop(notes);
+        waiting.bytes += note.kept_bytes();
+        waiting.notes.push_back(note);
+        drop(waiting);
         // Who finds it set rings for this one as well, or takes it without a ring.
         if !self.some.swap(true, Ordering::AcqRel) {
             self.wake.wake();
@@ -46,7 +55,7 @@ impl Mail {
         // In this order: what is posted meanwhile is taken now, or rings again.
         self.wake.drain();
         self.some.store(false, Ordering::Release);
-        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner)).notes
     }
 }
 
@@ -154,5 +163,8 @@ mod tests {
         (0..2 * WAITING_MAX).for_each(|_| mail.post(Note::Datagram { from, bytes: vec![1] }));
         mail.post(note(1));
         assert_eq!(mail.take().len(), WAITING_MAX + 1);
+        (0..WAITING_MAX).for_each(|_| mail.post(Note::Datagram { from, bytes: vec![1; 1 << 16] }));
+        mail.post(note(1));
+        assert_eq!(mail.take().len(), WAITING_BYTES_MAX / (1 << 16) + 1);
     }
 }

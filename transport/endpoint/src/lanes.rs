@@ -66,7 +66,7 @@ pub(crate) struct LaneTable {
     /// By target, in other shards than the first: the place among `roots`.
     targets: Vec<Option<u32>>,
     notes: VecDeque<(u8, Note)>,
-    /// How many of them are datagrams.
+    /// How many of them anybody could cause.
     handed: usize,
 }
 
@@ -119,8 +119,9 @@ impl LaneTable {
         self.notes.push_back((to, note));
     }
 
-    /// Whether there was room for a datagram of another shard's.
+    /// Tells what anybody could cause, if there is room.
     pub(crate) fn hand_over(&mut self, to: u8, note: Note) -> bool {
+        debug_assert!(note.is_of_stranger(), "what a session needs is told in any case");
         let room = self.handed < HANDED_MAX;
         if room {
             self.handed += 1;
@@ -131,7 +132,7 @@ impl LaneTable {
 
     pub(crate) fn next_note(&mut self) -> Option<(u8, Note)> {
         let next = self.notes.pop_front()?;
-        self.handed -= usize::from(matches!(next.1, Note::Datagram { .. }));
+        self.handed -= usize::from(next.1.is_of_stranger());
         Some(next)
     }
 }

@@ -71,6 +71,21 @@ pub enum Note {
     },
 }
 
+impl Note {
+    /// Whether anybody could cause it by a packet that proves nothing: then it may be dropped, as the packet might have been.
+    pub const fn is_of_stranger(&self) -> bool {
+        matches!(self, Self::Datagram { .. } | Self::Stray { .. })
+    }
+
+    /// Bytes that it keeps beside itself, where there may be many.
+    pub const fn kept_bytes(&self) -> usize {
+        match self {
+            Self::Datagram { bytes, .. } => bytes.capacity(),
+            _ => 0,
+        }
+    }
+}
+
 impl fmt::Debug for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -358,8 +358,16 @@ fn a_reset_when_no_shard_knows() {
     let server = Spread::new(6, [2, 2], |_, _| ());
     let [shards, _] = server.ends;
     spread.ends[SERVER] = shards;
+    let stray = spread.sent.iter().rfind(|d| d.data() && d.to == SERVER).expect("it was sent").clone();
     spread.send(CLIENT, 1, Kind::Request, &body(300)).expect("it is taken");
     spread.pass(Duration::from_millis(20));
+    // However many come: what strangers cause is forgotten as soon as it was told.
+    for _ in 0..10_000 {
+        let datagram = stray.clone();
+        spread.deliver(&datagram);
+        spread.collect();
+    }
+    assert!(spread.counters(SERVER, 0).dropped_unknown_session > 9_000);
     assert!(spread.counters(SERVER, 0).resets_sent > 0 && spread.counters(SERVER, 1).resets_sent == 0);
     assert_eq!((spread.counters(CLIENT, 0).resets_taken, spread.outcome(CLIENT)), (1, (1, 1)));
     assert_eq!(spread.sessions(CLIENT), [0, 0]);
