@@ -226,6 +226,7 @@ impl AsyncSocket {
                 let sending = sending(kind, cookie, waited, deadline, false);
                 core.endpoint.early_next(options.early);
                 let done = self.socket.submit_now(core, now, peer, &body, sending);
+                self.socket.shared.stir(core);
                 core.endpoint.early_next(false);
                 space_or(core, cx, done)
             })

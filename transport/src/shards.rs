@@ -143,6 +143,7 @@ impl Socket {
         let sending = sending(Kind::Request, cookie, false, Instant::FAR, false);
         let now = core.now();
         let sent = this.submit_now(&mut core, now, peer, body, sending);
+        this.shared.stir(&mut core);
         drop(core);
         if let (Err(Error::Connecting), To::Target(target)) = (&sent, peer.to) {
             let mut core = self.open_core()?;

@@ -15,7 +15,7 @@ use udp::poll::Set;
 use wire::trailer::Kind;
 
 use crate::config::{CallOptions, Credentials, Role, datagram_bytes};
-use crate::driver::{Core, Outcome};
+use crate::driver::{Core, Leader, Outcome};
 use crate::error::Error;
 use crate::handles::{Batch, Readiness};
 use crate::inbox::Item;
@@ -94,9 +94,7 @@ impl Socket {
         // Its number is the same in all shards: they are told in one order.
         let mut core = self.shared.lock();
         let target = core.endpoint.target(address, name, datagram);
-        self.others(|shard| {
-            shard.shared.lock().endpoint.target(address, name, datagram);
-        });
+        self.others(|shard| _ = shard.shared.lock().endpoint.target(address, name, datagram));
         Ok(Peer { to: To::Target(target), address })
     }
 
@@ -136,9 +134,7 @@ impl Socket {
         let secret = Secret::new(secret);
         let mut core = self.shared.lock();
         let target = core.endpoint.install(address, side, &secret, label, datagram);
-        self.others(|shard| {
-            shard.shared.lock().endpoint.install(address, side, &secret, label, datagram);
-        });
+        self.others(|shard| _ = shard.shared.lock().endpoint.install(address, side, &secret, label, datagram));
         let target = target?;
         Some(Peer { to: To::Target(target), address })
     }
@@ -287,7 +283,13 @@ impl Socket {
                     self.await_space(body.len())?;
                     core = self.open_core()?;
                 }
-                done => return done,
+                done => {
+                    // Who waits next takes the lead from the helper, and looks at the time itself.
+                    if !waited || core.leader != Leader::Helper {
+                        self.shared.stir(&mut core);
+                    }
+                    return done;
+                }
             }
         }
     }
@@ -325,7 +327,6 @@ impl Socket {
         } else {
             core.flush_soon(now)
         }
-        self.shared.stir(core);
         Ok(id)
     }
 
@@ -449,9 +450,7 @@ impl Socket {
         // Whatever is still under way then is ended by the peers being told.
         let rested = |core: &mut Core| (!core.endpoint.is_busy()).then_some(());
         let _ = self.shared.wait_for(Some(LINGER), rested);
-        self.others(|shard| {
-            let _ = shard.shared.wait_for(Some(LINGER), rested);
-        });
+        self.others(|shard| _ = shard.shared.wait_for(Some(LINGER), rested));
         self.hang_up();
         Ok(())
     }

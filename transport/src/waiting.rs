@@ -211,6 +211,10 @@ impl Shared {
         let mut spin_until = None;
         loop {
             self.attend(&mut core);
+            // Who waits answers nothing meanwhile.
+            if core.endpoint.let_flight_go() {
+                core.flush();
+            }
             // What was filed already needs no system call, and what has just arrived no look at the clock.
             let looks = self.wait == Wait::Block || polls % POLLS_PER_LOOK == POLLS_PER_LOOK - 1;
             // On the same processor who is waited for only runs once this thread sleeps: no look at what cannot be there yet.

@@ -54,7 +54,7 @@ impl State {
     }
 
     /// A packet for what was just taken, `first`, and for what else is ready and fits: at most `out.len()` bytes, and just so many if
-    /// it lacks only few. Its length; 0 when it was lost; `None` when there is no company.
+    /// it lacks only few. Its length; `None` when there is no company.
     pub(crate) fn bundle(
         &mut self,
         now: Instant,
@@ -86,42 +86,36 @@ impl State {
         let exact = HEAD_LEN + entries_len + END_LEN;
         let len = segment.filter(|segment| *segment <= exact + PADDING_MAX).unwrap_or(exact);
         let tail = Tail { len: entries_len as u16, floor: self.machine.floor(first.peer) };
+        self.seal_bundle(now, first, segment, &tail, &mut out[..len]);
         self.counters.records_sealed += 1;
         self.counters.packets_sent += 1;
         self.counters.bundles_sealed += 1;
         self.counters.messages_bundled += count;
-        Some(self.seal_bundle(now, first, len, segment, &tail, out).unwrap_or(0))
+        Some(len)
     }
 
-    fn seal_bundle(
-        &mut self,
-        now: Instant,
-        first: &Work,
-        len: usize,
-        segment: Option<usize>,
-        tail: &Tail,
-        out: &mut [u8],
-    ) -> Option<usize> {
-        let lead = self.call(first.slot)?.out.as_mut()?.lead()?;
-        let session = self.sessions[first.peer as usize].as_mut()?;
-        let keys = session.keys.as_mut()?;
-        let (clear, record) = out[..len].split_at_mut(DATA_HEADER_LEN);
-        // There is plenty: [`Self::seeks_company`] looked.
-        let epoch = lead.seal(&mut keys.sealing, tail, record)?;
+    /// Seals the packet `out`, whose entries stand in their place. Nothing here can fail: [`Self::seeks_company`] has looked.
+    fn seal_bundle(&mut self, now: Instant, first: &Work, segment: Option<usize>, tail: &Tail, out: &mut [u8]) {
+        let message = self.calls[first.slot as usize].as_mut().and_then(|call| call.out.as_mut());
+        let lead = message.and_then(Message::lead).expect("the first has led nothing yet");
+        let session = self.sessions[first.peer as usize].as_mut().expect("what is sent has a session");
+        let keys = session.keys.as_mut().expect("what is sent has keys");
+        let packet_len = out.len();
+        let (clear, record) = out.split_at_mut(DATA_HEADER_LEN);
+        let epoch = lead.seal(&mut keys.sealing, tail, record).expect("the budget has plenty");
         let header = Header {
             kind: PacketType::Data,
             flags: 0,
             epoch: epoch as u8,
             priority: first.priority,
             steer: session.steer,
-            segment: segment.unwrap_or(len) as u16,
+            segment: segment.unwrap_or(packet_len) as u16,
             session: session.peer_id,
         };
         emit_header(&mut Writer::new(clear), &header, tail.len.into());
         if keys.sealing.current().wants_next_epoch() {
             self.want_epoch(first.peer, now);
         }
-        Some(len)
     }
 
     /// A record that is a bundle came.

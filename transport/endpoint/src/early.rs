@@ -41,6 +41,11 @@ impl Endpoint {
         self.state.early_next = on;
     }
 
+    /// The application answers nothing now: a flight that waits for a reply goes. Whether there was one; then it is to be transmitted.
+    pub fn let_flight_go(&mut self) -> bool {
+        self.state.let_flight_go()
+    }
+
     /// Responses that were given before their sessions were open go the ordinary way.
     pub(crate) fn answer_early(&mut self, now: Instant) {
         while let Some(Answered { id, body, sent }) = self.state.early_answered.pop() {
@@ -97,7 +102,7 @@ impl State {
             let side = session.side;
             match (parse(&came), side) {
                 (None, _) => self.counters.dropped_nonsense += 1,
-                (Some((rpc, body)), Side::Server) => self.early_request(slot, rpc, body),
+                (Some((rpc, body)), Side::Server) => self.early_request(now, slot, rpc, body),
                 (Some((rpc, body)), Side::Client) => self.early_response(now, slot, rpc, body),
             }
         }
@@ -120,7 +125,7 @@ impl State {
     // ---- Server ----
 
     /// A request whose ticket was taken out of memory: no copy of it comes again but in this handshake.
-    fn early_request(&mut self, slot: u32, rpc: RpcId, body: &[u8]) {
+    fn early_request(&mut self, now: Instant, slot: u32, rpc: RpcId, body: &[u8]) {
         // Whatever a ticket allows: who must show evidence has not shown any. [P-6.16]
         if self.config.attest.policy.is_some() {
             return self.counters.dropped_before_evidence += 1;
@@ -149,6 +154,7 @@ impl State {
         self.counters.early_taken += 1;
         self.counters.messages_delivered += 1;
         self.events.push_back(Event::Request { id, from, payload });
+        self.hold_flight(slot, now);
     }
 
     fn awaited(&mut self, id: CallId) -> Option<(u32, usize)> {

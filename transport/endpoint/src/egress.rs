@@ -34,6 +34,8 @@ pub struct Transmit {
 
 /// From this length on a datagram of a handshake takes the next one along.
 const TRAIN_MIN: usize = DATAGRAM_MIN / 2;
+/// Datagrams of a handshake that leave in one train.
+const TRAIN_DATAGRAMS_MAX: usize = 4;
 /// Priority of what is not data: above all of it.
 pub(crate) const CONTROL_PRIORITY: u8 = 7;
 
@@ -61,7 +63,7 @@ impl State {
             || self.machine.peek_talkative().is_some()
     }
 
-    /// The next datagrams of a handshake: a second one leaves with the first if it is no longer.
+    /// The next datagrams of a handshake.
     fn flight(&mut self, now: Instant, out: &mut [u8]) -> Result<Option<Transmit>, Quiet> {
         let whole = |to, len| Ok(Some(Transmit { to, len, segment: len, priority: CONTROL_PRIORITY }));
         if let Some((to, bytes)) = self.strangers.pop_front() {
@@ -76,11 +78,7 @@ impl State {
             }
             if let Some(segment) = self.flight_of(slot, now, out) {
                 let to = self.at(slot).address;
-                let mut len = segment;
-                // What is cut to the length of a short one would be cut small.
-                if segment >= TRAIN_MIN && out.len() >= 2 * segment {
-                    len += self.flight_of(slot, now, &mut out[segment..2 * segment]).unwrap_or(0);
-                }
+                let len = self.rest_of_flight(slot, segment, now, out);
                 // A client's last packet takes its first request along.
                 let talks = self.at(slot).may_send && matches!(self.at(slot).phase, Phase::Connecting(_));
                 if talks && len == segment {
@@ -96,6 +94,35 @@ impl State {
             }
         }
         Ok(None)
+    }
+
+    /// What follows the first datagram of a flight, of `segment` bytes, leaves with it if it is no longer: the kernel takes datagrams of
+    /// one length, so shorter ones are filled up, but the last. How long all of them are.
+    fn rest_of_flight(&mut self, slot: u32, segment: usize, now: Instant, out: &mut [u8]) -> usize {
+        let mut len = segment;
+        // What is cut to the length of a short one would be cut small.
+        if segment < TRAIN_MIN {
+            return len;
+        }
+        loop {
+            let start = len.next_multiple_of(segment);
+            let fits = start + segment <= out.len().min(TRAIN_DATAGRAMS_MAX * segment);
+            if !fits || (start > len && !self.pad_flight(slot, start - len)) {
+                break;
+            }
+            out[len..start].fill(0);
+            let Some(next) = self.flight_of(slot, now, &mut out[start..start + segment]) else { break };
+            len = start + next;
+        }
+        len
+    }
+
+    fn pad_flight(&mut self, slot: u32, bytes: usize) -> bool {
+        match self.sessions[slot as usize].as_mut().map(|session| &mut session.phase) {
+            Some(Phase::Connecting(client)) => client.pad(bytes),
+            Some(Phase::Accepting(server)) => server.pad(bytes),
+            Some(Phase::Open) | None => false,
+        }
     }
 
     /// The next datagram of the handshake of `slot`: how long it is.

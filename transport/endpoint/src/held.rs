@@ -2,6 +2,7 @@
 //!
 //! - A server's ticket leaves with its first reply, in one call and in front of it: behind anything that was sealed the client would have
 //!   forgotten its handshake.
+//! - A server's flight leaves with the replies to the requests that came with the client's first: who is woken by it reads all of it. [P-6.9]
 //! - A client looks for the reply to its early request before it sends its last packet, which nobody waits for then.
 //! - What a handshake kept is given back when nobody waits.
 //!
@@ -13,7 +14,7 @@ use proto::time::Instant;
 
 use crate::egress::{CONTROL_PRIORITY, Transmit};
 use crate::parting::{Quiet, Ticket};
-use crate::session::Phase;
+use crate::session::{Answer, Phase};
 use crate::state::State;
 
 /// How long an application may take to answer a request, or a reply to follow a handshake's end, for both to leave or be read together.
@@ -37,6 +38,16 @@ impl State {
         self.handshake_timers.set(slot, until);
     }
 
+    /// A request came with the first flight of the client of `slot`, and the application answers it next.
+    pub(crate) fn hold_flight(&mut self, slot: u32, now: Instant) {
+        self.parting.flight = Some((slot, now + PATIENCE));
+    }
+
+    /// Nobody answers anything now: what waits for replies goes. Whether there was anything.
+    pub(crate) fn let_flight_go(&mut self) -> bool {
+        self.parting.flight.take().is_some()
+    }
+
     /// The client of `slot` is done, and the reply to its early request is on its way.
     pub(crate) fn hold_last(&mut self, slot: u32, now: Instant) {
         self.parting.last = Some((slot, now + PATIENCE));
@@ -51,6 +62,15 @@ impl State {
             }
             self.handshake_timers.set(slot, now + REMAINS_AFTER);
             return Ok(self.send_ticket(&ticket, now, out));
+        }
+        if let Some((_, until)) = self.parting.flight.take_if(|(of, _)| *of == slot)
+            && now < until
+            && self.at(slot).early.requests.iter().any(|request| matches!(request.state, Answer::Awaited))
+            && self.is_quiet(slot, now)
+        {
+            self.parting.flight = Some((slot, until));
+            self.handshake_timers.set(slot, until);
+            return Err(Quiet);
         }
         if let Some((_, until)) = self.parting.last.take_if(|(of, _)| *of == slot)
             && now < until
@@ -106,6 +126,7 @@ impl State {
         self.handshake_timers.remove(slot);
         self.bury_remains();
         self.parting.last.take_if(|(of, _)| *of == slot);
+        self.parting.flight.take_if(|(of, _)| *of == slot);
         if let Some(ticket) = self.parting.ticket.take_if(|ticket| ticket.slot == slot) {
             self.answer_stranger(ticket.to, &ticket.bytes);
         }

@@ -350,19 +350,17 @@ impl State {
             let payload = if place.is_empty() {
                 self.put_together(slot)
             } else if copied(&place) {
-                let (from, copy) = match together.take().filter(|(from, _)| place.end <= from.end) {
-                    Some(known) => known,
-                    None => {
-                        let end = neighbours(&landed[at..]);
-                        let from = place.start..end;
-                        let copy = match (&frozen, &mut buffer) {
-                            (Some(frozen), _) => self.pool.copy(frozen.bytes(from.clone())),
-                            (None, Some(buffer)) => self.pool.copy(&buffer.bytes()[from.clone()]),
-                            (None, None) => unreachable!("the buffer is frozen or not"),
-                        };
-                        (from, copy)
-                    }
-                };
+                let known = together.take().filter(|(from, _)| from.start <= place.start && place.end <= from.end);
+                let (from, copy) = known.unwrap_or_else(|| {
+                    let from = place.start..neighbours(&landed[at..]);
+                    let bytes = match (&frozen, &mut buffer) {
+                        (Some(frozen), _) => frozen.bytes(from.clone()),
+                        (None, Some(buffer)) => &buffer.bytes()[from.clone()],
+                        (None, None) => unreachable!("the buffer is frozen or not"),
+                    };
+                    let copy = self.pool.copy(bytes);
+                    (from, copy)
+                });
                 let (_, copy) = together.insert((from.clone(), copy));
                 copy.slice(place.start - from.start..place.end - from.start)
             } else {

@@ -10,6 +10,8 @@ use crate::session::Phase;
 #[derive(Debug, Default)]
 pub(crate) struct Parting {
     pub(crate) ticket: Option<Ticket>,
+    /// A server whose flight waits for the replies to what came with the client's, and until when.
+    pub(crate) flight: Option<(u32, Instant)>,
     /// A client whose last packet waits, and until when.
     pub(crate) last: Option<(u32, Instant)>,
     pub(crate) remains: Vec<Phase>,

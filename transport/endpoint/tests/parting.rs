@@ -66,6 +66,21 @@ impl Pair {
         Self { ends, target, now: Instant::from_nanos(1_000_000_000), tickets }
     }
 
+    /// A client that has a ticket, and no session.
+    fn with_ticket() -> Self {
+        let mut pair = Self::new();
+        let id = pair.asked();
+        pair.reply(id);
+        pair.carry(SERVER);
+        pair.pass(Duration::from_millis(5));
+        let session = pair.ends[CLIENT].open_sessions()[0];
+        pair.ends[CLIENT].close_session(session);
+        pair.carry(CLIENT);
+        pair.carry(SERVER);
+        assert_eq!(pair.tickets(), 1);
+        pair
+    }
+
     /// What `from` sends next, and of which kinds its datagrams are.
     fn next(&mut self, from: usize) -> Option<(Vec<u8>, Transmit, Vec<PacketType>)> {
         let mut out = vec![0; 1 << 16];
@@ -178,20 +193,11 @@ fn a_ticket_without_a_reply() {
 #[test]
 fn the_reply_before_the_last_packet() {
     for talks_on in [true, false] {
-        let mut pair = Pair::new();
-        let id = pair.asked();
-        pair.reply(id);
-        pair.carry(SERVER);
-        pair.pass(Duration::from_millis(5));
-        let session = pair.ends[CLIENT].open_sessions()[0];
-        pair.ends[CLIENT].close_session(session);
-        pair.carry(CLIENT);
-        pair.carry(SERVER);
-        assert_eq!(pair.tickets(), 1);
-
+        let mut pair = Pair::with_ticket();
         pair.send(true);
         pair.carry(CLIENT);
         let id = pair.request().expect("it came with the first flight");
+        assert!(pair.ends[SERVER].let_flight_go());
         let (flight, train, _) = pair.next(SERVER).unwrap();
         pair.reply(id);
         pair.deliver(SERVER, &flight, train);
@@ -213,4 +219,37 @@ fn the_reply_before_the_last_packet() {
         pair.carry(SERVER);
         assert_eq!(pair.tickets(), 1, "the next handshake can resume");
     }
+}
+
+/// [P-6.9] A server's flight leaves with the reply to the early request, in one train, and its client has the reply with it. It does not wait
+/// for an application that takes its time, or that asks for more instead of answering.
+#[test]
+fn the_flight_with_the_reply() {
+    let mut pair = Pair::with_ticket();
+    pair.send(true);
+    assert_eq!(pair.carry(CLIENT), [[PacketType::Handshake; 3]], "the request leaves with the first flight");
+    let id = pair.request().expect("it came with the first flight");
+    assert!(pair.next(SERVER).is_none(), "it waits for the reply");
+    pair.reply(id);
+    assert_eq!(pair.carry(SERVER), [[PacketType::Handshake; 3]]);
+    assert!(pair.replied());
+
+    let mut pair = Pair::with_ticket();
+    pair.send(true);
+    pair.carry(CLIENT);
+    let id = pair.request().expect("it came with the first flight");
+    assert!(pair.next(SERVER).is_none());
+    assert!(pair.ends[SERVER].timeout().unwrap() <= pair.now + Duration::from_micros(50), "somebody comes back");
+    pair.pass(Duration::from_micros(50));
+    assert_eq!(pair.carry(SERVER), [[PacketType::Handshake; 2]]);
+    pair.reply(id);
+    pair.carry(SERVER);
+    assert!(pair.replied());
+
+    let mut pair = Pair::with_ticket();
+    pair.send(true);
+    pair.carry(CLIENT);
+    assert!(pair.ends[SERVER].let_flight_go());
+    assert_eq!(pair.carry(SERVER), [[PacketType::Handshake; 2]]);
+    assert!(!pair.ends[SERVER].let_flight_go());
 }

@@ -208,6 +208,12 @@ impl Client {
         self.machine.poll_transmit(now, out)
     }
 
+    /// Whether so many zeros may follow the datagram that was just written, so that the next one, which is due, can leave in the same
+    /// call of the kernel. [P-6.2.4]
+    pub fn pad(&mut self, bytes: usize) -> bool {
+        self.machine.flight().pad(bytes)
+    }
+
     /// When to call [`Self::handle_timeout`] at the latest; `None` when it is over.
     #[must_use]
     pub fn timeout(&self) -> Option<Instant> {

@@ -18,7 +18,7 @@ use crate::assembly::NotKept;
 use crate::contract::Reason;
 use crate::error::Alert;
 use crate::guard::Guard;
-use crate::limits::{ACK_DELAY, AMPLIFICATION, DOUBT_AFTER, INITIAL_MAX, SEALED_MAX, WINDOW};
+use crate::limits::{ACK_DELAY, DOUBT_AFTER, INITIAL_MAX, SEALED_MAX, WINDOW};
 use crate::pace::Pace;
 
 mod early;
@@ -359,6 +359,13 @@ impl Flight {
 
     // ---- out ----
 
+    /// Whether a datagram that was just written may have so many bytes of padding, because more follows it at once.
+    pub(crate) fn pad(&mut self, bytes: usize) -> bool {
+        let has_more = |stream: &Stream| stream.next < stream.out.len().min(stream.acked + WINDOW);
+        let more = self.messages.iter().any(|(_, due)| *due) || self.streams.iter().any(has_more);
+        more && self.credit.as_mut().is_none_or(|credit| credit.take(bytes))
+    }
+
     /// Writes the next datagram, if there is one to be sent now.
     pub(crate) fn poll(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         let out_max = out.len().min(self.ends.datagram_max);
@@ -437,11 +444,8 @@ impl Flight {
             && level == Level::Initial;
         let len = if opens { packet_len.max(DATAGRAM_MIN) } else { packet_len };
         let out = out.get_mut(..len)?;
-        if let Some(credit) = &mut self.credit {
-            if credit.sent + len > AMPLIFICATION * credit.received {
-                return None;
-            }
-            credit.sent += len;
+        if self.credit.as_mut().is_some_and(|credit| !credit.take(len)) {
+            return None;
         }
         let number = self.number;
         self.number = number.checked_add(1)?;

@@ -88,6 +88,11 @@ impl Outgoing {
         !self.touched
     }
 
+    /// Whether it may travel with others: one record, which never went.
+    pub const fn may_ride(&self) -> bool {
+        !self.touched && self.geometry.records() == 1
+    }
+
     /// The receiver has no trace of it: all begins again, also what the receiver granted, because it forgot that as well.
     pub fn restart(&mut self) {
         (self.sent, self.allowed) = (0, self.unscheduled);

@@ -106,7 +106,7 @@ impl Machine {
     /// Whether the message of `slot` has one record, which never went.
     pub fn may_ride(&self, slot: u32) -> bool {
         let out = self.rpcs.get(slot).and_then(|rpc| rpc.out.as_ref());
-        out.is_some_and(|out| out.is_untouched() && out.geometry().records() == 1)
+        out.is_some_and(Outgoing::may_ride)
     }
 
     /// The RPC whose records go next, if it is for `peer` at `priority`, [`Self::may_ride`], and `fits`: then all of it counts as sent at
@@ -114,7 +114,7 @@ impl Machine {
     pub fn take_rider(&mut self, now: Instant, peer: u32, priority: u8, fits: impl FnOnce(u32) -> bool) -> Option<u32> {
         let (slot, _) = self.next_to_send(now)?;
         let rpc = self.rpcs.taken(slot);
-        let out = rpc.out.as_mut().filter(|out| out.is_untouched() && out.geometry().records() == 1)?;
+        let out = rpc.out.as_mut().filter(|out| out.may_ride())?;
         if rpc.peer != peer || priority_of(&self.config, &self.peers, peer, out, 0) != priority || !fits(slot) {
             return None;
         }

@@ -7,8 +7,8 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-/// The most records of a message: their index has 16 bits.
-pub const RECORDS_MAX: u32 = 1 << 16;
+/// The most records of a message. [`wire::limits`]
+const RECORDS_MAX: u32 = wire::limits::RECORDS_MAX as u32;
 
 /// Which of the records `0..len` of a message have arrived.
 #[derive(Clone, Default)]
@@ -32,9 +32,9 @@ impl Bits {
     /// Begins anew, for a message of `len` records of which none has arrived. Keeps the memory it has.
     ///
     /// # Panics
-    /// When `len` is more than [`RECORDS_MAX`].
+    /// When `len` is more than [`wire::limits::RECORDS_MAX`].
     pub fn reset(&mut self, len: u32) {
-        assert!(len <= RECORDS_MAX, "an index has 16 bits");
+        assert!(len <= RECORDS_MAX, "a message of too many records");
         self.rest.clear();
         self.rest.resize(len.div_ceil(64).saturating_sub(1) as usize, 0);
         (self.first, self.len, self.count, self.lead) = (0, len, 0, 0);

@@ -4,6 +4,7 @@ use wire::handshake::HandshakePacket;
 
 use crate::assembly::Assembly;
 use crate::error::Alert;
+use crate::limits::AMPLIFICATION;
 
 /// One stream on its way out, and its counterpart on its way in.
 pub(super) struct Stream {
@@ -33,6 +34,15 @@ pub(super) struct Credit {
     pub(super) sent: usize,
 }
 
+impl Credit {
+    /// Whether so many bytes may be sent; then they count as sent. [P-6.4]
+    pub(super) fn take(&mut self, bytes: usize) -> bool {
+        let may = self.sent + bytes <= AMPLIFICATION * self.received;
+        self.sent += if may { bytes } else { 0 };
+        may
+    }
+}
+
 impl super::Flight {
     /// The packet at this place passed the public check, and comes next.
     #[cfg(feature = "tls")]
@@ -57,5 +67,19 @@ impl super::Flight {
             alert.due = true;
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [P-6.4] What is sent, padding included, never exceeds three times what came.
+    #[test]
+    fn credit_is_three_times_what_came() {
+        let mut credit = Credit { received: 100, sent: 0 };
+        assert!(credit.take(200) && !credit.take(101) && credit.take(100) && !credit.take(1));
+        credit.received += 1;
+        assert!(credit.take(3) && !credit.take(1));
     }
 }
