@@ -73,10 +73,14 @@ impl AsyncSocket {
     /// Hands `socket` to tokio.
     ///
     /// # Errors
-    /// [`Error::System`] when there is no descriptor left, or no tokio runtime here.
+    /// [`Error::System`] when there is no descriptor left, or no tokio runtime here; [`Error::Config`] for a socket with several
+    /// shards.
     pub fn new(socket: Socket) -> Result<Self, Error> {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|e| Error::system("no tokio runtime here")(io::Error::other(e)))?;
+        if socket.is_spread() {
+            return Err(Error::Config("an asynchronous socket has one shard".to_owned()));
+        }
         let set = socket.shared.outside()?;
         #[expect(
             deprecated,

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use endpoint::config::Config;
-use endpoint::endpoint::Endpoint;
 use record::aead::Cipher;
 use udp::batch::Datagrams;
 
@@ -27,6 +26,7 @@ pub use crate::credentials::{Clients, Identity, Trust};
 
 mod rare;
 mod evidence;
+mod shards;
 
 /// A step of the builder: nothing was said yet of whom to trust.
 #[derive(Debug)]
@@ -60,6 +60,7 @@ struct Knobs {
     links: udp::links::Links,
     mark_priorities: bool,
     helper: bool,
+    shards: u16,
     gso: bool,
     receive_buffer_bytes: usize,
     message_bytes_max: usize,
@@ -104,6 +105,7 @@ impl Builder<NeedsTrust> {
                 links: udp::links::Links::default(),
                 mark_priorities: false,
                 helper: true,
+                shards: 1,
                 gso: true,
                 receive_buffer_bytes: 4 << 20,
                 message_bytes_max: proto.message_bytes_max as usize,
@@ -277,6 +279,7 @@ impl Knobs {
         #[cfg(not(feature = "aws-lc"))]
         evidence::check(&self.attest, false)?;
         self.link_rate.check().map_err(Error::Config)?;
+        shards::check(self.shards, self.wrap.is_some(), self.rare.backend).map_err(Error::Config)?;
         if self.peer_timeout.is_zero() || self.handshake_timeout.is_zero() {
             return wrong("a timeout of zero would fail every call".to_owned());
         }
@@ -295,7 +298,12 @@ impl Knobs {
             gso: self.gso,
             ..udp::mmsg::Options::default()
         };
-        let udp = udp::backend::bind(address, &options, self.rare.backend).map_err(failed)?;
+        let (udp, spread) = if self.shards == 1 {
+            (udp::backend::bind(address, &options, self.rare.backend).map_err(failed)?, None)
+        } else {
+            let mut spread = shards::Spread::bind(address, &options, self.shards).map_err(failed)?;
+            (spread.socket(0).map_err(failed)?, Some(spread))
+        };
         let caps = udp.caps().clone();
         #[cfg(feature = "aws-lc")]
         self.tls.settle(&self.ciphers)?;
@@ -305,14 +313,18 @@ impl Knobs {
             Some(wrap) => wrap(udp),
             None => udp,
         };
-        // Without a source of randomness nothing here is safe: there is nothing to fall back to.
-        let entropy = Box::new(|bytes: &mut [u8]| getrandom::fill(bytes).expect("the system gives randomness"));
-        let shared = Shared::new(Endpoint::new(config, entropy), udp, self.wait, self.helper)?;
+        let config = if self.shards == 1 { config } else { shards::share(config, self.shards) };
+        let theirs = spread.as_ref().map(|_| config.clone());
+        let shared = Shared::new(shards::endpoint(config), udp, self.wait, self.helper)?;
         shared.lock().marks = self.mark_priorities;
         if attests {
             crate::attesting::start(&shared)?;
         }
-        let mut socket = Socket::over(shared, self.mtu, Link::new(self.link_rate, self.links), caps);
+        let mut others = Vec::new();
+        if let (Some(spread), Some(config)) = (spread, theirs) {
+            others = spread.others(&shared, &config, (self.wait, self.helper, self.mark_priorities))?;
+        }
+        let mut socket = Socket::over(shared, others, self.mtu, Link::new(self.link_rate, self.links), caps);
         #[cfg(feature = "aws-lc")]
         {
             socket.credentials = Box::new(self.tls).into();

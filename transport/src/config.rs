@@ -72,6 +72,10 @@ impl CallOptions {
         self
     }
 
+    pub(crate) const fn is_early(&self) -> bool {
+        self.early
+    }
+
     /// Give up after `span`. The peer is told; it may have executed the request.
     #[must_use]
     pub const fn deadline(mut self, span: Duration) -> Self {

@@ -22,6 +22,7 @@ use wire::ids::SessionId;
 
 use crate::error::Error;
 use crate::inbox::{Inbox, Item};
+use crate::neighbours::Neighbours;
 
 /// Trains that are taken from the kernel before the application sees what came with them.
 const TRAINS_PER_TURN: usize = 32;
@@ -92,7 +93,10 @@ pub(crate) struct Core {
     pub(crate) segments: (u64, u64),
     /// Datagrams carry their priority in the IP header.
     pub(crate) marks: bool,
-    clock: Clock,
+    /// The other shards of the socket, if it has more than one.
+    pub(crate) neighbours: Option<Neighbours>,
+    /// All shards of a socket have the same.
+    pub(crate) clock: Clock,
     receiving: Option<Buffer>,
     sending: Block,
     /// A train that the kernel did not take: from which byte on.
@@ -144,6 +148,7 @@ impl Core {
             unsent: 0,
             segments: (0, 0),
             marks: false,
+            neighbours: None,
             clock: Clock::now(),
             receiving: None,
             sending: Block::amid_page(1 << 16),
@@ -177,7 +182,7 @@ impl Core {
     /// While the inbox is full nothing is taken from the network: what was acknowledged cannot be dropped any more, and an
     /// application that takes nothing must not make us hold ever more. The kernel then drops, and senders try again.
     pub(crate) fn pump(&mut self, look_at_clock: bool) -> bool {
-        let mut filed = false;
+        let mut filed = self.neighbours.is_some() && self.take_news();
         let bytes_max = self.endpoint.config().proto.buffered_bytes_max;
         for _ in 0..TRAINS_PER_TURN {
             self.held_back = self.inbox.is_full(bytes_max);
@@ -212,6 +217,31 @@ impl Core {
             filed |= self.settle_at(now);
         }
         filed
+    }
+
+    /// What other shards told. Whether there was something for the application in it.
+    #[cold]
+    fn take_news(&mut self) -> bool {
+        // What waits there is bounded, as what waits in the kernel is.
+        if self.inbox.is_full(self.endpoint.config().proto.buffered_bytes_max) {
+            return false;
+        }
+        let Some(news) = self.neighbours.as_ref().and_then(Neighbours::news) else { return false };
+        let now = self.now();
+        for note in news {
+            self.endpoint.take_note(now, note);
+        }
+        self.endpoint.tidy();
+        self.settle_at(now)
+    }
+
+    #[cold]
+    fn tell_neighbours(&mut self) {
+        while let Some((to, note)) = self.endpoint.poll_note() {
+            if let Some(neighbours) = &self.neighbours {
+                neighbours.tell(to, note);
+            }
+        }
     }
 
     /// What follows every input: timers, then datagrams, then events. Whether there was something for the application.
@@ -302,6 +332,9 @@ impl Core {
     pub(crate) fn file(&mut self) -> bool {
         let mut filed = false;
         self.hand_out_work();
+        if self.neighbours.is_some() {
+            self.tell_neighbours();
+        }
         while let Some(event) = self.endpoint.poll_event() {
             filed = true;
             match event {

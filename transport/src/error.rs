@@ -76,6 +76,9 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// The session with the peer is being opened; nothing was sent. Only calls that do not block say so, in shards but the first.
+    #[error("the session with the peer is not open yet: try again")]
+    Connecting,
     /// No request of that name waits for a reply: it was answered, its caller gave up, or it never existed.
     #[error("no request {0} waits for a reply here")]
     UnknownRequest(String),
@@ -186,6 +189,7 @@ impl Error {
             | Self::Credentials(_)
             | Self::TooLong { .. }
             | Self::WouldBlock { .. }
+            | Self::Connecting
             | Self::UnknownRequest(_)
             | Self::UnknownCall(_)
             | Self::Closed
@@ -240,6 +244,7 @@ impl From<Misuse> for Error {
         match misuse {
             Misuse::TooLong { length, limit } => Self::TooLong { length, limit },
             Misuse::SendBufferFull { held, limit } => Self::WouldBlock { held, limit },
+            Misuse::Elsewhere => Self::Connecting,
             Misuse::UnknownRequest(name) => Self::UnknownRequest(name),
             Misuse::NoTrust | Misuse::NoSession => Self::Config(misuse.to_string()),
             Misuse::Handshake(why) => Self::Credentials(why),

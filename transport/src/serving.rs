@@ -21,6 +21,13 @@ impl Socket {
     /// # Errors
     /// [`Error::Closed`] when the socket was closed.
     pub fn recv(&self) -> Result<Delivery, Error> {
+        if self.is_spread() {
+            return self.recv_any(None).map(|item| item.expect("it waits without end"));
+        }
+        self.recv_here()
+    }
+
+    pub(crate) fn recv_here(&self) -> Result<Delivery, Error> {
         let item = self.shared.wait_for(None, |core| core.inbox.pop()).map_err(|_| self.shared.ended())?;
         Ok(self.delivery(item))
     }
@@ -30,6 +37,10 @@ impl Socket {
     /// # Errors
     /// [`Error::Closed`] when the socket was closed.
     pub fn recv_timeout(&self, span: Duration) -> Result<Option<Delivery>, Error> {
+        if self.is_spread() { self.recv_any(Some(span)) } else { self.recv_timeout_here(span) }
+    }
+
+    pub(crate) fn recv_timeout_here(&self, span: Duration) -> Result<Option<Delivery>, Error> {
         match self.shared.wait_for(Some(span), |core| core.inbox.pop()) {
             Ok(item) => Ok(Some(self.delivery(item))),
             Err(WaitEnd::TimedOut) => Ok(None),
@@ -42,6 +53,10 @@ impl Socket {
     /// # Errors
     /// [`Error::Closed`] when the socket was closed.
     pub fn try_recv(&self) -> Result<Option<Delivery>, Error> {
+        if self.is_spread() { self.try_recv_any() } else { self.try_recv_here() }
+    }
+
+    pub(crate) fn try_recv_here(&self) -> Result<Option<Delivery>, Error> {
         let mut core = self.open_core()?;
         self.shared.attend(&mut core);
         core.attend_outside();
@@ -86,14 +101,14 @@ impl Socket {
     /// # Errors
     /// [`Error::UnknownRequest`] when its caller gave up meanwhile.
     pub fn reply<'a>(&self, token: ReplyToken, body: impl Into<Body<'a>>) -> Result<(), Error> {
-        let body = body.into();
-        let mut core = self.open_core()?;
+        let (body, this) = (body.into(), self.of(token.0));
+        let mut core = this.open_core()?;
         loop {
-            match self.reply_now(&mut core, token.0, &body) {
+            match this.reply_now(&mut core, token.0, &body) {
                 Err(Error::WouldBlock { .. }) => {
                     drop(core);
-                    self.await_space(body.len())?;
-                    core = self.open_core()?;
+                    this.await_space(body.len())?;
+                    core = this.open_core()?;
                 }
                 Err(why) => {
                     // The right to answer is used up: the caller must not wait for what cannot come.
@@ -127,7 +142,7 @@ impl Socket {
     /// # Errors
     /// [`Error::UnknownRequest`] when its caller gave up meanwhile.
     pub fn refuse(&self, token: ReplyToken) -> Result<(), Error> {
-        let mut core = self.open_core()?;
+        let mut core = self.of(token.0).open_core()?;
         core.endpoint.refuse(token.0)?;
         core.flush();
         Ok(())

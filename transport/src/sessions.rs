@@ -13,7 +13,11 @@ impl Socket {
     /// # Errors
     /// [`Error::Closed`].
     pub fn disconnect(&self, peer: &Peer) -> Result<(), Error> {
-        let mut core = self.open_core()?;
+        let this = match peer.to {
+            To::Session(session) => self.owner(session.shard()),
+            To::Target(_) => self,
+        };
+        let mut core = this.open_core()?;
         let session = match peer.to {
             To::Target(target) => core.endpoint.session_of(target),
             To::Session(session) => Some(session),

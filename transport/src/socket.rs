@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use endpoint::endpoint::{Sending, To};
@@ -18,6 +17,7 @@ use wire::trailer::Kind;
 use crate::config::{CallOptions, Credentials, Role, datagram_bytes};
 use crate::driver::{Core, Leader, Outcome};
 use crate::error::Error;
+use crate::handles::{Batch, Readiness};
 use crate::inbox::Item;
 use crate::info::Info;
 use crate::link::Link;
@@ -49,6 +49,10 @@ pub struct Socket {
     caps: Caps,
     #[cfg_attr(not(feature = "aws-lc"), expect(dead_code, reason = "only TLS has credentials"))]
     pub(crate) credentials: Mutex<Credentials>,
+    /// The shards but the first.
+    pub(crate) others: Vec<Self>,
+    /// Rings for all of them.
+    pub(crate) union: OnceLock<Arc<Set>>,
 }
 
 impl fmt::Debug for Socket {
@@ -61,8 +65,9 @@ impl fmt::Debug for Socket {
 const LINGER: Duration = Duration::from_secs(1);
 
 impl Socket {
-    pub(crate) fn over(shared: Arc<Shared>, mtu: Option<u32>, link: Link, caps: Caps) -> Self {
-        let socket = Self { shared, mtu, link: Mutex::new(link), caps, credentials: Mutex::default() };
+    pub(crate) fn over(shared: Arc<Shared>, others: Vec<Self>, mtu: Option<u32>, link: Link, caps: Caps) -> Self {
+        let (link, credentials) = (Mutex::new(link), Mutex::default());
+        let socket = Self { shared, mtu, link, caps, credentials, others, union: OnceLock::new() };
         if !socket.shared.local.ip().is_unspecified() {
             socket.leaves_from(socket.shared.local);
         }
@@ -86,7 +91,10 @@ impl Socket {
         let nowhere = || failed(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the name has no address"));
         let address = address.to_socket_addrs().map_err(failed)?.next().ok_or_else(nowhere)?;
         let datagram = self.datagram_max(address);
-        let target = self.shared.lock().endpoint.target(address, name, datagram);
+        // Its number is the same in all shards: they are told in one order.
+        let mut core = self.shared.lock();
+        let target = core.endpoint.target(address, name, datagram);
+        self.others(|shard| _ = shard.shared.lock().endpoint.target(address, name, datagram));
         Ok(Peer { to: To::Target(target), address })
     }
 
@@ -111,6 +119,7 @@ impl Socket {
         if let Some(rate) = link.note(local) {
             // With the link still locked: of two rates that are found at once, the higher one stays.
             self.shared.lock().endpoint.set_link_rate(Some(rate));
+            self.others(|shard| shard.shared.lock().endpoint.set_link_rate(Some(rate)));
         }
     }
 
@@ -122,7 +131,11 @@ impl Socket {
     pub fn install_session(&self, address: SocketAddr, role: Role, secret: [u8; 32], label: &str) -> Option<Peer> {
         let side = role.side();
         let datagram = self.datagram_max(address);
-        let target = self.shared.lock().endpoint.install(address, side, &Secret::new(secret), label, datagram)?;
+        let secret = Secret::new(secret);
+        let mut core = self.shared.lock();
+        let target = core.endpoint.install(address, side, &secret, label, datagram);
+        self.others(|shard| _ = shard.shared.lock().endpoint.install(address, side, &secret, label, datagram));
+        let target = target?;
         Some(Peer { to: To::Target(target), address })
     }
 
@@ -178,7 +191,7 @@ impl Socket {
             Outcome::Stream { from, length } => {
                 let peer = PeerInfo::new(from, id);
                 Ok(CallStream::Stream(MessageStream::new(
-                    Arc::clone(&self.shared),
+                    Arc::clone(&self.of(id).shared),
                     id,
                     peer,
                     Kind::Response,
@@ -206,18 +219,18 @@ impl Socket {
     /// # Errors
     /// [`Error::WouldBlock`] when too many bytes are held for sending.
     pub fn try_send<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>, cookie: u64) -> Result<RpcId, Error> {
-        let mut core = self.open_core()?;
-        let (now, sending) = (core.now(), sending(Kind::Request, cookie, false, Instant::FAR, false));
-        let id = self.submit_now(&mut core, now, peer, &body.into(), sending)?;
-        self.shared.stir(&mut core);
-        Ok(RpcId(id))
+        self.try_send_at(self.sender(peer, false), peer, &body.into(), cookie)
     }
 
     /// Several messages that are sent at once travel together, which costs far less than one at a time: what is sent or
     /// replied while the returned value lives waits for it to be dropped, but never longer than 25 us.
     pub fn batch(&self) -> Batch<'_> {
+        self.here().batch_here()
+    }
+
+    pub(crate) fn batch_here(&self) -> Batch<'_> {
         self.shared.lock().corks += 1;
-        Batch(self)
+        Batch(&self.shared)
     }
 
     /// Sends a message that wants no response. It is repeated until its receiver has it; should that fail,
@@ -242,10 +255,10 @@ impl Socket {
     }
 
     #[expect(clippy::too_many_arguments, reason = "all that the public forms differ in")]
-    fn submit(
+    pub(crate) fn submit_here(
         &self,
         peer: &Peer,
-        body: Body<'_>,
+        body: &Body<'_>,
         kind: Kind,
         cookie: u64,
         waited: bool,
@@ -262,7 +275,7 @@ impl Socket {
             let deadline = options.deadline.map_or(Instant::FAR, |span| now + span);
             core.endpoint.early_next(options.early);
             let sending = sending(kind, cookie, waited, deadline, streamed);
-            let taken = self.submit_now(&mut core, now, peer, &body, sending);
+            let taken = self.submit_now(&mut core, now, peer, body, sending);
             core.endpoint.early_next(false);
             match taken {
                 Err(Error::WouldBlock { .. }) => {
@@ -317,7 +330,7 @@ impl Socket {
         Ok(id)
     }
 
-    fn outcome(&self, id: CallId) -> Result<Payload, Error> {
+    pub(crate) fn outcome(&self, id: CallId) -> Result<Payload, Error> {
         self.whole(id, self.settled(id)?)
     }
 
@@ -329,7 +342,8 @@ impl Socket {
             // Only who asked for a stream is given one; a response that became one is read to its end.
             Outcome::Stream { from, length } => {
                 let peer = PeerInfo::new(from, id);
-                let mut stream = MessageStream::new(Arc::clone(&self.shared), id, peer, Kind::Response, 0, length);
+                let mut stream =
+                    MessageStream::new(Arc::clone(&self.of(id).shared), id, peer, Kind::Response, 0, length);
                 let mut whole = vec![0; length];
                 let mut at = 0;
                 while at < length {
@@ -351,7 +365,7 @@ impl Socket {
             }
         }
         let mut guard = Unfinished(self, id, true);
-        let outcome = self.shared.wait_for(None, |core| core.take_outcome(id)).map_err(|_| self.shared.ended());
+        let outcome = self.of(id).shared.wait_for(None, |core| core.take_outcome(id)).map_err(|_| self.shared.ended());
         guard.2 = false;
         outcome
     }
@@ -361,7 +375,7 @@ impl Socket {
     /// # Errors
     /// Why there is none; [`Error::UnknownCall`] when no such call is open.
     pub fn wait(&self, id: RpcId) -> Result<Payload, Error> {
-        let found = self.shared.wait_for(None, |core| {
+        let found = self.of(id.0).shared.wait_for(None, |core| {
             let is_it = |item: &Item| match item {
                 Item::Response { id: i, .. } | Item::Failed { id: i, .. } | Item::Stream { id: i, .. } => *i == id.0,
                 Item::Request { .. } | Item::OneWay { .. } => false,
@@ -380,7 +394,7 @@ impl Socket {
 
     /// The caller no longer wants the call: the peer is told, and nothing more comes of it. `false` when it had ended.
     pub fn abort(&self, id: RpcId) -> bool {
-        let mut core = self.shared.lock();
+        let mut core = self.of(id.0).shared.lock();
         let aborted = core.endpoint.abort(id.0);
         core.outcomes.remove(&id.0);
         core.call_wakers.remove(&id.0);
@@ -396,11 +410,17 @@ impl Socket {
     /// # Errors
     /// [`Error::System`] when the system has no descriptors left.
     pub fn readiness(&self) -> Result<Readiness, Error> {
-        Ok(Readiness(self.shared.outside()?))
+        Ok(Readiness(self.union()?))
     }
 
     /// What the socket does now, and what it has counted.
     pub fn info(&self) -> Info {
+        let mut info = self.info_here();
+        self.add_info(&mut info);
+        info
+    }
+
+    pub(crate) fn info_here(&self) -> Info {
         let link_rate = self.link().rate.clone();
         let mut core = self.shared.lock();
         core.endpoint.tidy();
@@ -428,7 +448,9 @@ impl Socket {
     pub fn close(&self) -> Result<(), Error> {
         drop(self.open_core()?);
         // Whatever is still under way then is ended by the peers being told.
-        let _ = self.shared.wait_for(Some(LINGER), |core| (!core.endpoint.is_busy()).then_some(()));
+        let rested = |core: &mut Core| (!core.endpoint.is_busy()).then_some(());
+        let _ = self.shared.wait_for(Some(LINGER), rested);
+        self.others(|shard| _ = shard.shared.wait_for(Some(LINGER), rested));
         self.hang_up();
         Ok(())
     }
@@ -442,6 +464,7 @@ impl Socket {
         core.file();
         drop(core);
         self.shared.shut();
+        self.others(Self::hang_up);
     }
 
     pub(crate) fn open_core(&self) -> Result<MutexGuard<'_, Core>, Error> {
@@ -470,31 +493,4 @@ impl Drop for Socket {
 
 pub(crate) const fn sending(kind: Kind, cookie: u64, waited: bool, deadline: Instant, streamed: bool) -> Sending {
     Sending { kind, cookie, waited, deadline, streamed }
-}
-
-/// As long as it lives, messages wait for company: see [`Socket::batch`].
-#[derive(Debug)]
-#[must_use = "dropped at once, it does nothing"]
-pub struct Batch<'a>(&'a Socket);
-
-impl Drop for Batch<'_> {
-    fn drop(&mut self) {
-        if self.0.shared.is_forked() {
-            return;
-        }
-        let mut core = self.0.shared.lock();
-        core.corks -= 1;
-        core.flush_waiting();
-        core.file();
-    }
-}
-
-/// A descriptor to poll: readable when [`Socket::try_recv`] should be called.
-#[derive(Debug)]
-pub struct Readiness(Arc<Set>);
-
-impl AsFd for Readiness {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.fd()
-    }
 }

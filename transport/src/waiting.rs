@@ -425,6 +425,9 @@ impl Shared {
     pub(crate) fn shut(&self) {
         let mut core = self.lock();
         core.closed = true;
+        if let Some(outside) = &core.outside {
+            outside.ready.wake();
+        }
         core.inbox_wakers.drain(..).for_each(Waker::wake);
         core.space_wakers.drain(..).for_each(Waker::wake);
         core.call_wakers.drain().for_each(|(_, waker)| waker.wake());

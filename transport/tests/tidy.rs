@@ -71,9 +71,7 @@ const EXCUSED: &[(&str, usize)] = &[];
 const SLACK: usize = 25;
 
 /// Requirements of docs/PROTOCOL.md that no test cites yet, without the `[P-` and `]`. This list only shrinks.
-const UNTESTED: &[&str] = &[
-    "9.2", // There is one shard.
-];
+const UNTESTED: &[&str] = &[];
 
 /// Path and text of each file of the tree that a check may ask for.
 #[derive(Default)]

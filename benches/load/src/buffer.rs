@@ -85,15 +85,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_start_in_the_middle_of_a_page() {
-        for len in [1, 100, 5000, 1 << 20] {
-            let block = Block::amid_page(len);
-            assert_eq!(block.as_ptr() as usize % PAGE, START);
-            assert_eq!(block.len(), len);
-        }
-    }
-
-    #[test]
     fn bytes_come_out_as_they_went_in_across_moves_and_growth() {
         let mut buffer = Buffer::with_capacity(16);
         let (mut put, mut got) = (0u8, 0u8);

@@ -1,8 +1,9 @@
-//! How rates grow with cores: several sockets, a thread each, beside one.
+//! How rates grow with cores: a socket with several shards, a thread each, beside one with one, and one client in one session.
 //!
-//! A socket has no shards yet, so what stands for one here is a socket of a server with a thread of its own, and a socket of a client
-//! with another; the clients' work and the servers' are counted apart. With fewer than two cores for each shard the two get into each
-//! other's way, and the report says so. Refuses: other transports, which scale by more connections in the same way.
+//! The CPU time of client and server is counted apart. Where requests cost something the client has one thread, whatever the server
+//! has, so that it takes little from the CPUs that the server works on; where they cost nothing it has as many shards as the server. With
+//! fewer than two cores for each shard the two get into each other's way, and the report says so. Refuses: other transports, which scale
+//! by more connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use crate::cpu;
 use crate::report::{median, rounded};
 
-/// Requests of each client without a reply.
-const OUTSTANDING: usize = 16;
+/// Requests without a reply for each of the server's shards.
+const OUTSTANDING: u64 = 16;
 
 /// Bytes of each request and reply.
 const SIZE: usize = 64;
@@ -26,8 +27,11 @@ const SIZE: usize = 64;
 /// What a number of shards did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CoresRow {
-    /// Sockets of the server, and of clients, a thread each.
+    /// Shards of the server, a thread each.
     pub shards: usize,
+    /// The same of the client.
+    #[serde(default)]
+    pub client_shards: usize,
     /// CPU time that each request costs its handler.
     pub handler_us: u64,
     /// Requests answered per second, all shards; the median over rounds.
@@ -81,6 +85,7 @@ pub fn measure(shards: &[usize], rounds: u32, span: Duration, progress: &mut dyn
             let middle = |of: fn(&Round) -> f64| rounded(median(rounds.iter().map(of).collect()));
             rows.push(CoresRow {
                 shards,
+                client_shards: client_shards(shards, handler_us),
                 handler_us,
                 rps: middle(|round| round.replies as f64 / round.seconds),
                 client_cpu_us: middle(|round| round.client_us / round.replies as f64),
@@ -93,31 +98,43 @@ pub fn measure(shards: &[usize], rounds: u32, span: Duration, progress: &mut dyn
     }
     let cpus = cpu::allowed().len();
     let notes = vec![
-        "a socket has no shards yet: each shard here is a socket of the server and one of a client, a thread each"
+        "one server and one client in one session; a thread for each shard, whose CPU time is counted without helper threads"
             .to_owned(),
         format!("{cpus} CPUs for the threads of both sides; two for each shard are needed for them not to compete"),
     ];
     Ok(CoresReport { rows, cpus, notes })
 }
 
+/// Where requests cost nothing, the client's own work is to be seen as well; else it is to be small.
+const fn client_shards(shards: usize, handler_us: u64) -> usize {
+    if handler_us == 0 { shards } else { 1 }
+}
+
 fn round(shards: usize, handler_us: u64, span: Duration) -> Result<Round> {
     // Clients first: a server that is gone ends their calls.
     let [stop_clients, stop_servers] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
-    let mut servers = Vec::new();
-    let mut clients = Vec::new();
+    let bind = |shards: usize| Socket::builder().installed_only().wait(Wait::Block).shards(shards as u16);
+    let callers = client_shards(shards, handler_us);
+    let server = Arc::new(bind(shards).serve_installed().bind("127.0.0.1:0")?);
+    let client = Arc::new(bind(callers).bind("127.0.0.1:0")?);
+    server.install_session(client.local_addr(), Role::Server, [1; 32], "client");
+    let peer = client.install_session(server.local_addr(), Role::Client, [1; 32], "server");
+    let peer = peer.context("a client's end has a peer")?;
+    client.connect(&peer)?;
+    let servers: Vec<_> = (0..shards)
+        .map(|number| {
+            let (server, stop) = (server.clone(), stop_servers.clone());
+            thread::spawn(move || serve(&server, number, handler_us, &stop))
+        })
+        .collect();
     let start = Instant::now();
-    for number in 0..shards {
-        let bind = || Socket::builder().installed_only().wait(Wait::Block);
-        let server = bind().serve_installed().bind("127.0.0.1:0")?;
-        let client = bind().bind("127.0.0.1:0")?;
-        let secret = [number as u8 + 1; 32];
-        server.install_session(client.local_addr(), Role::Server, secret, "client");
-        let peer = client.install_session(server.local_addr(), Role::Client, secret, "server");
-        let peer = peer.context("a client's end has a peer")?;
-        let (serving, calling) = (stop_servers.clone(), stop_clients.clone());
-        servers.push(thread::spawn(move || serve(&server, handler_us, &serving)));
-        clients.push(thread::spawn(move || call(&client, &peer, &calling)));
-    }
+    let clients: Vec<_> = (0..callers)
+        .map(|number| {
+            let (client, stop) = (client.clone(), stop_clients.clone());
+            let outstanding = OUTSTANDING * shards as u64 / callers as u64;
+            thread::spawn(move || call(&client, number, &peer, outstanding, &stop))
+        })
+        .collect();
     thread::sleep(span);
     stop_clients.store(true, Ordering::SeqCst);
     let seconds = start.elapsed().as_secs_f64();
@@ -134,6 +151,8 @@ fn round(shards: usize, handler_us: u64, span: Duration) -> Result<Round> {
         round.server_us += used?;
     }
     ensure!(round.replies > 0, "no reply came");
+    let detours = server.info().counters.datagrams_handed_over + client.info().counters.datagrams_handed_over;
+    ensure!(detours == 0, "the kernel does not steer: {detours} datagrams took a detour");
     Ok(round)
 }
 
@@ -143,7 +162,8 @@ fn used() -> f64 {
     t.tv_sec as f64 * 1e6 + t.tv_nsec as f64 / 1e3
 }
 
-fn serve(socket: &Socket, handler_us: u64, stop: &AtomicBool) -> Result<f64> {
+fn serve(socket: &Socket, number: usize, handler_us: u64, stop: &AtomicBool) -> Result<f64> {
+    let socket = socket.shard(number).context("there is a shard for each thread")?;
     while !stop.load(Ordering::Relaxed) {
         if let Some(Delivery::Request(request)) = socket.recv_timeout(Duration::from_millis(20))? {
             let until = used() + handler_us as f64;
@@ -157,10 +177,17 @@ fn serve(socket: &Socket, handler_us: u64, stop: &AtomicBool) -> Result<f64> {
     Ok(used())
 }
 
-fn call(socket: &Socket, peer: &sealane::Peer, stop: &AtomicBool) -> Result<(u64, f64)> {
+fn call(
+    socket: &Socket,
+    number: usize,
+    peer: &sealane::Peer,
+    outstanding: u64,
+    stop: &AtomicBool,
+) -> Result<(u64, f64)> {
+    let socket = socket.shard(number).context("there is a shard for each thread")?;
     let body = |number: u64| [number as u8; SIZE];
     let mut next = 0;
-    while next < OUTSTANDING as u64 {
+    while next < outstanding {
         socket.send(peer, &body(next), next)?;
         next += 1;
     }
@@ -184,13 +211,19 @@ impl CoresReport {
     /// The figures for people to read.
     pub fn table(&self) -> String {
         let mut text = format!(
-            "{:>7}{:>12}{:>11}{:>15}{:>15}{:>10}\n",
-            "shards", "handler us", "rps", "client cpu us", "server cpu us", "to one"
+            "{:>7}{:>9}{:>12}{:>11}{:>15}{:>15}{:>10}\n",
+            "shards", "client", "handler us", "rps", "client cpu us", "server cpu us", "to one"
         );
         for row in &self.rows {
             text += &format!(
-                "{:>7}{:>12}{:>11.0}{:>15.2}{:>15.2}{:>10.2}\n",
-                row.shards, row.handler_us, row.rps, row.client_cpu_us, row.server_cpu_us, row.ratio_to_one
+                "{:>7}{:>9}{:>12}{:>11.0}{:>15.2}{:>15.2}{:>10.2}\n",
+                row.shards,
+                row.client_shards,
+                row.handler_us,
+                row.rps,
+                row.client_cpu_us,
+                row.server_cpu_us,
+                row.ratio_to_one
             );
         }
         text + "\n" + &self.notes.join("\n")

@@ -133,6 +133,7 @@ const INSTRUCTIONS: Look = Look {
 const CORES: Look = Look {
     columns: &[
         ("shards", "shards", 0),
+        ("client's", "client_shards", 0),
         ("handler us", "handler_us", 0),
         ("RPC/s", "rps", 0),
         ("client CPU us", "client_cpu_us", 2),

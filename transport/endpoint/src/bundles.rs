@@ -100,7 +100,6 @@ impl State {
         let lead = message.and_then(Message::lead).expect("the first has led nothing yet");
         let session = self.sessions[first.peer as usize].as_mut().expect("what is sent has a session");
         let keys = session.keys.as_mut().expect("what is sent has keys");
-        let steer = lead.message().rpc().steer();
         let packet_len = out.len();
         let (clear, record) = out.split_at_mut(DATA_HEADER_LEN);
         let epoch = lead.seal(&mut keys.sealing, tail, record).expect("the budget has plenty");
@@ -109,7 +108,7 @@ impl State {
             flags: 0,
             epoch: epoch as u8,
             priority: first.priority,
-            steer,
+            steer: session.steer,
             segment: segment.unwrap_or(packet_len) as u16,
             session: session.peer_id,
         };

@@ -14,6 +14,15 @@ use record::keys::Secret;
 use crate::evidence::Attest;
 use crate::rates::Limits;
 
+/// Which shard an endpoint is of how many. [P-9.2]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Counted from 0. The first one has the handshakes, and decides what ends.
+    pub number: u8,
+    /// How many there are, 1 to 256.
+    pub count: u16,
+}
+
 /// How an endpoint works.
 #[derive(Clone)]
 pub struct Config {
@@ -81,6 +90,8 @@ pub struct Config {
     pub attest: Attest,
     /// Messages longer than this are delivered as streams, before they are complete. Default: none are.
     pub stream_above: Option<usize>,
+    /// Which shard this is. Default: the only one. All that is limited here is limited for this shard alone.
+    pub shard: Shard,
 }
 
 impl Config {
@@ -115,6 +126,7 @@ impl Config {
             early_data_bytes_max: 0,
             attest: Attest::default(),
             stream_above: None,
+            shard: Shard { number: 0, count: 1 },
         }
     }
 

@@ -12,6 +12,12 @@ macro_rules! counters {
         }
 
         impl Counters {
+            /// The sums of both.
+            #[must_use]
+            pub const fn plus(&self, other: &Self) -> Self {
+                Self { $($name: self.$name + other.$name,)+ }
+            }
+
             /// Every counter with its name.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)+].into_iter()
@@ -23,6 +29,8 @@ macro_rules! counters {
 counters! {
     /// Datagrams received, good or bad.
     datagrams_received,
+    /// Datagrams that came to another shard than they were for, and were handed over.
+    datagrams_handed_over,
     /// Packets sent.
     packets_sent,
     /// Records sealed, repeats included.

@@ -149,7 +149,6 @@ impl State {
         };
         let mut frames = [0; DATAGRAM_MIN - CONTROL_HEADER_LEN - TAG_LEN];
         let mut w = Writer::new(&mut frames);
-        let mut steer = 0;
         let mut put = |frame: &Frame| {
             let fits = frame.encoded_len() <= w.room();
             if fits {
@@ -164,16 +163,11 @@ impl State {
             self.notices.pop_front();
         }
         if self.machine.peek_talkative() == Some(slot) {
-            self.machine.next_frames(|frame| {
-                if let Frame::Grant { rpc, .. } | Frame::Resend { rpc, .. } | Frame::Busy { rpc } = frame {
-                    steer = rpc.steer();
-                }
-                put(frame)
-            });
+            self.machine.next_frames(&mut put);
         }
         let len = w.len();
         let to = self.sessions[slot as usize].as_ref()?.address;
-        self.seal_frames(now, slot, to, steer, &frames[..len], out)
+        self.seal_frames(now, slot, to, &frames[..len], out)
     }
 
     /// A control packet of these frames.
@@ -182,7 +176,6 @@ impl State {
         now: Instant,
         slot: u32,
         to: SocketAddr,
-        steer: u16,
         frames: &[u8],
         out: &mut [u8],
     ) -> Option<Transmit> {
@@ -193,7 +186,7 @@ impl State {
             flags: 0,
             epoch: keys.sealing.epoch() as u8,
             priority: CONTROL_PRIORITY,
-            steer,
+            steer: session.steer,
             segment: (CONTROL_HEADER_LEN + frames.len() + TAG_LEN) as u16,
             session: session.peer_id,
         };
@@ -292,7 +285,7 @@ impl State {
             flags: 0,
             epoch: message.epoch()? as u8,
             priority: work.priority,
-            steer: message.id().rpc().steer(),
+            steer: session.steer,
             segment: segment as u16,
             session: session.peer_id,
         };

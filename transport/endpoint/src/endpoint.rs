@@ -27,6 +27,7 @@ use crate::egress::Transmit;
 use crate::error::Misuse;
 use crate::evidence::Evidence;
 use crate::installed::Installed;
+use crate::lanes::LaneTable;
 use crate::parting::Parting;
 use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
@@ -104,6 +105,7 @@ impl Endpoint {
                 #[cfg(feature = "tls")]
                 tickets: crate::tickets::Tickets::default(),
                 paths: Paths::default(),
+                lanes: LaneTable::default(),
                 evidence: Evidence::default(),
                 from: SocketAddr::from(([0; 4], 0)),
                 strangers: VecDeque::new(),
@@ -187,6 +189,9 @@ impl Endpoint {
 
     fn session_to(&mut self, now: Instant, target: u32) -> Result<u32, Misuse> {
         let state = &mut self.state;
+        if state.config.shard.number > 0 {
+            return state.lane_to(now, target);
+        }
         let to = &state.targets[target as usize];
         if let Some(slot) = to.session {
             let session = state.at(slot);
@@ -231,10 +236,16 @@ impl Endpoint {
         }
         self.may_hold(body.len())?;
         let slot = match to {
-            To::Target(target) => self.session_to(now, target)?,
+            To::Target(target) => {
+                let slot = self.session_to(now, target)?;
+                self.state.lane_from(slot)
+            }
             To::Session(id) => {
                 self.state.rouse(id);
-                self.state.session(id).filter(|(_, s)| !s.closing && !s.dying).ok_or(Misuse::NoSession)?.0
+                match self.state.session(id).filter(|(_, s)| !s.closing && !s.dying) {
+                    Some((slot, _)) => slot,
+                    None => self.state.lane_in(id).ok_or(Misuse::NoSession)?,
+                }
             }
         };
         let state = &mut self.state;
@@ -364,6 +375,7 @@ impl Endpoint {
 
     /// Ends a session; the peer is told. What was under way in it fails.
     pub fn close_session(&mut self, id: SessionId) {
+        let Some(id) = self.state.session_to_close(id) else { return };
         self.state.rouse(id);
         if let Some((slot, session)) = self.state.session(id)
             && session.keys.is_some()
@@ -380,7 +392,8 @@ impl Endpoint {
 
     /// All sessions that have keys.
     pub fn open_sessions(&self) -> Vec<SessionId> {
-        let awake = self.state.sessions.iter().flatten().filter(|s| s.keys.is_some() && !s.closing).map(|s| s.id);
+        let awake = self.state.sessions.iter().flatten();
+        let awake = awake.filter(|s| s.keys.is_some() && !s.closing && !s.id.is_lane()).map(|s| s.id);
         awake.chain(self.state.rests.iter().map(|resting| resting.id)).collect()
     }
 

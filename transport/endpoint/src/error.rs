@@ -29,6 +29,9 @@ pub enum Misuse {
     /// The session is gone.
     #[error("the session with the peer has ended")]
     NoSession,
+    /// This shard has no session with that peer yet: the first shard opens them. [P-9.2]
+    #[error("the first shard has not opened a session with that peer")]
+    Elsewhere,
     /// Nothing to authenticate with: the endpoint was not configured to begin handshakes.
     #[error("this endpoint has nobody to trust: it cannot begin a handshake")]
     NoTrust,

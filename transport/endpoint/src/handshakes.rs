@@ -71,6 +71,7 @@ impl State {
         if self.idle_look == Instant::FAR {
             self.idle_look = now + self.config.session_idle / 4;
         }
+        self.plan_lanes(slot, &secret, &peer, rtt, now);
         self.begin_attestation(now, slot, &secret, sides.as_ref(), &peer);
         match &self.at(slot).phase {
             // The server may still refuse our certificate.
@@ -139,7 +140,7 @@ impl State {
             unscheduled: self.config.proto.unscheduled_bytes.min(self.config.proto.message_bytes_max),
             reset_token: self.promise(session, key),
             layouts: handshake::params::LAYOUT_ALIGNED,
-            shards: 1,
+            shards: self.config.shard.count,
             idle: Duration::ZERO,
             shows: self.config.attest.shows(),
             demands: self.config.attest.demands(),
@@ -246,6 +247,8 @@ impl State {
             done_said: Instant::ZERO,
             dones_left: DONES_UNPROVEN,
             target: None,
+            steer: 0,
+            root: None,
             early: Early::default(),
             attesting: None,
             evidence_id: None,
@@ -467,13 +470,15 @@ impl State {
         if now < self.idle_look {
             return;
         }
+        self.gather_heard(now);
         let ours = |rpc: &RpcInfo| {
             self.sessions[rpc.peer as usize].as_ref().is_some_and(|session| session.side == rpc.rpc.began())
         };
         let busy: HashSet<u32> = self.machine.rpcs().filter(ours).map(|rpc| rpc.peer).collect();
         self.forget_resting(now);
         for slot in 0..self.sessions.len() as u32 {
-            let idle = |s: &Session| s.keys.is_some() && now.since(s.heard) >= self.config.session_idle;
+            let idle =
+                |s: &Session| s.keys.is_some() && !s.id.is_lane() && now.since(s.heard) >= self.config.session_idle;
             if self.sessions[slot as usize].as_deref().is_some_and(idle) && !busy.contains(&slot) {
                 self.close(slot, &Ended::Failed(Failure::SessionClosed));
             }

@@ -176,7 +176,9 @@ impl Endpoint {
 
     /// The session that new calls to `target` go into, if there is one.
     pub fn session_of(&self, target: u32) -> Option<SessionId> {
-        let slot = self.state.targets.get(target as usize)?.session?;
+        let Some(slot) = self.state.targets.get(target as usize)?.session else {
+            return self.state.lanes.of_target(target);
+        };
         self.state.id_of(slot)
     }
 

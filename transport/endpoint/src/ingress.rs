@@ -20,7 +20,7 @@ use wire::trailer::Trailer;
 
 use crate::error::Ended;
 use crate::pool::{Buffer, Payload};
-use crate::session::Phase;
+use crate::session::{Phase, Session};
 use crate::state::{Call, Event, NOTICES_MAX, State};
 
 /// Payloads up to this many bytes are copied out of a receive buffer that holds several messages, so that one of them does
@@ -77,6 +77,9 @@ impl State {
     fn datagram(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8], place: Range<usize>) {
         self.counters.datagrams_received += 1;
         let datagram = &mut bytes[place.clone()];
+        if self.config.shard.count > 1 && self.hand_over(from, datagram) {
+            return;
+        }
         match Packet::parse(datagram) {
             Err(why) => self.counters.refuse(why),
             Ok(Packet::Data(header)) => self.data(now, &header, datagram, place.start),
@@ -91,9 +94,17 @@ impl State {
 
     /// The slot of the session that a packet is for, if that has keys for it.
     fn addressed(&mut self, now: Instant, header: &Header, packet: &[u8]) -> Option<u32> {
-        let Some((slot, session)) = self.session(header.session) else {
-            return self.knocked(now, header, packet);
+        // A session names the lane by its own shard first, its peer by its own. [P-9.1]
+        let is_it = |session: &Session| session.steer == header.steer.swap_bytes();
+        let slot = match self.session(header.session) {
+            Some((slot, session)) if is_it(session) => slot,
+            // A session with several lanes does not rest.
+            None if header.steer == 0 && self.rests.get(header.session).is_some() => {
+                return self.knocked(now, header, packet);
+            }
+            _ => self.lane_addressed(now, header, packet.len())?,
         };
+        let session = self.sessions[slot as usize].as_ref()?;
         let keys = session.keys.as_ref().filter(|_| !session.closing);
         match keys.map(|keys| keys.opening.named(header.epoch).is_some()) {
             Some(true) => Some(slot),

@@ -1,5 +1,7 @@
 //! Owns peers that change their address: a session goes on where its peer proved to be, and assumes nothing of the new path. [P-2.3]
 
+use std::net::SocketAddr;
+
 use proto::time::Instant;
 use wire::bytes::Writer;
 use wire::control::Frame;
@@ -46,6 +48,11 @@ impl State {
     /// The session goes on at the address that a packet just came from.
     fn relocate(&mut self, slot: u32) {
         let address = self.from;
+        self.move_to(slot, address);
+        self.lanes_follow(slot, address);
+    }
+
+    pub(crate) fn move_to(&mut self, slot: u32, address: SocketAddr) {
         let session = self.at(slot);
         session.address = address;
         // What every path carries, until somebody knows better; and what is measured from now on. [P-5.6]
@@ -65,7 +72,7 @@ impl State {
             let mut w = Writer::new(&mut bytes);
             frame.emit(&mut w);
             let len = w.len();
-            if let Some(transmit) = self.seal_frames(now, question.slot, question.to, 0, &bytes[..len], out) {
+            if let Some(transmit) = self.seal_frames(now, question.slot, question.to, &bytes[..len], out) {
                 return Some(transmit);
             }
         }
@@ -78,6 +85,8 @@ impl State {
         if let Some((slot, _)) = self.session(session) {
             let session = self.at(slot);
             session.datagram_max = most.min(session.peer_datagram_max).max(DATAGRAM_MIN);
+            let (root, datagram_max) = (session.root, session.datagram_max);
+            self.lanes_carry(root, datagram_max);
         }
     }
 }

@@ -83,6 +83,8 @@ impl State {
         let is_open = matches!(session.phase, Phase::Open) && session.may_send && !session.dying && !session.closing;
         let keys_idle = |keys: &crate::session::Keys| keys.asked.is_none() && keys.sealing.may_rest();
         is_open
+            // Lanes are looked for where the session stands.
+            && session.root.is_none()
             && session.queued.is_empty()
             && session.early.requests.is_empty()
             && session.attesting.is_none()
@@ -132,14 +134,16 @@ impl State {
         }
     }
 
-    /// A sealed packet came for a session that is not awake: its slot if that rests, and the packet, or its first record, is the peer's.
+    /// Whether a session is called that, resting or not.
+    pub(crate) fn has_session(&self, id: SessionId) -> bool {
+        self.session(id).is_some() || self.rests.get(id).is_some()
+    }
+
+    /// A sealed packet came for a session that rests: its slot, if the packet, or its first record, is the peer's.
     #[cold]
     #[inline(never)]
     pub(crate) fn knocked(&mut self, now: Instant, header: &Header, packet: &[u8]) -> Option<u32> {
-        let Some(resting) = self.rests.get(header.session) else {
-            self.unknown(now, self.from, header.session, packet.len());
-            return None;
-        };
+        let resting = self.rests.get(header.session)?;
         if !resting.opening.names(header.epoch) {
             self.counters.dropped_wrong_epoch += 1;
             return None;

@@ -159,6 +159,8 @@ impl Resting {
             done_said: Instant::ZERO,
             dones_left: self.dones_left,
             target: self.target,
+            steer: 0,
+            root: None,
             early: Early { taken: self.early_taken, ..Early::default() },
             attesting: None,
             evidence_id: None,

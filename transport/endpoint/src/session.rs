@@ -165,6 +165,10 @@ pub struct Session {
     pub dones_left: u8,
     /// The target that it was opened for.
     pub target: Option<u32>,
+    /// The steering field of what we send in it: which lane it is. [P-9.1]
+    pub(crate) steer: u16,
+    /// Where the session stands among those with several lanes, if it has; a lane has the place of its session.
+    pub(crate) root: Option<u32>,
     /// Requests that came with its first flight.
     pub early: Early,
     /// What must be shown, or judged, before the application has it.

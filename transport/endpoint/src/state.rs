@@ -26,6 +26,7 @@ use crate::counters::Counters;
 use crate::error::{Ended, Misuse};
 use crate::evidence::Evidence;
 use crate::installed::Installed;
+use crate::lanes::LaneTable;
 use crate::parting::Parting;
 use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
@@ -218,6 +219,7 @@ pub struct State {
     #[cfg(feature = "tls")]
     pub(crate) tickets: crate::tickets::Tickets,
     pub(crate) paths: Paths,
+    pub(crate) lanes: LaneTable,
     pub(crate) evidence: Evidence,
     /// Where the datagrams come from that are being handled.
     pub(crate) from: SocketAddr,
@@ -309,6 +311,8 @@ impl State {
             return;
         }
         let queued = core::mem::take(&mut session.queued);
+        self.announce_lanes(slot);
+        let session = self.at(slot);
         if session.side == Side::Client {
             let session = session.id;
             self.events.push_back(Event::Connected { session });
@@ -465,18 +469,8 @@ impl State {
         any
     }
 
-    /// New calls to the session's target make a new session; what is under way in this one goes on.
-    pub(crate) fn retire(&mut self, slot: u32) {
-        let target = self.sessions[slot as usize].as_ref().and_then(|session| session.target);
-        if let Some(target) = target.and_then(|t| self.targets.get_mut(t as usize)).filter(|t| t.session == Some(slot))
-        {
-            target.session = None;
-        }
-    }
-
-    /// Ends a session. What was under way in it fails.
-    pub(crate) fn close(&mut self, slot: u32, why: &Ended) {
-        self.at(slot);
+    /// Ends what stands in a slot: a session without others' lanes, or a lane. What was under way in it fails.
+    pub(crate) fn close_one(&mut self, slot: u32, why: &Ended) {
         self.retire(slot);
         self.attestation_cut(slot);
         self.forget_acceptance(slot);

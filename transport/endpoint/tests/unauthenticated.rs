@@ -28,10 +28,10 @@ fn small_windows() -> World {
     .warm()
 }
 
-/// The fields of a DATA packet that are for the network alone, and that no tag covers: priority, steer, segment, the
-/// message's length. [P-5.2]
+/// The fields of a DATA packet that are for the network alone, and that no tag covers: priority, segment, the message's length;
+/// of the steering field, the lane that it names has other keys, or there is none. [P-5.2] [P-9.1]
 fn for_the_network(datagram: &Datagram, at: usize) -> bool {
-    datagram.data() && matches!(at, 3..8 | 16..20)
+    datagram.data() && matches!(at, 3 | 6..8 | 16..20)
 }
 
 /// Alters one byte of every sealed datagram at `place`, feeds that first and expects nothing of it, then goes on with the

@@ -9,16 +9,13 @@ use core::time::Duration;
 use wire::bytes::Reader;
 use wire::error::Refusal;
 use wire::ids::SessionId;
-use wire::limits::{DATAGRAM_MAX, DATAGRAM_MIN, MESSAGE_MAX};
+use wire::limits::{DATAGRAM_MAX, DATAGRAM_MIN, MESSAGE_MAX, SHARDS_MAX};
 
 /// The layout of the list. A reader refuses another one.
 const VERSION: u8 = 1;
 
 /// Most bytes of a list.
 pub const PARAMS_MAX: usize = 512;
-
-/// Most shards of an endpoint.
-pub const SHARDS_MAX: u16 = 1024;
 
 /// The layout that everyone understands: whole records in packets. [P-4.1]
 pub const LAYOUT_ALIGNED: u8 = 1;

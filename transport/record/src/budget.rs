@@ -197,7 +197,7 @@ impl OpenFailures {
         Self { total: 0, max }
     }
 
-    /// As [`OpenFailures::new`], with the limit divided by 2^`shift`, for tests.
+    /// As [`OpenFailures::new`], with the limit divided by 2^`shift`: for one of as many lanes [P-9.3], and for tests.
     pub const fn lowered(cipher: Cipher, shift: u32) -> Self {
         let Self { total, max } = Self::new(cipher);
         assert!(max >> shift > 0, "a session must bear something");

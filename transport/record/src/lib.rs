@@ -11,6 +11,7 @@ pub mod aead;
 pub mod error;
 pub mod budget;
 pub mod keys;
+pub mod lanes;
 pub mod replay;
 pub mod epochs;
 pub mod bundle;

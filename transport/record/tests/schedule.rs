@@ -9,6 +9,7 @@ use record::budget::Limits;
 use record::epochs::{Opening, Sealing};
 use record::error::OpenError;
 use record::keys::{Chain, ControlKey, Secret, expand_label};
+use record::lanes::LaneSecrets;
 use record::open::{open_control, open_in_place};
 use record::seal::{Ids, Message, seal_control};
 use wire::bytes::Writer;
@@ -49,6 +50,21 @@ fn control(key: &ControlKey, number: u64) -> Vec<u8> {
     let len = seal_control(key, number, &header(), &frames(), &mut out);
     out.truncate(len);
     out
+}
+
+/// [P-9.3] The secret of each lane is its own, and none is the session's.
+#[test]
+fn secrets_of_lanes() {
+    let session = Secret::new(SECRET);
+    let lanes = LaneSecrets::new(&CRYPTO, &session);
+    let root = Secret::new(expand(&session, b"lanes", 32).try_into().unwrap());
+    let mut seen = std::collections::BTreeSet::from([SECRET]);
+    for (client, server) in [(0, 0), (0, 1), (1, 0), (1, 1), (255, 0), (255, 255)] {
+        let mut expected = [0; 32];
+        expand_label(&CRYPTO, &root, b"lane", &[client, server], &mut expected);
+        assert_eq!(*lanes.lane(&CRYPTO, client, server).expose(), expected);
+        assert!(seen.insert(expected), "{client} {server}");
+    }
 }
 
 /// [P-6.3] [P-1.2] HKDF-Expand-Label is that of TLS 1.3 with the prefix of this version.

@@ -152,11 +152,12 @@ impl Faults {
     }
 }
 
-/// Fields of a DATA packet that are for the network alone, and that no tag covers: priority, steer, segment, and the message's
-/// length. [P-5.2] A RESET has only such, besides its session and token. [P-5.5]
+/// Fields of a DATA packet that are for the network alone, and that no tag covers: priority, segment, and the message's length;
+/// the steering field names a lane, and each has keys of its own. [P-5.2] [P-9.3] A RESET has only such, besides its session and
+/// token. [P-5.5]
 #[must_use]
 pub const fn for_the_network(kind: u8, at: usize) -> bool {
-    kind == 1 && matches!(at, 3..8 | 16..20) || kind == 4 && matches!(at, 2..8)
+    kind == 1 && matches!(at, 3 | 6..8 | 16..20) || kind == 4 && matches!(at, 2..8)
 }
 
 /// How many bytes of a datagram mean something: what follows the tag of a HANDSHAKE packet is padding. [P-6.4]

@@ -56,8 +56,10 @@ pub fn secret(seed: u64, client: u32, server: u32) -> Secret {
 /// A host.
 #[derive(Debug)]
 pub struct Host {
-    /// Its endpoint; none while it is down.
+    /// Its endpoint, or the first shard of it; none while it is down.
     pub endpoint: Option<Endpoint>,
+    /// Its shards but that one, which is the first.
+    pub more: Vec<Endpoint>,
     /// Its clock.
     pub skew: Skew,
     /// How often it was started.
@@ -76,7 +78,16 @@ pub struct Host {
 impl Host {
     pub(crate) fn new(card_frames: usize) -> Self {
         let ways = HashMap::new();
-        Self { endpoint: None, skew: Skew::default(), lives: 0, card_frames, binding: 0, wake: NEVER, ways }
+        Self {
+            endpoint: None,
+            more: Vec::new(),
+            skew: Skew::default(),
+            lives: 0,
+            card_frames,
+            binding: 0,
+            wake: NEVER,
+            ways,
+        }
     }
 
     /// What its clock shows.

@@ -22,6 +22,7 @@ use crate::trace::Trace;
 
 mod looking;
 mod rebind;
+mod shards;
 
 /// Why [`World::run`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +115,7 @@ impl<H: Hooks> World<H> {
         let entropy = move |bytes: &mut [u8]| rng.fill(bytes);
         at.endpoint = Some(Endpoint::new((self.spec.config)(host), Box::new(entropy)));
         let lives = u64::from(at.lives);
+        self.start_others(host);
         self.trace.note(self.now, "start", &[("host", host.into()), ("lives", lives)]);
         let of_host = |(client, server): &(u32, u32)| *client == host || *server == host;
         let pairs: Vec<_> = self.pairs.iter().copied().filter(of_host).collect();
@@ -126,6 +128,7 @@ impl<H: Hooks> World<H> {
     pub fn crash(&mut self, host: u32) {
         let at = &mut self.hosts[host as usize];
         at.endpoint = None;
+        at.more.clear();
         at.ways.clear();
         let frames = &mut self.frames;
         self.ports[host as usize].0.flush(|frame| frames.give_back(frame));
@@ -146,6 +149,9 @@ impl<H: Hooks> World<H> {
         let Some(endpoint) = host.endpoint.as_mut() else { return };
         if let Some(target) = endpoint.install(address(other), side, &secret, "a host", self.spec.datagram_max) {
             host.ways.insert(other, To::Target(target));
+        }
+        for shard in &mut host.more {
+            shard.install(address(other), side, &secret, "a host", self.spec.datagram_max);
         }
     }
 
@@ -389,9 +395,10 @@ impl<H: Hooks> World<H> {
         if self.lose_dead(frame) {
             return;
         }
+        let shard = self.arrives_at(at, frame);
         let host = &mut self.hosts[at as usize];
         let local = host.local(self.now);
-        let Some(endpoint) = host.endpoint.as_mut() else { return self.lose(frame, Lost::HostDown) };
+        let Some(endpoint) = host.shard(shard) else { return self.lose(frame, Lost::HostDown) };
         let f = self.frames.get(frame);
         self.trace.note(self.now, "arrive", &[("host", at.into()), ("frame", f.id)]);
         self.counts.arrived += 1;
@@ -408,6 +415,9 @@ impl<H: Hooks> World<H> {
 
     /// An endpoint was told something: what it wants to say, to send, and to be called for.
     fn settle(&mut self, at: u32) {
+        if !self.hosts[at as usize].more.is_empty() {
+            self.settle_shards(at);
+        }
         let host = &mut self.hosts[at as usize];
         let local = host.local(self.now);
         let Some(endpoint) = host.endpoint.as_mut() else { return };
@@ -433,12 +443,11 @@ impl<H: Hooks> World<H> {
         loop {
             let host = &mut self.hosts[at as usize];
             let local = host.local(self.now);
-            let Some(endpoint) = host.endpoint.as_mut() else { return };
             let card = &self.ports[at as usize].0;
             if card.free_at() > self.now && card.waiting() >= host.card_frames {
                 return;
             }
-            let Some(train) = endpoint.poll_transmit(local, &mut self.scratch) else { return };
+            let Some(train) = host.next_train(local, &mut self.scratch) else { return };
             let to = host_at(train.to).filter(|to| *to < self.spec.network.hosts() && *to != at);
             let Some(to) = to else {
                 self.counts.nowhere += 1;
@@ -461,7 +470,7 @@ impl<H: Hooks> World<H> {
     /// The event queue knows when a host's timer wants to be called.
     fn rearm(&mut self, at: u32) {
         let host = &mut self.hosts[at as usize];
-        let due = host.endpoint.as_ref().and_then(Endpoint::timeout);
+        let due = host.due();
         let Some(due) = due.filter(|due| *due != Instant::FAR) else { return };
         // Not now: whatever is due now was called for, or waits for the card.
         let due = host.skew.global(due).max(self.now + NS);

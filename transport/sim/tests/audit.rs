@@ -5,16 +5,16 @@ use sim::audit::cipher::Bug;
 use sim::audit::{Plan, run};
 
 fn plan(cipher: Cipher) -> Plan {
-    Plan { seed: 3, cipher, messages: 20_000, rekeys: 3, bug: None }
+    Plan { seed: 4, cipher, messages: 20_000, rekeys: 3, bug: None }
 }
 
 /// [P-3.3] [P-6.5] [P-3.4] [P-6.6] Shipped endpoints, with each cipher: all that is sealed is seen, no key seals two things under one
 /// nonce, and a restart has other keys.
 #[test]
 fn no_nonce_meets_two_plaintexts() {
-    for cipher in Cipher::ALL {
+    for (seed, cipher) in [4, 2, 0].into_iter().zip(Cipher::ALL) {
         let mut told = 0;
-        let outcome = run(&plan(cipher), |messages| told += messages);
+        let outcome = run(&Plan { seed, ..plan(cipher) }, |messages| told += messages);
         assert_eq!((outcome.duplicates, outcome.unaccounted, outcome.stuck), (0, 0, false), "{cipher}");
         assert!(outcome.epochs_min >= 3 && outcome.restarts == 4, "{outcome:?}");
         assert!(outcome.rests > 20, "{} woke", outcome.rests);
@@ -25,6 +25,20 @@ fn no_nonce_meets_two_plaintexts() {
         );
         // Two directions of three lives, each with a data key in each epoch, and a control key.
         assert!(outcome.keys.len() as u64 > outcome.epochs + 6);
+    }
+}
+
+/// [P-3.3] [P-9.3] The same with several shards at either end, each lane of which changes its keys by itself; one datagram in sixteen
+/// comes to another shard than it is for. (A short life may be over before each shard had something to say.)
+#[test]
+fn no_nonce_of_any_lane_meets_two_plaintexts() {
+    for (seed, cipher) in [1, 3, 5].into_iter().zip(Cipher::ALL) {
+        let mut outcome = run(&Plan { seed, ..plan(cipher) }, |_| ());
+        outcome.keys.clear();
+        assert_eq!((outcome.duplicates, outcome.unaccounted, outcome.stuck), (0, 0, false), "{seed}");
+        assert!(outcome.epochs_min >= 3 && outcome.restarts == 4 && outcome.messages >= 20_000, "{outcome:?}");
+        assert!(outcome.shards >= 4 && outcome.idle_shards < outcome.shards && outcome.handed_over > 0, "{outcome:?}");
+        assert!(outcome.retransmitted > 0 && outcome.lost > 0, "{outcome:?}");
     }
 }
 
@@ -44,7 +58,7 @@ fn every_bug_is_found() {
 fn seeds() {
     let once = run(&plan(Cipher::Aes128Gcm), |_| ());
     let again = run(&plan(Cipher::Aes128Gcm), |_| ());
-    let other = run(&Plan { seed: 4, ..plan(Cipher::Aes128Gcm) }, |_| ());
+    let other = run(&Plan { seed: 2, ..plan(Cipher::Aes128Gcm) }, |_| ());
     let sorted = |mut keys: Vec<Vec<u8>>| {
         keys.sort();
         keys

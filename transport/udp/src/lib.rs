@@ -26,6 +26,8 @@ pub mod batch;
 #[cfg(target_os = "linux")]
 pub mod mmsg;
 #[cfg(target_os = "linux")]
+pub mod steering;
+#[cfg(target_os = "linux")]
 pub mod fault;
 #[cfg(target_os = "linux")]
 pub mod poll;
@@ -51,4 +53,5 @@ pub use {
     fault::{Faults, Faulty},
     links::{Links, Speed},
     mmsg::{Mmsg, Options, bind, connect},
+    steering::Rule,
 };

@@ -293,6 +293,17 @@ pub(crate) fn set_option(fd: BorrowedFd<'_>, level: c_int, kind: c_int, value: c
     check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, kind, value_at, INT) }).map(drop)
 }
 
+/// Has a program of classic BPF pick who of those that share `fd`'s port gets a datagram: by the place in the order of binding.
+pub(crate) fn pick_receiver(fd: BorrowedFd<'_>, program: &mut [libc::sock_filter]) -> Result<(), Errno> {
+    let len = libc::c_ushort::try_from(program.len()).map_err(|_| Errno(libc::EINVAL))?;
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    let at = (&raw const program).cast::<c_void>();
+    let bytes = size_of_val(&program) as libc::socklen_t;
+    // SAFETY: `at` is to a live `sock_fprog` of the length given, whose filter is a live slice of its length; the kernel copies both.
+    let done = unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, at, bytes) };
+    check(done).map(drop)
+}
+
 /// Reads an option whose value is an `int`.
 pub(crate) fn option(fd: BorrowedFd<'_>, level: c_int, kind: c_int) -> Result<c_int, Errno> {
     let (mut value, mut len): (c_int, libc::socklen_t) = (0, INT);

@@ -188,7 +188,8 @@ impl<'a> HandshakePacket<'a> {
 
     /// The header of a packet to `receiver` in the handshake that `client` began.
     ///
-    /// The steering field is made of the client's session id, in both directions: all packets of a handshake reach one shard.
+    /// The steering field is made of the client's session id, in both directions, for whoever spreads flows on the way; the first shard
+    /// takes what is of a handshake, whatever stands there.
     #[must_use]
     pub const fn header(flags: u8, receiver: SessionId, client: SessionId) -> Header {
         let steer = (client.as_u64() >> SessionId::SLOT_BITS) as u16;

@@ -54,7 +54,7 @@ pub struct Header {
     pub epoch: u8,
     /// 0 (lowest) to 7, as the network may honour it. [P-8.3]
     pub priority: u8,
-    /// Picks the receiving shard. [P-9.1]
+    /// The lane, whose receiver it picks. [P-9.1]
     pub steer: u16,
     /// Bytes of each packet of the segment that this one was sent in, of which the last may be shorter; 0 when it does not
     /// say. A hint for whoever takes merged datagrams apart; never more than a hint. [P-5.1]

@@ -49,6 +49,22 @@ impl SessionId {
         Self((random & !mask) | (slot as u64 & mask) | 1 << 63)
     }
 
+    /// The local name of a lane of shard `shard`, in its table at `slot`: bit 63 is not set, so it never stands on the wire. [P-9.2]
+    pub const fn of_lane(slot: u32, shard: u8, random: u64) -> Self {
+        let rest = (1 << (63 - u8::BITS)) - 1;
+        Self((Self::new(slot, random).0 & rest) | (shard as u64) << (63 - u8::BITS))
+    }
+
+    /// Whether it is the local name of a lane.
+    pub const fn is_lane(self) -> bool {
+        self.0 >> 63 == 0
+    }
+
+    /// The shard whose table has it.
+    pub const fn shard(self) -> u8 {
+        if self.is_lane() { (self.0 >> (63 - u8::BITS)) as u8 } else { 0 }
+    }
+
     /// From the wire.
     pub const fn from_u64(value: u64) -> Self {
         Self(value)
@@ -111,11 +127,6 @@ impl RpcId {
     /// Who began it.
     pub const fn began(self) -> Side {
         if self.0 & 1 == 0 { Side::Client } else { Side::Server }
-    }
-
-    /// The field that picks the receiving shard: the same in every packet of an RPC. [P-9.1]
-    pub const fn steer(self) -> u16 {
-        self.sequence() as u16
     }
 }
 
@@ -230,14 +241,12 @@ mod tests {
             prop_assert_eq!(back.message().rpc().began(), began);
         }
 
-        /// [P-9.1] [P-3.4] Steering and matching know neither direction nor attempt: request and response, and all attempts,
-        /// are of one RPC.
+        /// [P-3.4] Matching knows neither direction nor attempt: request and response, and all attempts, are of one RPC.
         #[test]
         fn attempts_share_their_rpc(seq in 0..=RpcId::SEQUENCE_MAX, server in any::<bool>(), attempt in 0..=MessageId::ATTEMPT_MAX) {
             let rpc = RpcId::new(if server { Side::Server } else { Side::Client }, seq);
             let message = MessageId::new(rpc, attempt);
             prop_assert_eq!(message.rpc(), rpc);
-            prop_assert_eq!(message.rpc().steer(), (seq & 0xffff) as u16);
             prop_assert_eq!(RpcId::from_u48(rpc.as_u48()), Ok(rpc));
             prop_assert!(RpcId::from_u48(rpc.as_u48() | 1 << (RpcId::SEQUENCE_BITS + 1 + u32::from(attempt % 3))).is_err());
         }
@@ -248,6 +257,14 @@ mod tests {
             let id = SessionId::new(slot, random);
             prop_assert_eq!(id.slot(), slot);
             prop_assert_ne!(id, SessionId::NONE);
+            prop_assert_eq!((id.is_lane(), id.shard()), (false, 0));
+        }
+
+        /// [P-9.2] The local name of a lane gives slot and shard back, and is never a name that stands on the wire.
+        #[test]
+        fn lane_names(slot in 0u32..1 << SessionId::SLOT_BITS, shard in any::<u8>(), random in any::<u64>()) {
+            let id = SessionId::of_lane(slot, shard, random);
+            prop_assert_eq!((id.slot(), id.is_lane(), id.shard()), (slot, true, shard));
         }
     }
 }

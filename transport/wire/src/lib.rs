@@ -15,6 +15,7 @@ pub mod ids;
 pub mod limits;
 pub mod geometry;
 pub mod header;
+pub mod lanes;
 pub mod trailer;
 pub mod data;
 pub mod bundle;

@@ -63,6 +63,9 @@ pub const AUX_MAX: usize = PIGGYBACK_ACKS_MAX * ACK_LEN;
 /// How far a sequence may be ahead of its sender's floor. [P-7.2]
 pub const SEQUENCE_WINDOW: u64 = 1 << 22;
 
+/// Most shards of an endpoint: a lane's two fit the steering field. [P-9.1]
+pub const SHARDS_MAX: u16 = 256;
+
 /// Most sessions of an endpoint: the slot must fit the id.
 pub const SESSIONS_MAX: usize = 1 << SessionId::SLOT_BITS;
 

@@ -29,6 +29,11 @@ const STUCK_EVERY: u64 = 251;
 const STUCK_AMONG: u64 = 2000;
 const STUCK_UNTIL: u64 = 5;
 
+/// Most shards of a host here.
+pub(super) const SHARDS_MAX: usize = 3;
+/// Messages that one event begins at most where there are several shards, so that all of them have some.
+const AT_ONCE_OF_SHARDS: u64 = 3;
+
 /// The client of the pair, and its server.
 pub(super) const CLIENT: u32 = 0;
 /// See [`CLIENT`].
@@ -37,8 +42,8 @@ pub(super) const SERVER: u32 = 1;
 /// One host's part.
 #[derive(Clone, Copy, Debug, Default)]
 struct Part {
-    /// How it reaches the other, once that is known.
-    way: Option<To>,
+    /// How each shard reaches the other, once that is known.
+    ways: [Option<To>; SHARDS_MAX],
     /// Messages that may still be begun, in this life.
     left: u64,
     open: u64,
@@ -72,13 +77,19 @@ impl Load {
     /// A life begins, in which each host begins so many messages; the client knows how to reach the server.
     pub(super) fn live(&mut self, messages: u64, way: Option<To>) {
         self.parts = [Part { left: messages, ..Part::default() }; 2];
-        self.parts[CLIENT as usize].way = way;
+        self.parts[CLIENT as usize].ways = [way; SHARDS_MAX];
     }
 
     /// Whether a host has something to say and nothing under way: its first message gets it going.
     pub(super) fn idles(&mut self, host: u32) -> Option<Payload> {
         let part = &mut self.parts[host as usize];
-        if part.left == 0 || part.open > 0 || self.pauses {
+        if part.open > 0 || self.pauses { None } else { self.another(host) }
+    }
+
+    /// One more message of a host, if it has any left.
+    pub(super) fn another(&mut self, host: u32) -> Option<Payload> {
+        let part = &mut self.parts[host as usize];
+        if part.left == 0 {
             return None;
         }
         (part.left, part.open) = (part.left - 1, part.open + 1);
@@ -119,11 +130,10 @@ impl Load {
     /// Begins as many messages as fit.
     fn fill(&mut self, host: u32, endpoint: &mut Endpoint, local: Instant) {
         let part = self.parts[host as usize];
-        let Some(to) = part.way else { return };
-        if self.pauses {
-            return;
-        }
-        for n in 0..part.left.min(WINDOW.saturating_sub(part.open)) {
+        let shard = endpoint.config().shard;
+        let Some(to) = part.ways[usize::from(shard.number)].filter(|_| !self.pauses) else { return };
+        let most = if shard.count == 1 { WINDOW } else { AT_ONCE_OF_SHARDS };
+        for n in 0..part.left.min(WINDOW.saturating_sub(part.open)).min(most) {
             let kind = if (self.begun + n).is_multiple_of(REQUEST_EVERY) { Kind::Request } else { Kind::OneWay };
             let body = self.payload(endpoint);
             let sending = Sending { kind, cookie: 0, waited: false, deadline: Instant::FAR, streamed: false };
@@ -189,7 +199,7 @@ impl Hooks for Load {
             _ => return,
         };
         if let (SERVER, Some(session)) = (host, session) {
-            self.parts[host as usize].way = Some(To::Session(session));
+            self.parts[host as usize].ways[usize::from(session.shard())] = Some(To::Session(session));
         }
         if let Event::Request { id, .. } = event {
             let body = self.payload(endpoint);

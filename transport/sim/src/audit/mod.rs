@@ -78,10 +78,21 @@ pub struct Outcome {
     pub restarts: u64,
     /// Frames that were lost.
     pub lost: u64,
+    /// Shards of both ends together, the most in any life; and how many of them had nothing to do in one.
+    pub shards: u64,
+    /// See [`Self::shards`].
+    pub idle_shards: u64,
+    /// Datagrams that came to another shard than they were for.
+    pub handed_over: u64,
     /// A life did not come to its end.
     pub stuck: bool,
     /// The bytes of each key that sealed anything.
     pub keys: Vec<Vec<u8>>,
+}
+
+/// Shards of the client and of the server: half of all pairs have several, whose keys change by themselves.
+fn shards(plan: &Plan) -> [u16; 2] {
+    [[1, 1], [2, 2], [1, 1], [1, 3], [1, 1], [3, 2]][(plan.seed % 6) as usize]
 }
 
 fn config(plan: &Plan, host: u32, rekey_after: u64) -> Config {
@@ -89,6 +100,9 @@ fn config(plan: &Plan, host: u32, rekey_after: u64) -> Config {
     config.cipher = plan.cipher;
     // One end seals each message by itself, the other in bundles, some ten in each: both are looked at.
     config.bundles = host == load::SERVER;
+    config.shard.count = shards(plan)[host as usize];
+    // What is begun is shared among the lanes.
+    let rekey_after = rekey_after / u64::from(shards(plan).into_iter().max().unwrap_or(1));
     let records = if config.bundles { (rekey_after / 24).max(4) } else { rekey_after };
     config.key_limits = config.key_limits.rekey_after(records);
     // Whenever nothing is under way, the contexts of its keys are gone, and are made again for what comes next.
@@ -167,13 +181,26 @@ fn kick(world: &mut World<Load>) {
         {
             world.hooks.not_taken(host);
         }
+        for shard in 1..=world.hosts()[host as usize].more.len() {
+            let idles = !world.hosts()[host as usize].more[shard - 1].is_busy();
+            if idles
+                && let Some(body) = world.hooks.another(host)
+                && world.send_from((host, shard), 1 - host, Kind::OneWay, body).is_err()
+            {
+                world.hooks.not_taken(host);
+            }
+        }
     }
 }
 
 fn count(world: &World<Load>, outcome: &mut Outcome) {
+    let shards = world.hosts().iter().map(|host| host.shards().count() as u64).sum();
+    outcome.shards = outcome.shards.max(shards);
     for host in [CLIENT, SERVER] {
-        if let Some(endpoint) = world.endpoint(host) {
-            let counters = endpoint.counters();
+        let shards = || world.hosts()[host as usize].shards().map(|shard| *shard.counters());
+        outcome.idle_shards += shards().filter(|shard| shard.messages_delivered == 0).count() as u64;
+        outcome.handed_over += shards().map(|shard| shard.datagrams_handed_over).sum::<u64>();
+        if let Some(counters) = shards().reduce(|sum, shard| sum.plus(&shard)) {
             outcome.epochs += counters.epochs_begun;
             outcome.epochs_min = outcome.epochs_min.min(counters.epochs_begun);
             outcome.attempts += counters.attempts;
