@@ -20,6 +20,10 @@ use crate::report::{median, rounded};
 
 /// Requests without a reply for each of the server's shards.
 const OUTSTANDING: u64 = 16;
+/// The same where they cost something: so many that the server is never without one while the client sleeps.
+const OUTSTANDING_DEAR: u64 = 32;
+/// How long a client sleeps between two looks where requests cost something: woken for each reply it would take a third of a CPU.
+const NAP: Duration = Duration::from_micros(500);
 
 /// Bytes of each request and reply.
 const SIZE: usize = 64;
@@ -131,8 +135,10 @@ fn round(shards: usize, handler_us: u64, span: Duration) -> Result<Round> {
     let clients: Vec<_> = (0..callers)
         .map(|number| {
             let (client, stop) = (client.clone(), stop_clients.clone());
-            let outstanding = OUTSTANDING * shards as u64 / callers as u64;
-            thread::spawn(move || call(&client, number, &peer, outstanding, &stop))
+            let nap = (handler_us > 0).then_some(NAP);
+            let each = if nap.is_some() { OUTSTANDING_DEAR } else { OUTSTANDING };
+            let outstanding = each * shards as u64 / callers as u64;
+            thread::spawn(move || call(&client, number, &peer, outstanding, nap, &stop))
         })
         .collect();
     thread::sleep(span);
@@ -182,6 +188,7 @@ fn call(
     number: usize,
     peer: &sealane::Peer,
     outstanding: u64,
+    nap: Option<Duration>,
     stop: &AtomicBool,
 ) -> Result<(u64, f64)> {
     let socket = socket.shard(number).context("there is a shard for each thread")?;
@@ -193,7 +200,14 @@ fn call(
     }
     let mut replies = 0;
     while !stop.load(Ordering::Relaxed) {
-        match socket.recv_timeout(Duration::from_millis(20))? {
+        let delivery = match nap {
+            None => socket.recv_timeout(Duration::from_millis(20))?,
+            Some(nap) => socket.try_recv()?.or_else(|| {
+                thread::sleep(nap);
+                None
+            }),
+        };
+        match delivery {
             Some(Delivery::Response(response)) => {
                 ensure!(response.payload[..] == body(response.cookie), "reply {} is corrupt", response.cookie);
                 replies += 1;

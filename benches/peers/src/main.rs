@@ -76,9 +76,9 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// How rates grow with cores: several sockets with a thread each beside one, the clients' work and the servers' apart.
+    /// How rates grow with cores: a socket with several shards, a thread each, beside one with one, the clients' work and the servers' apart.
     Cores {
-        /// Numbers of sockets on each side; one is what the others are compared with.
+        /// Numbers of shards of the server; one is what the others are compared with.
         #[arg(long, default_value = "1,2", value_delimiter = ',')]
         shards: Vec<usize>,
         /// How often each is measured.

@@ -27,8 +27,8 @@ impl Builder<Ready> {
     /// How many shards the socket has, 1 to 256: each is a socket of its own on the same port with its own lock, for a thread each, so
     /// that one socket uses many cores. Messages of one peer are spread over the shards of both ends. Default 1.
     ///
-    /// Costs: a helper thread and the buffers of a socket for each; about 1.5 KB more of each session for each shard that it is used
-    /// in; keys of their own for each pair of shards, which change by themselves; and for one peer that most is exchanged with, the
+    /// Costs: a helper thread and the buffers of a socket for each; what a session takes once more for each pair of shards that it is
+    /// used in, with keys of their own, which change by themselves; and for one peer that most is exchanged with, the
     /// connected socket that one shard would have, a tenth of a small round trip. What is limited (`send_bytes_max` and the like) is
     /// shared out among the shards in equal parts. Asynchronous sockets have one shard.
     #[must_use]
