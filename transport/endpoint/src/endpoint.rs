@@ -121,6 +121,7 @@ impl Endpoint {
                 early_answered: Vec::new(),
                 ended: Vec::new(),
                 landed: Vec::new(),
+                device: None,
             },
         }
     }

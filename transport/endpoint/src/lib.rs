@@ -17,6 +17,7 @@ pub mod session;
 #[cfg(feature = "tls")]
 mod tickets;
 mod parting;
+pub mod device;
 pub mod state;
 mod queued;
 pub mod resets;
@@ -24,6 +25,7 @@ pub mod handshakes;
 pub mod epochs;
 pub mod egress;
 pub mod bundles;
+mod beside;
 mod late;
 mod held;
 pub mod moves;

@@ -6,10 +6,11 @@
 //! prints them.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::fmt;
 
 use wire::ids::{RecordNumber, Side};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::aead::{Aead, Cipher, Crypto, NONCE_LEN};
 
@@ -102,6 +103,15 @@ impl Chain {
     pub fn control_key(&self, crypto: &dyn Crypto) -> ControlKey {
         let (aead, iv) = self.key(crypto, b"ctl key", b"ctl iv");
         ControlKey { aead, iv }
+    }
+
+    /// The data key of this epoch as a device has to know it, with the first four bytes of each nonce.
+    pub fn device_key(&self, crypto: &dyn Crypto) -> (Cipher, Zeroizing<Vec<u8>>, [u8; 4]) {
+        let mut key = Zeroizing::new(alloc::vec![0; self.cipher.key_len()]);
+        expand_label(crypto, &self.secret, b"data key", b"", &mut key);
+        let mut iv = [0; NONCE_LEN];
+        expand_label(crypto, &self.secret, b"data iv", b"", &mut iv);
+        (self.cipher, key, [iv[0], iv[1], iv[2], iv[3]])
     }
 
     fn key(&self, crypto: &dyn Crypto, key: &[u8], iv: &[u8]) -> (Box<dyn Aead>, [u8; NONCE_LEN]) {
