@@ -10,4 +10,6 @@ pub mod frame;
 pub mod context;
 pub mod gcm;
 pub mod nic;
+pub mod proof;
+pub mod ladder;
 pub mod select;

@@ -3,7 +3,7 @@
 //! A plan is taken whole or not at all. What was taken, nobody seals again: its repair is another attempt of its message, in software. When
 //! the card fails, the keys that it worked with are given up as possibly disclosed: what it made of them before it stopped is not known.
 
-mod queue;
+pub(crate) mod queue;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

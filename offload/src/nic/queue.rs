@@ -25,7 +25,7 @@ struct Flight {
 
 /// What a look at the completions found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// As far as there is anything, it went well.
     Well,
     /// The queue has stopped.
@@ -34,9 +34,9 @@ pub(super) enum Found {
 
 /// A queue.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     device: device::Queue,
-    pub(super) contexts: Contexts,
+    pub(crate) contexts: Contexts,
     /// Its part of the memory.
     memory: Range<usize>,
     /// Bytes given out and given back, ever.
@@ -50,7 +50,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(device: device::Queue, memory: Range<usize>, contexts: usize) -> Self {
+    pub(crate) fn new(device: device::Queue, memory: Range<usize>, contexts: usize) -> Self {
         Self {
             device,
             contexts: Contexts::new(contexts),
@@ -64,7 +64,7 @@ impl Queue {
     }
 
     /// Whether so many more blocks and bytes have room.
-    pub(super) fn has_room(&self, blocks: u64, bytes: usize) -> bool {
+    pub(crate) fn has_room(&self, blocks: u64, bytes: usize) -> bool {
         let ring = u64::from(self.device.blocks).min(1 << 15);
         self.blocks.0 + blocks - self.blocks.1 <= ring && self.place(bytes).is_some()
     }
@@ -82,14 +82,14 @@ impl Queue {
     }
 
     /// Takes the next `bytes` bytes in one piece.
-    pub(super) fn take(&mut self, bytes: usize) -> Option<Range<usize>> {
+    pub(crate) fn take(&mut self, bytes: usize) -> Option<Range<usize>> {
         let (place, end) = self.place(bytes)?;
         self.bytes.0 = end;
         Some(place)
     }
 
     /// Posts the descriptor that `make` makes; it adds what it wants to the control segment.
-    pub(super) fn post(
+    pub(crate) fn post(
         &mut self,
         device: &mut dyn Device,
         make: impl FnOnce(Control) -> Descriptor,
@@ -104,13 +104,13 @@ impl Queue {
     }
 
     /// All that was posted since the last flight is one, which its last descriptor completes.
-    pub(super) fn depart(&mut self, key: KeyName) {
+    pub(crate) fn depart(&mut self, key: KeyName) {
         let (blocks_end, bytes_end) = (self.blocks.0, self.bytes.0);
         self.flights.push_back(Flight { index: self.last, blocks_end, bytes_end, key });
     }
 
     /// Tells the card of what was posted.
-    pub(super) fn ring(&mut self, device: &mut dyn Device) -> Result<(), Failed> {
+    pub(crate) fn ring(&mut self, device: &mut dyn Device) -> Result<(), Failed> {
         if !std::mem::take(&mut self.unrung) {
             return Ok(());
         }
@@ -118,7 +118,7 @@ impl Queue {
     }
 
     /// Takes note of what is complete.
-    pub(super) fn poll(&mut self, device: &mut dyn Device) -> Found {
+    pub(crate) fn poll(&mut self, device: &mut dyn Device) -> Found {
         if self.flights.is_empty() {
             return Found::Well;
         }
@@ -136,12 +136,12 @@ impl Queue {
     }
 
     /// Whether anything under way is sealed with `key`.
-    pub(super) fn uses(&self, key: KeyName) -> bool {
+    pub(crate) fn uses(&self, key: KeyName) -> bool {
         self.flights.iter().any(|flight| flight.key == key)
     }
 
     /// Empties it and starts it again. Gives the keys of which the card may have sealed anything it should not.
-    pub(super) fn reset(&mut self, device: &mut dyn Device) -> (Vec<KeyName>, Result<(), Failed>) {
+    pub(crate) fn reset(&mut self, device: &mut dyn Device) -> (Vec<KeyName>, Result<(), Failed>) {
         let mut keys = self.contexts.reset();
         keys.extend(self.flights.drain(..).map(|flight| flight.key));
         keys.sort_unstable();
