@@ -40,6 +40,8 @@ impl State {
     #[inline(never)]
     pub(crate) fn transmit_beside_device(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         loop {
+            // Before anything is sealed: what was given up must not be used for another record.
+            self.give_up_keys(now);
             if let Some(transmit) = self.device.as_mut()?.next_frame(out) {
                 return Some(transmit);
             }
@@ -52,13 +54,8 @@ impl State {
             if let Some(transmit) = device.next_frame(out) {
                 return Some(transmit);
             }
-            let mut failed = false;
-            while let Some(key) = self.device.as_mut()?.nic.next_retired() {
-                failed = true;
-                self.give_up_key(key, now);
-            }
             // What was given up wants another epoch, which is asked for at once.
-            if !failed {
+            if !self.give_up_keys(now) {
                 return None;
             }
         }
@@ -93,9 +90,14 @@ impl State {
             self.counters.packets_sent += count;
             return true;
         }
+        self.give_up_keys(now);
         let with_device =
             self.call(work.slot).and_then(|call| call.out.as_ref()).is_some_and(|out| out.is_with_device());
-        with_device && !self.goes_on_in_software(work.slot, work.peer, now)
+        if with_device {
+            return !self.goes_on_in_software(work.slot, work.peer, now);
+        }
+        // Its key may just have been given up.
+        !self.is_bound(work.slot, work.peer, now)
     }
 
     fn give(&mut self, work: &Work, segment: usize) -> Result<(), Not> {
@@ -105,9 +107,7 @@ impl State {
         let session = sessions[work.peer as usize].as_mut().ok_or(Not::Broken)?;
         let used = device.uses.entry(session.id.as_u64()).or_default();
         let count = work.end - work.start;
-        if work.again && message.id().attempt() > 0 {
-            used.repaired += u64::from(count);
-        }
+        used.repaired += u64::from(message.repairs(&work.records()));
         if !used.off && used.is_in_doubt() {
             used.off = true;
             counters.device_off += 1;
@@ -153,6 +153,16 @@ impl State {
         device.nic.take(&mut plan)?;
         used.handed += u64::from(count);
         Ok(())
+    }
+
+    /// Gives up all keys with which the device failed. Whether there were any.
+    fn give_up_keys(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        while let Some(key) = self.device.as_mut().and_then(|device| device.nic.next_retired()) {
+            any = true;
+            self.give_up_key(key, now);
+        }
+        any
     }
 
     /// The device failed with that key: what it made of it is not known, so nothing more is sealed with it.

@@ -126,6 +126,8 @@ pub struct Message<B> {
     led: bool,
     /// Who seals the present attempt.
     sealer: Cell<Sealer>,
+    /// Records below this one were a device's in an earlier attempt.
+    handed_before: u32,
     lease: Option<Lease>,
     geometry: Geometry,
     tail: Tail,
@@ -152,6 +154,7 @@ impl<B: AsRef<[u8]>> Message<B> {
             attempted: false,
             led: false,
             sealer: Cell::new(Sealer::Nobody),
+            handed_before: 0,
             lease: None,
             geometry,
             tail,
@@ -229,7 +232,9 @@ impl<B: AsRef<[u8]>> Message<B> {
         match sealing.lease(records, plaintext) {
             Ok(lease) => {
                 (self.id, self.attempted, self.lease) = (id, true, Some(lease));
-                self.sealer.set(Sealer::Nobody);
+                if let Sealer::Device(handed) = self.sealer.replace(Sealer::Nobody) {
+                    self.handed_before = handed;
+                }
                 let notable = again || sealing.budget().wants_next_epoch();
                 Ok(if notable { Bound::Notably } else { Bound::Quietly })
             }

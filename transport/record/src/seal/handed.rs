@@ -23,6 +23,11 @@ impl<B: AsRef<[u8]>> Message<B> {
         matches!(self.sealer.get(), Sealer::Device(_))
     }
 
+    /// How many of these records a device had in an earlier attempt.
+    pub fn repairs(&self, records: &Range<u32>) -> u32 {
+        records.end.min(self.handed_before).saturating_sub(records.start)
+    }
+
     /// Whether these records could be handed to a device: it is the first attempt, bound, nothing of it was sealed in software, and none of
     /// them was handed over before. Repairs are software's, so no later attempt is ever a device's.
     #[inline]
