@@ -7,6 +7,7 @@ pub mod engine;
 pub mod software;
 pub mod plan;
 pub mod frame;
+pub mod ways;
 pub mod context;
 pub mod gcm;
 pub mod nic;

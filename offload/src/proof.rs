@@ -18,7 +18,7 @@ use crate::nic::queue::{Found, Queue};
 use crate::plan::KeyName;
 
 /// Bytes in clear in front of each record, as a DATA packet has them. Their contents do not matter to the card.
-const OWN: [u8; 20] = [0xa5; 20];
+pub const OWN: [u8; 20] = [0xa5; 20];
 /// Clear bytes of a record.
 const HEADER_LEN: usize = 13;
 /// Bytes of plaintext of a record.
@@ -158,10 +158,13 @@ pub fn prove(
     proven
 }
 
-impl Proof<'_> {
+/// One step of a proof; an error says how it failed.
+type Test<'a> = fn(&mut Proof<'a>) -> Result<(), String>;
+
+impl<'a> Proof<'a> {
     fn run(&mut self) -> Result<Vec<Step>, Unproven> {
         let mut proven = vec![Step::Prepares];
-        let steps: [(Step, fn(&mut Self) -> Result<(), String>); 6] = [
+        let steps: [(Step, Test<'a>); 6] = [
             (Step::Seals, Self::seals),
             (Step::Counts, Self::counts),
             (Step::Cuts, Self::cuts),

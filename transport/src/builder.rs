@@ -309,7 +309,13 @@ impl Knobs {
         // Without a source of randomness nothing here is safe: there is nothing to fall back to.
         let entropy = Box::new(|bytes: &mut [u8]| getrandom::fill(bytes).expect("the system gives randomness"));
         let shared = Shared::new(Endpoint::new(config, entropy), udp, self.wait, self.helper)?;
-        shared.lock().marks = self.mark_priorities;
+        {
+            let mut core = shared.lock();
+            core.marks = self.mark_priorities;
+            let local = core.udp.local_addr();
+            let said = crate::offloading::start(&self.rare.offload, local, &mut core.endpoint);
+            core.offload = said;
+        }
         if attests {
             crate::attesting::start(&shared)?;
         }

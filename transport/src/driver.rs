@@ -2,6 +2,8 @@
 //! decided here; who runs the loop, and when, is `waiting`'s.
 #![expect(clippy::disallowed_methods, reason = "the driver is where the clock is read")]
 
+pub(crate) mod tap;
+
 use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 use std::task::Waker;
@@ -91,6 +93,8 @@ pub(crate) struct Core {
     pub(crate) segments: (u64, u64),
     /// Datagrams carry their priority in the IP header.
     pub(crate) marks: bool,
+    /// What came of the wish for a card that seals.
+    pub(crate) offload: String,
     clock: Clock,
     receiving: Option<Buffer>,
     sending: Box<[u8]>,
@@ -143,6 +147,7 @@ impl Core {
             unsent: 0,
             segments: (0, 0),
             marks: false,
+            offload: String::new(),
             clock: Clock::now(),
             receiving: None,
             sending: vec![0; 1 << 16].into_boxed_slice(),

@@ -404,6 +404,7 @@ impl Socket {
             link_rate,
             kernel: self.caps.to_string(),
             engine: core.endpoint.config().crypto.name(),
+            offload: core.offload.clone(),
             held_bytes: core.endpoint.held_bytes(),
             rpcs: core.endpoint.calls(),
             sessions: core.endpoint.sessions(),

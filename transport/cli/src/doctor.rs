@@ -54,6 +54,7 @@ struct Facts {
     has_aes: bool,
     cpu: Vec<(&'static str, bool)>,
     engine: String,
+    offload: String,
     cores: usize,
 }
 
@@ -118,6 +119,7 @@ fn gather() -> Facts {
         has_aes,
         cpu,
         engine: engine(),
+        offload: crate::offload::finding(),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
     }
 }
@@ -219,6 +221,7 @@ fn judge(facts: &Facts) -> Vec<Finding> {
     findings.push(loopback(&facts.loopback_mtu));
     findings.push(processor(facts));
     findings.push(finding("record engine", Verdict::Ok, &facts.engine, None));
+    findings.push(finding("offload to a card", Verdict::Ok, &facts.offload, None));
     findings.push(match facts.cores {
         1 => finding(
             "cores",
@@ -379,6 +382,7 @@ mod tests {
             has_aes: true,
             cpu: vec![("aes", true), ("vaes", false)],
             engine: "software".to_owned(),
+            offload: "there is no card".to_owned(),
             cores: 2,
         }
     }

@@ -6,12 +6,14 @@ use record::keys::Secret;
 use udp::batch::Datagrams;
 
 use super::{Builder, Ready};
+use crate::offloading::Offload;
 
 /// What was chosen of these.
 #[derive(Default)]
 pub(super) struct Choices {
     reset_key: Option<Secret>,
     strangers: Option<Limits>,
+    pub(super) offload: Offload,
 }
 
 impl Choices {
@@ -38,6 +40,14 @@ impl Builder<Ready> {
     #[must_use]
     pub fn stranger_limits(mut self, limits: Limits) -> Self {
         self.knobs.rare.strangers = Some(limits);
+        self
+    }
+
+    /// Who seals the messages that a network card could seal. Default [`Offload::Off`]. What a card seals is sent by its own queue, past the
+    /// kernel: its firewall and its counters do not see it. What came of it: [`crate::Info::offload`].
+    #[must_use]
+    pub fn offload(mut self, offload: Offload) -> Self {
+        self.knobs.rare.offload = offload;
         self
     }
 

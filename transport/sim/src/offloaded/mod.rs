@@ -260,7 +260,7 @@ pub fn run(plan: &Plan, progress: &mut dyn FnMut(f64)) -> Outcome {
     let mut spec = Spec::new(plan.seed, Network::pair());
     let of_host = plan.clone();
     spec.config = Box::new(move |host| config(&of_host, host));
-    let rng = Rng::new(plan.seed, 0x0ff1_0ad);
+    let rng = Rng::new(plan.seed, 0x00ff_10ad);
     let load = Load {
         rng,
         loss: plan.loss,
