@@ -279,7 +279,7 @@ impl Knobs {
         #[cfg(not(feature = "aws-lc"))]
         evidence::check(&self.attest, false)?;
         self.link_rate.check().map_err(Error::Config)?;
-        shards::check(self.shards, self.wrap.is_some(), self.rare.backend).map_err(Error::Config)?;
+        shards::check(self.shards, self.wrap.is_some(), &self.rare).map_err(Error::Config)?;
         if self.peer_timeout.is_zero() || self.handshake_timeout.is_zero() {
             return wrong("a timeout of zero would fail every call".to_owned());
         }
@@ -316,7 +316,13 @@ impl Knobs {
         let config = if self.shards == 1 { config } else { shards::share(config, self.shards) };
         let theirs = spread.as_ref().map(|_| config.clone());
         let shared = Shared::new(shards::endpoint(config), udp, self.wait, self.helper)?;
-        shared.lock().marks = self.mark_priorities;
+        {
+            let mut core = shared.lock();
+            core.marks = self.mark_priorities;
+            let local = core.udp.local_addr();
+            let said = crate::offloading::start(&self.rare.offload, local, &mut core.endpoint);
+            core.offload = said;
+        }
         if attests {
             crate::attesting::start(&shared)?;
         }

@@ -2,6 +2,8 @@
 //! decided here; who runs the loop, and when, is `waiting`'s.
 #![expect(clippy::disallowed_methods, reason = "the driver is where the clock is read")]
 
+pub(crate) mod tap;
+
 use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 use std::task::Waker;
@@ -93,6 +95,8 @@ pub(crate) struct Core {
     pub(crate) segments: (u64, u64),
     /// Datagrams carry their priority in the IP header.
     pub(crate) marks: bool,
+    /// What came of the wish for a card that seals.
+    pub(crate) offload: String,
     /// The other shards of the socket, if it has more than one.
     pub(crate) neighbours: Option<Neighbours>,
     /// All shards of a socket have the same.
@@ -149,6 +153,7 @@ impl Core {
             segments: (0, 0),
             marks: false,
             neighbours: None,
+            offload: String::new(),
             clock: Clock::now(),
             receiving: None,
             sending: Block::amid_page(1 << 16),

@@ -21,6 +21,8 @@ pub struct Info {
     pub link_rate: LinkRate,
     /// The record engine.
     pub engine: &'static str,
+    /// What came of the wish for a network card that seals; see [`crate::Offload`].
+    pub offload: String,
     /// Bytes of messages held until their receivers acknowledged them.
     pub held_bytes: u64,
     /// Open RPCs.
@@ -42,6 +44,9 @@ pub struct Info {
 impl fmt::Display for Info {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}, records by {}", self.local_addr, self.engine)?;
+        if self.offload != "off" {
+            writeln!(f, "offload: {}", self.offload)?;
+        }
         writeln!(f, "{}", self.caps)?;
         writeln!(f, "link rate {}", self.link_rate)?;
         writeln!(f, "{} bytes held for sending", self.held_bytes)?;

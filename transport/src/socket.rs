@@ -430,6 +430,7 @@ impl Socket {
             link_rate,
             caps: self.caps.clone(),
             engine: core.endpoint.config().crypto.name(),
+            offload: core.offload.clone(),
             held_bytes: core.endpoint.held_bytes(),
             rpcs: core.endpoint.calls(),
             sessions: core.endpoint.sessions(),

@@ -56,6 +56,7 @@ struct Facts {
     engine: String,
     /// Further backends, and why one does not work here.
     backends: Vec<(Backend, Result<(), String>)>,
+    offload: String,
     cores: usize,
 }
 
@@ -121,6 +122,7 @@ fn gather() -> Facts {
         cpu,
         engine: engine(),
         backends: [Backend::IoUring, Backend::Xdp].map(|backend| (backend, backend.check())).into(),
+        offload: crate::offload::finding(),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
     }
 }
@@ -230,6 +232,7 @@ fn judge(facts: &Facts) -> Vec<Finding> {
         };
         finding("backend", Verdict::Ok, &found, None)
     }));
+    findings.push(finding("offload to a card", Verdict::Ok, &facts.offload, None));
     findings.push(match facts.cores {
         1 => finding(
             "cores",
@@ -391,6 +394,7 @@ mod tests {
             cpu: vec![("aes", true), ("vaes", false)],
             engine: "software".to_owned(),
             backends: vec![(Backend::IoUring, Ok(())), (Backend::Xdp, Err("no capability".to_owned()))],
+            offload: "there is no card".to_owned(),
             cores: 2,
         }
     }

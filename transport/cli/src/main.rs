@@ -13,6 +13,7 @@ mod handshake;
 mod sim;
 mod attack;
 mod audit;
+mod offload;
 
 use anyhow::{Error, Result};
 use clap::{Parser, Subcommand};
@@ -59,6 +60,8 @@ enum Command {
     Attack(attack::Args),
     /// Prove by looking at everything: that no key seals two things under one nonce
     Audit(audit::Args),
+    /// Network cards that seal for us: whether there is one, its test, and the same with modelled cards
+    Offload(offload::Args),
 }
 
 fn main() -> ExitCode {
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Command::Sim(args) => sim::run(args),
         Command::Attack(args) => attack::run(args),
         Command::Audit(args) => audit::run(args),
+        Command::Offload(args) => offload::run(args),
     };
     ended.unwrap_or_else(|error| explain(&error))
 }

@@ -43,6 +43,14 @@ counters! {
     records_opened,
     /// Records sealed again because the receiver missed them.
     records_repeated,
+    /// Records that a device sealed as it sent them.
+    records_by_device,
+    /// Messages of which a device had sealed records, and that went on in software, under another attempt.
+    device_repairs,
+    /// Sessions for which a device is not used any more, because too much of what it sealed had to go again.
+    device_off,
+    /// Keys given up because a device failed that had them: it may have disclosed them.
+    device_keys_given_up,
     /// Control packets sealed.
     controls_sealed,
     /// Control packets opened.

@@ -42,6 +42,15 @@ pub(crate) const CONTROL_PRIORITY: u8 = 7;
 impl State {
     /// Writes what goes next into `out` and says where to; `None` when there is nothing.
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+        if self.device.is_some() {
+            return self.transmit_beside_device(now, out);
+        }
+        self.transmit_in_software(now, out)
+    }
+
+    /// The same, of what leaves by our own hands.
+    #[inline(always)]
+    pub(crate) fn transmit_in_software(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         if self.has_more_than_data() {
             let first = self.flight(now, out).ok()?.or_else(|| self.question(now, out));
             let next = first.or_else(|| self.control(now, out));
@@ -225,6 +234,10 @@ impl State {
             if !company && !self.is_bound(slot, peer, now) {
                 continue;
             }
+            let beside_device = self.device.is_some();
+            if beside_device && !self.is_sealable(slot, peer, record, now) {
+                continue;
+            }
             let message = self.message(slot);
             let packet_len = DATA_HEADER_LEN + message.record_len(record as u16);
             let filled = transmit.map_or(0, |t| t.len);
@@ -262,6 +275,9 @@ impl State {
                 if !self.is_bound(slot, peer, now) {
                     continue;
                 }
+            }
+            if beside_device && self.leaves_by_device(&work, segment, now) {
+                continue;
             }
             let at = self.packets(&work, segment, filled, out)?;
             let count = (work.end - work.start) as usize;
@@ -307,7 +323,7 @@ impl State {
 
     /// Binds the message of `slot` to the present epoch, unless it is bound. `false` when it cannot go now.
     #[inline]
-    fn is_bound(&mut self, slot: u32, peer: u32, now: Instant) -> bool {
+    pub(crate) fn is_bound(&mut self, slot: u32, peer: u32, now: Instant) -> bool {
         let call = self.calls[slot as usize].as_mut().expect("an RPC with work has a message");
         let message = call.out.as_mut().expect("an RPC with work has a message");
         if message.epoch().is_some() {

@@ -127,6 +127,7 @@ impl Endpoint {
                 early_answered: Vec::new(),
                 ended: Vec::new(),
                 landed: Vec::new(),
+                device: None,
             },
         }
     }
@@ -388,13 +389,6 @@ impl Endpoint {
             self.state.retire(slot);
             self.state.notices.push_back((slot, Frame::Close));
         }
-    }
-
-    /// All sessions that have keys.
-    pub fn open_sessions(&self) -> Vec<SessionId> {
-        let awake = self.state.sessions.iter().flatten();
-        let awake = awake.filter(|s| s.keys.is_some() && !s.closing && !s.id.is_lane()).map(|s| s.id);
-        awake.chain(self.state.rests.iter().map(|resting| resting.id)).collect()
     }
 
     /// Whether anything of the application is under way: messages queued, going out, coming in, or waiting for an ack.

@@ -76,19 +76,27 @@ impl State {
         keys.asked = None;
         self.set_epoch_timer(slot, None);
         self.counters.epochs_begun += 1;
+        self.forget_device_keys();
         self.machine.resume(slot);
     }
 
     /// Messages that hold up the drain of the oldest epoch leave it. What they have sent stays sent; should anything of them have to
     /// go later, it goes under their next attempt, and if nothing has to, no attempt is spent. [P-3.4]
     fn drain_oldest(&mut self, slot: u32) {
+        let keys = self.sessions[slot as usize].as_mut().and_then(|session| session.keys.as_mut());
+        if let Some(oldest) = keys.and_then(|keys| keys.sealing.undrained()) {
+            self.leave_epoch(slot, oldest);
+        }
+    }
+
+    /// No message is bound to that epoch any more.
+    pub(crate) fn leave_epoch(&mut self, slot: u32, epoch: u64) {
         let Some(keys) = self.sessions[slot as usize].as_mut().and_then(|session| session.keys.as_mut()) else {
             return;
         };
-        let Some(oldest) = keys.sealing.undrained() else { return };
         for (at, call) in self.calls.iter_mut().enumerate() {
             let Some(message) = call.as_mut().and_then(|call| call.out.as_mut()) else { continue };
-            if message.epoch() == Some(oldest) && self.machine.rpc(at as u32).is_some_and(|(_, peer, _)| peer == slot) {
+            if message.epoch() == Some(epoch) && self.machine.rpc(at as u32).is_some_and(|(_, peer, _)| peer == slot) {
                 message.unbind(&mut keys.sealing);
             }
         }

@@ -1,6 +1,6 @@
 //! Owns how sessions come to be: handshakes that begin, move, succeed or fail. The handshakes themselves are a crate below.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use handshake::params::TransportParams;
 use handshake::secrets::Established;
 use handshake::server::{Offer, Sound, offer, refuse, sound};
 use handshake::{client::Client, server::Server};
-use proto::io::{Failure, RpcInfo};
+use proto::io::Failure;
 use proto::time::Instant;
 use record::budget::OpenFailures;
 use record::epochs::{Inbound, Outbound};
@@ -462,28 +462,6 @@ impl State {
                 self.rearm(slot, now);
             }
         }
-    }
-
-    /// Forgets sessions of which nothing was heard for long. What we began in one ends by itself, by an answer or by silence, and is
-    /// waited for; what a peer began may be with the application for ever.
-    pub(crate) fn forget_idle(&mut self, now: Instant) {
-        if now < self.idle_look {
-            return;
-        }
-        self.gather_heard(now);
-        let ours = |rpc: &RpcInfo| {
-            self.sessions[rpc.peer as usize].as_ref().is_some_and(|session| session.side == rpc.rpc.began())
-        };
-        let busy: HashSet<u32> = self.machine.rpcs().filter(ours).map(|rpc| rpc.peer).collect();
-        self.forget_resting(now);
-        for slot in 0..self.sessions.len() as u32 {
-            let idle =
-                |s: &Session| s.keys.is_some() && !s.id.is_lane() && now.since(s.heard) >= self.config.session_idle;
-            if self.sessions[slot as usize].as_deref().is_some_and(idle) && !busy.contains(&slot) {
-                self.close(slot, &Ended::Failed(Failure::SessionClosed));
-            }
-        }
-        self.idle_look = if self.sessions_open > 0 { now + self.config.session_idle / 4 } else { Instant::FAR };
     }
 
     /// The handshake's timer, as it stands after whatever it did.

@@ -174,6 +174,13 @@ impl Endpoint {
         all
     }
 
+    /// All sessions that have keys.
+    pub fn open_sessions(&self) -> Vec<SessionId> {
+        let awake = self.state.sessions.iter().flatten();
+        let awake = awake.filter(|s| s.keys.is_some() && !s.closing && !s.id.is_lane()).map(|s| s.id);
+        awake.chain(self.state.rests.iter().map(|resting| resting.id)).collect()
+    }
+
     /// The session that new calls to `target` go into, if there is one.
     pub fn session_of(&self, target: u32) -> Option<SessionId> {
         let Some(slot) = self.state.targets.get(target as usize)?.session else {

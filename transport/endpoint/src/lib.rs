@@ -23,6 +23,7 @@ mod resting;
 #[cfg(feature = "tls")]
 mod tickets;
 mod parting;
+pub mod device;
 pub mod state;
 mod spread;
 mod queued;
@@ -32,6 +33,7 @@ pub mod handshakes;
 pub mod epochs;
 pub mod egress;
 pub mod bundles;
+mod beside;
 mod late;
 mod held;
 pub mod moves;

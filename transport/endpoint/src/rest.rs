@@ -5,9 +5,11 @@
 //! it, or when something comes that opens. That is found out with a context that is made for the one packet: so whoever forges packets wakes
 //! nobody and makes nobody rest, and whoever repeats others' does so at a limited rate. [P-5.4]
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use proto::io::{Failure, RpcInfo};
 use proto::time::Instant;
 use record::error::OpenError;
 use wire::control::packet_number;
@@ -169,7 +171,7 @@ impl State {
             Err(OpenError::Tag) => {
                 self.counters.dropped_bad_tag += 1;
                 if self.rests.get_mut(header.session).is_some_and(crate::resting::Resting::refused) {
-                    self.close(slot, &Ended::Failed(proto::io::Failure::SessionClosed));
+                    self.close(slot, &Ended::Failed(Failure::SessionClosed));
                 }
             }
         }
@@ -227,12 +229,34 @@ impl State {
 
     // ---- What concerns those that rest ----
 
+    /// Forgets sessions of which nothing was heard for long. What we began in one ends by itself, by an answer or by silence, and is
+    /// waited for; what a peer began may be with the application for ever.
+    pub(crate) fn forget_idle(&mut self, now: Instant) {
+        if now < self.idle_look {
+            return;
+        }
+        self.gather_heard(now);
+        let ours = |rpc: &RpcInfo| {
+            self.sessions[rpc.peer as usize].as_ref().is_some_and(|session| session.side == rpc.rpc.began())
+        };
+        let busy: HashSet<u32> = self.machine.rpcs().filter(ours).map(|rpc| rpc.peer).collect();
+        self.forget_resting(now);
+        for slot in 0..self.sessions.len() as u32 {
+            let idle =
+                |s: &Session| s.keys.is_some() && !s.id.is_lane() && now.since(s.heard) >= self.config.session_idle;
+            if self.sessions[slot as usize].as_deref().is_some_and(idle) && !busy.contains(&slot) {
+                self.close(slot, &Ended::Failed(Failure::SessionClosed));
+            }
+        }
+        self.idle_look = if self.sessions_open > 0 { now + self.config.session_idle / 4 } else { Instant::FAR };
+    }
+
     /// Forgets sessions at rest of which nothing was heard for long.
     pub(crate) fn forget_resting(&mut self, now: Instant) {
         let over = |resting: &&crate::resting::Resting| now.since(resting.heard) >= self.config.session_idle;
         let over: Vec<u32> = self.rests.iter().filter(over).map(|resting| resting.id.slot()).collect();
         for slot in over {
-            self.close(slot, &Ended::Failed(proto::io::Failure::SessionClosed));
+            self.close(slot, &Ended::Failed(Failure::SessionClosed));
         }
     }
 

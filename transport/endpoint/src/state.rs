@@ -257,6 +257,8 @@ pub struct State {
     pub(crate) early_answered: Vec<Answered>,
     /// Messages of one record that arrived in the datagrams being handled: slot and place.
     pub(crate) landed: Vec<(u32, core::ops::Range<usize>)>,
+    /// What seals while it sends, where there is such a thing.
+    pub(crate) device: Option<Box<crate::device::Device>>,
 }
 
 impl State {
@@ -408,9 +410,8 @@ impl State {
 
     pub(crate) fn origin(&self, slot: u32) -> Origin {
         let session = self.sessions[slot as usize].as_ref().expect("a session in use");
-        let protection = Protection::Full;
         let (identity, report) = (Arc::clone(&session.identity), session.report.clone());
-        Origin { address: session.address, identity, report, protection }
+        Origin { address: session.address, identity, report, protection: Protection::Full }
     }
 
     pub(crate) fn call_id(&self, peer: u32, rpc: RpcId) -> CallId {
@@ -490,5 +491,6 @@ impl State {
         self.notices.retain(|(s, _)| *s != slot);
         self.flights.retain(|s| *s != slot);
         self.unreserve(slot);
+        self.forget_device_keys();
     }
 }

@@ -338,8 +338,7 @@ mod tests {
     /// are counted beyond their largest number.
     #[test]
     fn what_comes_in_order() {
-        let mut heap = IndexHeap::default();
-        heap.run_start = u32::MAX - 5_000;
+        let mut heap = IndexHeap { run_start: u32::MAX - 5_000, ..IndexHeap::default() };
         heap.set(1000, 0_u64);
         for n in 1..10_000_u64 {
             heap.set((n % 100) as u32, n);

@@ -6,6 +6,7 @@
 //! when it is time: budgets say so, the endpoint asks its peer.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use wire::ids::Side;
 use wire::limits::RECORD_PLAINTEXT_MAX;
@@ -14,6 +15,7 @@ use crate::aead::{Cipher, Crypto};
 use crate::budget::{Budget, Exhausted, Limits};
 use crate::keys::{Chain, ControlKey, DataKey, KeyBytes, Secret};
 use crate::replay::Window;
+use zeroize::Zeroizing;
 
 mod rest;
 
@@ -55,6 +57,8 @@ pub struct Sealing {
     limits: Limits,
     /// Leases that were not given back.
     leases: u32,
+    /// Nothing more may be sealed with the data key: a device may have disclosed it.
+    retired: bool,
 }
 
 impl Sealing {
@@ -69,6 +73,7 @@ impl Sealing {
             next_control: 0,
             limits,
             leases: 0,
+            retired: false,
         }
     }
 
@@ -87,6 +92,9 @@ impl Sealing {
     /// # Errors
     /// [`Exhausted`] when they would exceed a limit.
     pub const fn lease(&mut self, records: u32, plaintext_bytes_each: u32) -> Result<Lease, Exhausted> {
+        if self.retired {
+            return Err(Exhausted);
+        }
         match self.budget.reserve(records, plaintext_bytes_each) {
             Ok(()) => {
                 self.leases += 1;
@@ -98,7 +106,7 @@ impl Sealing {
 
     /// Whether the largest record could still be sealed.
     pub fn has_plenty(&self) -> bool {
-        self.budget.clone().reserve(1, RECORD_PLAINTEXT_MAX as u32).is_ok()
+        !self.retired && self.budget.clone().reserve(1, RECORD_PLAINTEXT_MAX as u32).is_ok()
     }
 
     /// Nothing is sealed with `lease` any more. Its reservation stays spent.
@@ -131,7 +139,7 @@ impl Sealing {
 
     /// Whether it is time for the next epoch, for the data key or for the control key.
     pub const fn wants_next_epoch(&self) -> bool {
-        self.budget.wants_next_epoch() || self.next_control >= self.limits.controls_soft()
+        self.retired || self.budget.wants_next_epoch() || self.next_control >= self.limits.controls_soft()
     }
 }
 
@@ -179,6 +187,19 @@ impl Outbound {
     pub fn end(&mut self, lease: Lease) {
         if let Some(sealing) = &mut self.live[place(lease.epoch)] {
             sealing.end(lease);
+        }
+    }
+
+    /// What a device has to know to seal with the data key of `epoch`: cipher, key, and the first four bytes of each nonce. Only of the
+    /// present epoch, and not of a key that was given up. The secret of an earlier one is gone.
+    pub fn device_key(&mut self, crypto: &dyn Crypto, epoch: u64) -> Option<(Cipher, Zeroizing<Vec<u8>>, [u8; 4])> {
+        (epoch == self.current && !self.current().retired).then(|| self.chain.device_key(crypto))
+    }
+
+    /// Gives up the data key of `epoch`, if it lives: nothing more is sealed with it. What holds a lease of it must be unbound. [P-3.5]
+    pub fn give_up(&mut self, epoch: u64) {
+        if let Some(sealing) = self.live[place(epoch)].as_mut().filter(|sealing| sealing.epoch == epoch) {
+            sealing.retired = true;
         }
     }
 

@@ -6,10 +6,11 @@
 //! prints them.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::fmt;
 
 use wire::ids::{RecordNumber, Side};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::aead::{Aead, Cipher, Crypto, NONCE_LEN};
 
@@ -117,6 +118,13 @@ impl Chain {
     /// What seals control packets in this epoch.
     pub fn control_key(&self, crypto: &dyn Crypto) -> ControlKey {
         self.key_bytes(crypto).control_key(crypto, self.cipher)
+    }
+
+    /// The data key of this epoch as a device has to know it, with the first four bytes of each nonce.
+    pub fn device_key(&self, crypto: &dyn Crypto) -> (Cipher, Zeroizing<Vec<u8>>, [u8; 4]) {
+        let bytes = self.key_bytes(crypto);
+        let [a, b, c, d, ..] = bytes.data_iv;
+        (self.cipher, Zeroizing::new(bytes.data[..self.cipher.key_len()].to_vec()), [a, b, c, d])
     }
 }
 

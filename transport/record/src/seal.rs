@@ -8,6 +8,8 @@
 //! before the message, it is unbound; should anything of it still have to go, it is bound again, under its next attempt. So a
 //! record number is never sealed in two epochs, and what holds each key's budget is a type. [P-6.5] [P-6.7]
 
+use core::cell::Cell;
+
 use wire::bytes::Writer;
 use wire::control::emit_header;
 use wire::data::{record_aad, record_header};
@@ -21,6 +23,10 @@ use crate::budget::Exhausted;
 use crate::bundle::Lead;
 use crate::epochs::{Lease, Outbound};
 use crate::keys::ControlKey;
+
+mod handed;
+
+pub use handed::Handed;
 
 /// The right to seal one message. Neither `Clone` nor `Copy`: consumed by [`Message::freeze`]. [P-3.3]
 ///
@@ -98,6 +104,18 @@ pub enum Unbound {
     Never,
 }
 
+/// Who seals an attempt: one of the two, for all of it. A card that lost count makes wrong tags, and two tags under one nonce reveal the
+/// key that authenticates; so what a device was given, nobody seals again, and it is given nothing that was sealed. [P-3.5]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sealer {
+    /// Nothing of it was sealed yet.
+    Nobody,
+    /// The processor.
+    Software,
+    /// A device, which was given all records below this one that it will ever be given.
+    Device(u32),
+}
+
 /// A message that is ready to be sealed, any number of times, always to the same bytes while it is bound.
 #[derive(Debug)]
 pub struct Message<B> {
@@ -106,6 +124,10 @@ pub struct Message<B> {
     attempted: bool,
     /// It led a bundle.
     led: bool,
+    /// Who seals the present attempt.
+    sealer: Cell<Sealer>,
+    /// Records below this one were a device's in an earlier attempt.
+    handed_before: u32,
     lease: Option<Lease>,
     geometry: Geometry,
     tail: Tail,
@@ -127,7 +149,17 @@ impl<B: AsRef<[u8]>> Message<B> {
         w.put(&trailer.emit());
         let len = w.len() as u8;
         let (geometry, tail) = (trailer.geometry, Tail { bytes, len });
-        Self { id: id.0, attempted: false, led: false, lease: None, geometry, tail, body }
+        Self {
+            id: id.0,
+            attempted: false,
+            led: false,
+            sealer: Cell::new(Sealer::Nobody),
+            handed_before: 0,
+            lease: None,
+            geometry,
+            tail,
+            body,
+        }
     }
 
     /// Which message.
@@ -200,6 +232,9 @@ impl<B: AsRef<[u8]>> Message<B> {
         match sealing.lease(records, plaintext) {
             Ok(lease) => {
                 (self.id, self.attempted, self.lease) = (id, true, Some(lease));
+                if let Sealer::Device(handed) = self.sealer.replace(Sealer::Nobody) {
+                    self.handed_before = handed;
+                }
                 let notable = again || sealing.budget().wants_next_epoch();
                 Ok(if notable { Bound::Notably } else { Bound::Quietly })
             }
@@ -220,8 +255,10 @@ impl<B: AsRef<[u8]>> Message<B> {
     /// to.
     ///
     /// # Panics
-    /// When it is not bound to an epoch of `keys` that lives: a bug of the caller.
+    /// When it is not bound to an epoch of `keys` that lives, or a device seals this attempt: bugs of the caller.
     pub fn seal(&self, keys: &Outbound, index: u16, out: &mut [u8]) {
+        assert!(!self.is_with_device(), "one attempt, one sealer");
+        self.sealer.set(Sealer::Software);
         let lease = self.lease.as_ref().expect("a message is bound before it is sealed");
         let key = keys.of(lease).expect("the epoch lives").data();
         let number = RecordNumber::new(self.id, index);

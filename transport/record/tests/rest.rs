@@ -143,6 +143,8 @@ fn a_lease_keeps_awake() {
     assert!(!keys.may_rest(), "nor in an older epoch");
     message.unbind(&mut keys);
     assert!(keys.may_rest());
+    keys.give_up(keys.epoch());
+    assert!(!keys.may_rest(), "that a key was given up would be forgotten [P-3.5]");
 }
 
 /// Secrets are not printed.

@@ -30,3 +30,4 @@ pub mod malice;
 pub mod checker;
 pub mod chaos;
 pub mod audit;
+pub mod offloaded;

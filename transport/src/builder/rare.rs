@@ -7,6 +7,7 @@ use udp::backend::Backend;
 use udp::batch::Datagrams;
 
 use super::{Builder, Ready};
+use crate::offloading::Offload;
 
 /// What was chosen of these.
 #[derive(Default)]
@@ -14,6 +15,7 @@ pub(super) struct Choices {
     reset_key: Option<Secret>,
     strangers: Option<Limits>,
     pub(super) backend: Backend,
+    pub(super) offload: Offload,
 }
 
 impl Choices {
@@ -51,6 +53,14 @@ impl Builder<Ready> {
     #[must_use]
     pub fn backend(mut self, backend: Backend) -> Self {
         self.knobs.rare.backend = backend;
+        self
+    }
+
+    /// Who seals the messages that a network card could seal. Default [`Offload::Off`]. What a card seals is sent by its own queue, past the
+    /// kernel: its firewall and its counters do not see it. What came of it: [`crate::Info::offload`].
+    #[must_use]
+    pub fn offload(mut self, offload: Offload) -> Self {
+        self.knobs.rare.offload = offload;
         self
     }
 

@@ -12,11 +12,13 @@ use udp::mmsg::{Mmsg, Options};
 use udp::steering::Rule;
 use wire::lanes::{LANE_TYPE_MAX, RECEIVER_AT, TYPE_AT};
 
+use super::rare::Choices;
 use super::{Builder, Ready};
 use crate::config::Wait;
 use crate::error::Error;
 use crate::link::{Link, LinkRate};
 use crate::neighbours::{Mail, Neighbours, Rung};
+use crate::offloading::Offload;
 use crate::socket::Socket;
 use crate::waiting::Shared;
 
@@ -39,14 +41,18 @@ impl Builder<Ready> {
 }
 
 /// Why a socket cannot have so many shards, in words.
-pub(super) fn check(count: u16, has_wrap: bool, backend: Backend) -> Result<(), String> {
+pub(super) fn check(count: u16, has_wrap: bool, rare: &Choices) -> Result<(), String> {
     let several = count > 1;
     if !(1..=wire::limits::SHARDS_MAX).contains(&count) || several && has_wrap {
         return Err(format!("{count} shards cannot work: from 1 to 256, and 1 with something in between"));
     }
     // Which shard a packet is for is found out by the kernel's sockets.
-    if several && !matches!(backend, Backend::Auto | Backend::Mmsg) {
-        return Err(format!("{count} shards cannot work with the backend {backend}, only with {}", Backend::Mmsg));
+    if several && !matches!(rare.backend, Backend::Auto | Backend::Mmsg) {
+        let (asked, works) = (rare.backend, Backend::Mmsg);
+        return Err(format!("{count} shards cannot work with the backend {asked}, only with {works}"));
+    }
+    if several && !matches!(rare.offload, Offload::Off) {
+        return Err(format!("{count} shards cannot share a card that seals: one shard, or no offload"));
     }
     Ok(())
 }

@@ -27,9 +27,9 @@ pub struct OutboundAtRest {
 }
 
 impl Outbound {
-    /// Whether nothing holds a lease, so that it can rest.
+    /// Whether nothing holds a lease, and no key was given up, so that it can rest.
     pub fn may_rest(&self) -> bool {
-        self.live.iter().flatten().all(|sealing| sealing.leases == 0)
+        self.live.iter().flatten().all(|sealing| sealing.leases == 0 && !sealing.retired)
     }
 
     /// What is kept of it while its session rests. The contexts of its keys are gone, and the epochs before the present one are for good.
