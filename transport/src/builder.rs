@@ -279,12 +279,7 @@ impl Knobs {
         #[cfg(not(feature = "aws-lc"))]
         evidence::check(&self.attest, false)?;
         self.link_rate.check().map_err(Error::Config)?;
-        if !(1..=wire::limits::SHARDS_MAX).contains(&self.shards) || self.shards > 1 && self.wrap.is_some() {
-            return wrong(format!(
-                "{} shards cannot work: from 1 to 256, and 1 with something in between",
-                self.shards
-            ));
-        }
+        shards::check(self.shards, self.wrap.is_some(), self.rare.backend).map_err(Error::Config)?;
         if self.peer_timeout.is_zero() || self.handshake_timeout.is_zero() {
             return wrong("a timeout of zero would fail every call".to_owned());
         }
@@ -303,8 +298,8 @@ impl Knobs {
             gso: self.gso,
             ..udp::mmsg::Options::default()
         };
-        let (udp, spread): (Box<dyn Datagrams>, _) = if self.shards == 1 {
-            (Box::new(udp::hot::bind(address, &options).map_err(failed)?), None)
+        let (udp, spread) = if self.shards == 1 {
+            (udp::backend::bind(address, &options, self.rare.backend).map_err(failed)?, None)
         } else {
             let mut spread = shards::Spread::bind(address, &options, self.shards).map_err(failed)?;
             (spread.socket(0).map_err(failed)?, Some(spread))

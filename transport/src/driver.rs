@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::task::Waker;
 use std::time::{Duration, Instant as Clock};
 
+use endpoint::block::Block;
 use endpoint::egress::Transmit;
 use endpoint::endpoint::Endpoint;
 use endpoint::evidence::Work;
@@ -97,7 +98,7 @@ pub(crate) struct Core {
     /// All shards of a socket have the same.
     pub(crate) clock: Clock,
     receiving: Option<Buffer>,
-    sending: Box<[u8]>,
+    sending: Block,
     /// A train that the kernel did not take: from which byte on.
     stuck: Option<(Transmit, usize)>,
     /// The last look at the network found nothing.
@@ -150,7 +151,7 @@ impl Core {
             neighbours: None,
             clock: Clock::now(),
             receiving: None,
-            sending: vec![0; 1 << 16].into_boxed_slice(),
+            sending: Block::amid_page(1 << 16),
             stuck: None,
             was_idle: true,
             waits_since: None,

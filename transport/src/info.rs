@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use endpoint::counters::Counters;
 use endpoint::info::{CallInfo, SessionInfo};
+use udp::caps::Caps;
 
 use crate::link::LinkRate;
 
@@ -14,8 +15,8 @@ use crate::link::LinkRate;
 pub struct Info {
     /// Where it is bound.
     pub local_addr: SocketAddr,
-    /// What the kernel does for it.
-    pub kernel: String,
+    /// What moves its datagrams, what was asked for if that cannot be had, and what the kernel does for it.
+    pub caps: Caps,
     /// What our link carries, by which datagrams are held back.
     pub link_rate: LinkRate,
     /// The record engine.
@@ -41,7 +42,7 @@ pub struct Info {
 impl fmt::Display for Info {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}, records by {}", self.local_addr, self.engine)?;
-        writeln!(f, "{}", self.kernel.trim_end())?;
+        writeln!(f, "{}", self.caps)?;
         writeln!(f, "link rate {}", self.link_rate)?;
         writeln!(f, "{} bytes held for sending", self.held_bytes)?;
         for session in &self.sessions {

@@ -72,7 +72,8 @@ pub use socket::Socket;
 pub use stream::{CallStream, MessageStream, StreamKind};
 #[cfg(feature = "aws-lc")]
 pub use ticket::{InvalidTicket, Ticket, TicketDamage, TicketFiles, TicketId, TicketSource};
+pub use udp::backend::Backend;
 pub use udp::batch::{Datagrams, Received, SendError, Transmit};
-pub use udp::caps::Caps;
+pub use udp::caps::{Caps, Used};
 pub use udp::fault;
 pub use wire::ids::Side;

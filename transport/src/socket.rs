@@ -428,7 +428,7 @@ impl Socket {
         Info {
             local_addr: self.shared.local,
             link_rate,
-            kernel: self.caps.to_string(),
+            caps: self.caps.clone(),
             engine: core.endpoint.config().crypto.name(),
             held_bytes: core.endpoint.held_bytes(),
             rpcs: core.endpoint.calls(),

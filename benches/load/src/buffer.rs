@@ -1,50 +1,15 @@
-//! Memory for messages: a block that starts in the middle of a page, and a buffer that is filled at the end and emptied at the front.
+//! Memory for messages: a buffer that is filled at the end and emptied at the front, in a block that starts in the middle of a page.
 //!
-//! Owns the bytes, where they start, and when they are moved to the front. Refuses: knowing what they mean.
-//!
-//! Where they start matters: on AMD Zen 3 a `rep movsb` (the C library's and the kernel's copy) whose destination lies 1
-//! to 31 bytes after its source, modulo 4,096, runs at a thirtieth of its speed. The kernel's socket buffers start on a
-//! page or a few bytes (lengths, tags) after one, and ordinary large allocations 16 bytes after one: close enough that
-//! luck decides. Half a page away from it luck does not; all peers get such memory.
+//! Owns the bytes, and when they are moved to the front. Refuses: knowing what they mean. Where they start matters, see
+//! [`endpoint::block`]; all peers get such memory.
 //!
 //! `Vec<u8>` was tried in place of the buffer: `drain` moves bytes at every message, and growing means writing zeros that
 //! the kernel or the AEAD is about to overwrite.
 
-use std::ops::{Deref, DerefMut};
+pub(crate) use endpoint::block::Block;
+use wire::bytes::copy;
 
 pub(crate) const PAGE: usize = 4096;
-
-/// Where in a page a block starts.
-const START: usize = PAGE / 2;
-
-/// Zeroed bytes that start in the middle of a page.
-#[derive(Debug)]
-pub(crate) struct Block {
-    bytes: Vec<u8>,
-    start: usize,
-    len: usize,
-}
-
-impl Block {
-    pub(crate) fn new(len: usize) -> Self {
-        let bytes = vec![0; len + PAGE + START];
-        let start = bytes.as_ptr().align_offset(PAGE).min(PAGE) + START;
-        Self { bytes, start, len }
-    }
-}
-
-impl Deref for Block {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        &self.bytes[self.start..self.start + self.len]
-    }
-}
-
-impl DerefMut for Block {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + self.len]
-    }
-}
 
 /// Filled bytes stand at `start..end`.
 #[derive(Debug)]
@@ -56,7 +21,7 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     pub(crate) fn with_capacity(capacity: usize) -> Self {
-        Self { bytes: Block::new(capacity), start: 0, end: 0 }
+        Self { bytes: Block::amid_page(capacity), start: 0, end: 0 }
     }
 
     pub(crate) fn filled(&self) -> &[u8] {
@@ -82,7 +47,7 @@ impl Buffer {
             self.end -= self.start;
             self.start = 0;
             if self.bytes.len() - self.end < len {
-                let mut larger = Block::new((self.end + len).next_power_of_two());
+                let mut larger = Block::amid_page((self.end + len).next_power_of_two());
                 larger[..self.end].copy_from_slice(&self.bytes[..self.end]);
                 self.bytes = larger;
             }
@@ -96,7 +61,7 @@ impl Buffer {
     }
 
     pub(crate) fn append(&mut self, bytes: &[u8]) {
-        self.space(bytes.len()).copy_from_slice(bytes);
+        copy(self.space(bytes.len()), bytes);
         self.commit(bytes.len());
     }
 
@@ -118,15 +83,6 @@ impl Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn blocks_start_in_the_middle_of_a_page() {
-        for len in [1, 100, 5000, 1 << 20] {
-            let block = Block::new(len);
-            assert_eq!(block.as_ptr() as usize % PAGE, START);
-            assert_eq!(block.len(), len);
-        }
-    }
 
     #[test]
     fn bytes_come_out_as_they_went_in_across_moves_and_growth() {

@@ -7,6 +7,8 @@ use anyhow::{Result, anyhow};
 
 use crate::certs::Credentials;
 use crate::client::{Client, Deliver};
+#[cfg(feature = "heavy")]
+use crate::heavy;
 use crate::pattern::Pattern;
 use crate::sample::Session;
 use crate::served::Served;
@@ -31,7 +33,13 @@ pub(crate) fn connect(
         PeerKind::Ktls => ktls::connect(spec, port, pattern)?,
         PeerKind::KtlsIdeal | PeerKind::KtlsIdealPm => ktls_ideal::connect(spec, port, pattern)?,
         PeerKind::Tls => tls::connect(spec, port, credentials, pattern)?,
-        PeerKind::Sealane => Box::new(sealane_peer::Caller::connect(spec, port, credentials, pattern)?),
+        #[cfg(feature = "heavy")]
+        PeerKind::Quinn | PeerKind::S2nQuic | PeerKind::Tonic => heavy::connect(spec, port, credentials, pattern)?,
+        #[cfg(not(feature = "heavy"))]
+        PeerKind::Quinn | PeerKind::S2nQuic | PeerKind::Tonic => anyhow::bail!("{}", crate::spec::NOT_HEAVY),
+        PeerKind::Sealane | PeerKind::SealaneIoUring => {
+            Box::new(sealane_peer::Caller::connect(spec, port, credentials, pattern)?)
+        }
     })
 }
 

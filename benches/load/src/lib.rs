@@ -35,6 +35,8 @@ mod udp_ideal;
 mod raw_udp;
 mod udp_bulk;
 mod sealane_peer;
+#[cfg(feature = "heavy")]
+mod heavy;
 pub mod server;
 mod connect;
 mod drive;

@@ -41,7 +41,7 @@ impl Pattern {
     pub(crate) fn new(size: usize, slack: usize) -> Self {
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
         let words = (size + slack + PAGE * WINDOWS.div_ceil(PER_PAGE)).div_ceil(8);
-        let mut block = Block::new(words * 8);
+        let mut block = Block::amid_page(words * 8);
         for word in block.chunks_exact_mut(8) {
             // xorshift64*: any generator does, as long as windows differ from each other everywhere.
             state ^= state >> 12;

@@ -239,7 +239,7 @@ enum Arrival {
 
 impl Inbox {
     fn new(port: &Port) -> Self {
-        Self { bytes: Block::new(port.layout.stride + (64 << 10)), filled: 0 }
+        Self { bytes: Block::amid_page(port.layout.stride + (64 << 10)), filled: 0 }
     }
 
     fn fill(&mut self, port: &Port) -> Result<Arrival, Errno> {

@@ -173,7 +173,7 @@ impl Report {
                 };
                 let _ = writeln!(
                     text,
-                    "\n{} B, {load}, {}\n{:<14}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>8}{:>11}{:>8}{:>6}",
+                    "\n{} B, {load}, {}\n{:<17}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>8}{:>11}{:>8}{:>6}",
                     row.size,
                     row.mode,
                     "peer",
@@ -191,7 +191,7 @@ impl Report {
             }
             let _ = writeln!(
                 text,
-                "{:<14}{:>10.2}{:>10.2}{:>11.0}{:>10.2}{:>9}{:>9}{:>8.1}{:>11}{:>8}{:>6}",
+                "{:<17}{:>10.2}{:>10.2}{:>11.0}{:>10.2}{:>9}{:>9}{:>8.1}{:>11}{:>8}{:>6}",
                 row.peer,
                 row.p50_us,
                 row.p99_us,
@@ -206,7 +206,7 @@ impl Report {
             );
         }
         for missing in &self.missing {
-            let _ = writeln!(text, "\n{:<14} not measured: {}", missing.peer, missing.why);
+            let _ = writeln!(text, "\n{:<17} not measured: {}", missing.peer, missing.why);
         }
         for f in &self.failed {
             let _ = writeln!(text, "\nFAILED: {} at {} B: {}", f.peer, f.size, f.error);

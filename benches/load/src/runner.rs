@@ -15,7 +15,7 @@ use crate::ktls;
 use crate::report::{Failure, Missing, Report, Samples};
 use crate::sample::Sample;
 use crate::server::Host;
-use crate::spec::{Mode, PeerKind, Spec};
+use crate::spec::{Mode, NOT_HEAVY, PeerKind, Spec};
 
 /// Read sizes that stream peers may choose from under load: a small one keeps buffers in the cache, a large one saves calls.
 const READ_SIZES: [usize; 3] = [32 << 10, 128 << 10, 1 << 20];
@@ -44,6 +44,8 @@ pub struct Plan {
     pub rounds: u32,
     /// Path MTU to keep to.
     pub mtu: Option<u32>,
+    /// What moves Sealane's datagrams, instead of its default.
+    pub backend: Option<String>,
     /// Measured time per cell and round; less if the budget would not do.
     pub cell: Duration,
     /// Time for the whole run. Cells are made as long as fits; on a machine too busy for that, later rounds are left out.
@@ -81,6 +83,7 @@ impl Plan {
             mode,
             rounds: 5,
             mtu: None,
+            backend: None,
             cell: Duration::from_millis(250),
             budget: Duration::from_secs(90),
         }
@@ -122,11 +125,12 @@ impl Plan {
     fn cells(&self) -> impl Iterator<Item = Spec> {
         let points = self.outstanding.iter().flat_map(|&k| self.sizes.iter().map(move |&s| (k, s)));
         points.flat_map(move |(outstanding, size)| {
-            let peers = self.peers.iter().filter(move |peer| peer.takes(size));
+            let peers = self.peers.iter().filter(move |peer| peer.takes(size) && peer.waits(self.mode));
             let outstanding = if self.one_way { one_way_outstanding(size) } else { outstanding };
             peers.map(move |&peer| Spec {
                 outstanding,
                 mtu: self.mtu,
+                backend: self.backend.clone(),
                 one_way: self.one_way,
                 ..Spec::new(peer, self.mode, size)
             })
@@ -271,8 +275,12 @@ impl Runner {
             && let Some(why) = ktls::missing()
         {
             missing.push(Missing { peer: PeerKind::Ktls, why });
-            self.plan.peers.retain(|peer| *peer != PeerKind::Ktls);
         }
+        if !cfg!(feature = "heavy") {
+            let heavy = self.plan.peers.iter().filter(|peer| peer.is_heavy());
+            missing.extend(heavy.map(|&peer| Missing { peer, why: NOT_HEAVY.to_owned() }));
+        }
+        self.plan.peers.retain(|peer| !missing.iter().any(|missing| missing.peer == *peer));
         missing
     }
 

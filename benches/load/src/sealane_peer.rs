@@ -38,7 +38,12 @@ fn socket(spec: &Spec, credentials: &Credentials, identity: &certs::Identity, se
     if let Some(mtu) = spec.mtu {
         builder = builder.mtu(mtu);
     }
-    Ok(builder.bind("127.0.0.1:0")?)
+    let socket = builder.backend(spec.backend()?).bind("127.0.0.1:0")?;
+    match socket.info().caps.backend.instead_of {
+        // A row must not be of another backend than it says.
+        Some(why) => bail!("{why}"),
+        None => Ok(socket),
+    }
 }
 
 /// The client.

@@ -15,6 +15,8 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::certs::Credentials;
 use crate::cpu::{self, Pinned};
+#[cfg(feature = "heavy")]
+use crate::heavy;
 use crate::served::Served;
 use crate::spec::{PeerKind, Spec};
 use crate::{ktls, ktls_ideal, raw_udp, sealane_peer, stream, tcp, tls, udp_bulk};
@@ -47,7 +49,7 @@ fn run(spec: &str) -> Result<()> {
     // Started before pinning: it must not compete with the server for its CPU.
     std::thread::spawn(answer_parent);
     let _pinned = Pinned::to(spec.cpu);
-    if matches!(spec.peer, PeerKind::Tls | PeerKind::Sealane) {
+    if matches!(spec.peer, PeerKind::Tls | PeerKind::Sealane | PeerKind::SealaneIoUring) || spec.peer.is_heavy() {
         // The first random bytes of a process wait for its entropy source (100 ms seen): no part of any handshake.
         aws_lc_rs::rand::fill(&mut [0; 16]).map_err(|_| anyhow!("no random bytes"))?;
     }
@@ -82,6 +84,8 @@ pub(crate) enum Bound {
     UdpBulk(Box<udp_bulk::Sink>),
     Stream(TcpListener),
     Sealane(Box<sealane_peer::Echo>),
+    #[cfg(feature = "heavy")]
+    Heavy(Box<heavy::Bound>),
 }
 
 impl Bound {
@@ -89,7 +93,13 @@ impl Bound {
         Ok(match spec.peer {
             PeerKind::Udp | PeerKind::UdpPack if spec.one_way => Self::UdpBulk(Box::new(udp_bulk::Sink::bind(spec)?)),
             PeerKind::Udp | PeerKind::UdpPack | PeerKind::UdpIdeal => Self::Udp(Box::new(raw_udp::Echo::bind(spec)?)),
-            PeerKind::Sealane => Self::Sealane(Box::new(sealane_peer::Echo::bind(spec, credentials)?)),
+            PeerKind::Sealane | PeerKind::SealaneIoUring => {
+                Self::Sealane(Box::new(sealane_peer::Echo::bind(spec, credentials)?))
+            }
+            #[cfg(feature = "heavy")]
+            peer if peer.is_heavy() => Self::Heavy(Box::new(heavy::Bound::new(spec, credentials)?)),
+            #[cfg(not(feature = "heavy"))]
+            peer if peer.is_heavy() => bail!("{}", crate::spec::NOT_HEAVY),
             _ => Self::Stream(stream::listen(spec.mtu)?),
         })
     }
@@ -100,6 +110,8 @@ impl Bound {
             Self::UdpBulk(sink) => sink.port(),
             Self::Stream(listener) => listener.local_addr()?.port(),
             Self::Sealane(echo) => echo.port(),
+            #[cfg(feature = "heavy")]
+            Self::Heavy(bound) => bound.port(),
         })
     }
 
@@ -109,6 +121,8 @@ impl Bound {
             Self::Udp(echo) => echo.accept(),
             Self::UdpBulk(sink) => sink.accept(),
             Self::Sealane(echo) => Ok(echo),
+            #[cfg(feature = "heavy")]
+            Self::Heavy(bound) => bound.accept(spec),
             Self::Stream(listener) => match spec.peer {
                 PeerKind::Tcp => tcp::accept(spec, &listener),
                 PeerKind::Ktls => ktls::accept(spec, &listener),

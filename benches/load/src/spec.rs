@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use sealane::Backend;
 use serde::{Deserialize, Serialize};
 
 /// Largest message a cell may have: Sealane's own default limit.
@@ -14,6 +15,9 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// Most bytes of a message that is one datagram, with what sealing adds.
 const UDP_IDEAL_BYTES_MAX: usize = 1375;
+
+/// Why a build without the feature does not have these peers.
+pub(crate) const NOT_HEAVY: &str = "this program was built without the feature `heavy`";
 
 /// Most messages that may be outstanding at once.
 pub(crate) const OUTSTANDING_MAX: usize = 4096;
@@ -38,13 +42,21 @@ pub enum PeerKind {
     KtlsIdealPm,
     /// TLS 1.3 over TCP by rustls.
     Tls,
+    /// QUIC by quinn. This and the next two with the feature `heavy`.
+    Quinn,
+    /// QUIC by s2n-quic.
+    S2nQuic,
+    /// Unary gRPC calls by tonic, over TLS.
+    Tonic,
     /// Sealane through its public API.
     Sealane,
+    /// The same, receiving by io_uring. On request only.
+    SealaneIoUring,
 }
 
 impl PeerKind {
     /// Every peer, in the order of the tables.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::Udp,
         Self::UdpPack,
         Self::UdpIdeal,
@@ -53,7 +65,11 @@ impl PeerKind {
         Self::KtlsIdeal,
         Self::KtlsIdealPm,
         Self::Tls,
+        Self::Quinn,
+        Self::S2nQuic,
+        Self::Tonic,
         Self::Sealane,
+        Self::SealaneIoUring,
     ];
 
     /// The name in tables, JSON and on the command line.
@@ -67,7 +83,11 @@ impl PeerKind {
             Self::KtlsIdeal => "ktls-ideal",
             Self::KtlsIdealPm => "ktls-ideal-pm",
             Self::Tls => "tls",
+            Self::Quinn => "quinn",
+            Self::S2nQuic => "s2n-quic",
+            Self::Tonic => "tonic",
             Self::Sealane => "sealane",
+            Self::SealaneIoUring => "sealane-io-uring",
         }
     }
 
@@ -77,6 +97,7 @@ impl PeerKind {
     pub fn default_set(outstanding: usize) -> Vec<Self> {
         Self::ALL
             .into_iter()
+            .filter(|peer| !peer.is_on_request())
             .filter(|peer| if outstanding > 1 { *peer != Self::UdpIdeal } else { !peer.only_loaded() })
             .collect()
     }
@@ -84,6 +105,21 @@ impl PeerKind {
     /// Whether it differs from another peer only when several messages are outstanding.
     pub fn only_loaded(self) -> bool {
         matches!(self, Self::KtlsIdealPm | Self::UdpPack)
+    }
+
+    /// Whether it is measured only where it is named.
+    fn is_on_request(self) -> bool {
+        self == Self::SealaneIoUring || self.is_heavy() && !cfg!(feature = "heavy")
+    }
+
+    /// Whether it takes the feature `heavy`.
+    pub fn is_heavy(self) -> bool {
+        matches!(self, Self::Quinn | Self::S2nQuic | Self::Tonic)
+    }
+
+    /// Whether it can wait like this: asynchronous runtimes sleep or do not.
+    pub(crate) fn waits(self, mode: Mode) -> bool {
+        !self.is_heavy() || matches!(mode, Mode::Spin | Mode::Block)
     }
 
     /// Whether it can carry messages of so many bytes.
@@ -191,6 +227,9 @@ pub struct Spec {
     pub read_bytes: usize,
     /// Path MTU to keep to, instead of the one found.
     pub mtu: Option<u32>,
+    /// What moves Sealane's datagrams, instead of its default.
+    #[serde(default)]
+    pub backend: Option<String>,
     /// Whether messages go one way: the server checks each and answers with a few bytes, instead of echoing it.
     #[serde(default)]
     pub one_way: bool,
@@ -213,6 +252,7 @@ impl Spec {
             outstanding: 1,
             read_bytes: 256 << 10,
             mtu: None,
+            backend: None,
             one_way: false,
             beside: None,
             open: None,
@@ -225,9 +265,19 @@ impl Spec {
         self.outstanding == 1 && self.mode != Mode::Turns
     }
 
+    /// What moves Sealane's datagrams.
+    pub(crate) fn backend(&self) -> Result<Backend> {
+        match (self.peer, &self.backend) {
+            (PeerKind::SealaneIoUring, _) => Ok(Backend::IoUring),
+            (_, Some(name)) => name.parse().map_err(anyhow::Error::msg),
+            (_, None) => Ok(Backend::Auto),
+        }
+    }
+
     /// Says what is wrong with it, if anything is.
     pub fn check(&self) -> Result<()> {
         check_size(self.size)?;
+        self.backend()?;
         ensure!(
             (1..=OUTSTANDING_MAX).contains(&self.outstanding),
             "outstanding {} is not within 1 and {OUTSTANDING_MAX}",
@@ -239,6 +289,8 @@ impl Spec {
             self.size
         );
         ensure!(self.peer != PeerKind::UdpIdeal || self.outstanding == 1, "peer udp-ideal takes one message at a time");
+        ensure!(self.peer.waits(self.mode), "peer `{}` has no mode {}", self.peer, self.mode);
+        ensure!(!(self.peer.is_heavy() && self.one_way), "peer `{}` takes no one-way messages", self.peer);
         ensure!(self.read_bytes >= 4096, "read size {} is below 4096", self.read_bytes);
         if let Some(size) = self.beside {
             check_size(size)?;

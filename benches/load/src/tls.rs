@@ -158,14 +158,14 @@ pub(crate) fn accept(spec: &Spec, listener: &TcpListener, credentials: &Credenti
     Ok(Box::new(sealed::Server::new(spec, link, TlsRecords(side), Some(left))?))
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
         cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256],
         ..aws_lc_rs::default_provider()
     })
 }
 
-fn client_config(credentials: &Credentials) -> Result<ClientConfig> {
+pub(crate) fn client_config(credentials: &Credentials) -> Result<ClientConfig> {
     let (chain, key) = identity(&credentials.client)?;
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -175,7 +175,7 @@ fn client_config(credentials: &Credentials) -> Result<ClientConfig> {
     Ok(config)
 }
 
-fn server_config(credentials: &Credentials) -> Result<ServerConfig> {
+pub(crate) fn server_config(credentials: &Credentials) -> Result<ServerConfig> {
     let (chain, key) = identity(&credentials.server)?;
     let roots = Arc::new(roots(credentials)?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build()?;

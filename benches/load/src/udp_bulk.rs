@@ -113,7 +113,7 @@ pub(crate) struct Sink {
 impl Sink {
     pub(crate) fn bind(spec: &Spec) -> Result<Self> {
         let port = Port::bind(spec)?;
-        let inbox = Block::new(port.layout.stride + READ);
+        let inbox = Block::amid_page(port.layout.stride + READ);
         Ok(Self { port, size: spec.size, inbox, filled: 0, total: 0, acked: 0, messages: 0, greetings: 0 })
     }
 

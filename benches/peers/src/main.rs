@@ -109,8 +109,13 @@ struct Common {
     /// Path MTU to keep to, in bytes, IP header included [default: as found].
     #[arg(long)]
     mtu: Option<u32>,
+    /// What moves Sealane's datagrams: mmsg, io-uring (feature `io-uring`) or xdp (feature `xdp`) [default: mmsg]. The peer
+    /// `sealane-io-uring` is the second one beside the first in one run.
+    #[arg(long)]
+    backend: Option<String>,
     /// Which of udp, udp-pack (load only), udp-ideal (one at a time, up to 1,375 bytes), tcp, ktls, ktls-ideal, ktls-ideal-pm (load
-    /// only), tls, sealane [default: all that make sense].
+    /// only), tls, quinn, s2n-quic, tonic (these three with the feature `heavy`), sealane, sealane-io-uring [default: all that make
+    /// sense, without the last].
     #[arg(long)]
     peers: Option<String>,
     /// Measured milliseconds per cell and round, at most.
@@ -241,6 +246,7 @@ fn measure(common: &Common, mut plan: Plan) -> Result<Report> {
     }
     plan.rounds = common.rounds;
     plan.mtu = common.mtu;
+    plan.backend.clone_from(&common.backend);
     plan.cell = Duration::from_millis(common.cell_ms);
     plan.budget = Duration::from_secs(common.budget_s);
     let bar = ProgressBar::new(0);

@@ -6,6 +6,7 @@
 
 use record::aead::{Aead, NONCE_LEN, Refused, TAG_LEN};
 use ring::aead;
+use wire::bytes::copy;
 
 /// One key. Never `Debug`.
 pub(super) struct Gcm(aead::LessSafeKey);
@@ -34,7 +35,7 @@ impl Aead for Gcm {
     fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], plaintext: &[u8], extra: &[u8], out: &mut [u8]) {
         let len = plaintext.len() + extra.len();
         assert_eq!(out.len(), len + TAG_LEN, "room for ciphertext and tag");
-        out[..plaintext.len()].copy_from_slice(plaintext);
+        copy(&mut out[..plaintext.len()], plaintext);
         out[plaintext.len()..len].copy_from_slice(extra);
         self.seal_in_place(nonce, aad, out);
     }
@@ -48,7 +49,7 @@ impl Aead for Gcm {
 
     fn open(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<(), Refused> {
         let (body, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(Refused)?;
-        out.copy_from_slice(body);
+        copy(out, body);
         let opened = self.opened(nonce, aad, *tag, out);
         if opened.is_err() {
             out.fill(0);

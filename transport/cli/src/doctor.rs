@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
-use udp::{Datagrams, Gso, Links, Speed};
+use udp::{Backend, Datagrams, Gso, Links, Speed};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -54,6 +54,8 @@ struct Facts {
     has_aes: bool,
     cpu: Vec<(&'static str, bool)>,
     engine: String,
+    /// Further backends, and why one does not work here.
+    backends: Vec<(Backend, Result<(), String>)>,
     cores: usize,
 }
 
@@ -118,6 +120,7 @@ fn gather() -> Facts {
         has_aes,
         cpu,
         engine: engine(),
+        backends: [Backend::IoUring, Backend::Xdp].map(|backend| (backend, backend.check())).into(),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
     }
 }
@@ -219,6 +222,14 @@ fn judge(facts: &Facts) -> Vec<Finding> {
     findings.push(loopback(&facts.loopback_mtu));
     findings.push(processor(facts));
     findings.push(finding("record engine", Verdict::Ok, &facts.engine, None));
+    // No trouble: they are asked for by name, and the ordinary one is the default because it measured best.
+    findings.extend(facts.backends.iter().map(|(backend, works)| {
+        let found = match works {
+            Ok(()) => format!("{backend} works; SEALANE_BACKEND={backend} or `Builder::backend` chooses it"),
+            Err(why) => format!("{backend} cannot be had: {why}"),
+        };
+        finding("backend", Verdict::Ok, &found, None)
+    }));
     findings.push(match facts.cores {
         1 => finding(
             "cores",
@@ -379,6 +390,7 @@ mod tests {
             has_aes: true,
             cpu: vec![("aes", true), ("vaes", false)],
             engine: "software".to_owned(),
+            backends: vec![(Backend::IoUring, Ok(())), (Backend::Xdp, Err("no capability".to_owned()))],
             cores: 2,
         }
     }
@@ -445,6 +457,12 @@ mod tests {
         let mut facts = good();
         facts.interfaces[0].speed = Speed::MadeUp(Rate(10_000_000));
         assert!(rates(&facts)[0].contains("10 Mbit/s") && rates(&facts)[0].contains("not believed"));
+    }
+
+    #[test]
+    fn backends_that_cannot_be_had_are_no_trouble_and_say_why() {
+        let found: Vec<_> = judge(&good()).into_iter().filter(|f| f.what == "backend").map(|f| f.found).collect();
+        assert!(found[0].contains("SEALANE_BACKEND=io-uring") && found[1].contains("xdp cannot be had: no capability"));
     }
 
     #[test]

@@ -55,6 +55,10 @@ counters! {
     messages_held,
     /// Messages that went on under another attempt.
     attempts,
+    /// Sessions that were put to rest, because nothing was under way in them.
+    sessions_rested,
+    /// Sessions at rest that woke.
+    sessions_woken,
     /// Handshakes completed.
     handshakes_completed,
     /// Handshakes that failed.

@@ -20,16 +20,19 @@ use wire::ids::{SessionId, Side};
 use wire::limits::{MESSAGE_MAX, PIGGYBACK_ACKS_MAX};
 use wire::trailer::Kind;
 
+use crate::chunks::Chunks;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::egress::Transmit;
 use crate::error::Misuse;
 use crate::evidence::Evidence;
+use crate::installed::Installed;
 use crate::lanes::LaneTable;
 use crate::parting::Parting;
 use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::rates::Strangers;
+use crate::resting::Rests;
 use crate::session::{CallId, Queued};
 use crate::state::{Entropy, Event, State, Target};
 use crate::tokens::Tokens;
@@ -90,11 +93,12 @@ impl Endpoint {
                 config,
                 entropy,
                 sessions: Vec::new(),
+                rests: Rests::default(),
                 sessions_free: Vec::new(),
                 sessions_open: 0,
-                targets: Vec::new(),
+                targets: Chunks::default(),
                 accepting: HashMap::new(),
-                installed: HashMap::new(),
+                installed: Installed::default(),
                 cookies,
                 rates,
                 tokens,
@@ -136,10 +140,14 @@ impl Endpoint {
 
     /// A peer to open sessions to: `name` is what its certificate must say. The same address and name give the same target.
     pub fn target(&mut self, address: SocketAddr, name: &str, datagram_max: usize) -> u32 {
-        let same = |t: &Target| t.address == address && t.name == name && t.key.is_none();
-        match self.state.targets.iter().position(same) {
+        let same = |t: &Target| t.address == address && *t.name == *name && t.key.is_none();
+        let known = self.state.targets.iter().position(same);
+        match known {
             Some(at) => at as u32,
-            None => self.add_target(Target { address, name: name.to_owned(), key: None, datagram_max, session: None }),
+            None => {
+                let name = self.state.installed.label(name);
+                self.add_target(Target { address, name, key: None, datagram_max, session: None })
+            }
         }
     }
 
@@ -160,14 +168,14 @@ impl Endpoint {
         datagram_max: usize,
     ) -> Option<u32> {
         let state = &mut self.state;
-        let key = InstalledKey::new(state.config.crypto, secret, state.config.cipher, label);
+        let label = state.installed.label(label);
+        let key = InstalledKey::new(state.config.crypto, secret, state.config.cipher, label.clone());
         let id = key.id();
-        state.installed.insert(id, (key, side));
-        state.tokens.install(address, id);
+        let at = state.installed.insert(key, side);
+        state.tokens.install(address, at);
         // Two secrets for one address are two targets.
-        (side == Side::Client).then(|| {
-            self.add_target(Target { address, name: label.to_owned(), key: Some(id), datagram_max, session: None })
-        })
+        (side == Side::Client)
+            .then(|| self.add_target(Target { address, name: label, key: Some(id), datagram_max, session: None }))
     }
 
     /// The session in use with `target`, opened if there is none.
@@ -232,10 +240,13 @@ impl Endpoint {
                 let slot = self.session_to(now, target)?;
                 self.state.lane_from(slot)
             }
-            To::Session(id) => match self.state.session(id).filter(|(_, s)| !s.closing && !s.dying) {
-                Some((slot, _)) => slot,
-                None => self.state.lane_in(id).ok_or(Misuse::NoSession)?,
-            },
+            To::Session(id) => {
+                self.state.rouse(id);
+                match self.state.session(id).filter(|(_, s)| !s.closing && !s.dying) {
+                    Some((slot, _)) => slot,
+                    None => self.state.lane_in(id).ok_or(Misuse::NoSession)?,
+                }
+            }
         };
         let state = &mut self.state;
         let length = body.len() as u64;
@@ -365,6 +376,7 @@ impl Endpoint {
     /// Ends a session; the peer is told. What was under way in it fails.
     pub fn close_session(&mut self, id: SessionId) {
         let Some(id) = self.state.session_to_close(id) else { return };
+        self.state.rouse(id);
         if let Some((slot, session)) = self.state.session(id)
             && session.keys.is_some()
             && !session.closing
@@ -380,13 +392,9 @@ impl Endpoint {
 
     /// All sessions that have keys.
     pub fn open_sessions(&self) -> Vec<SessionId> {
-        self.state
-            .sessions
-            .iter()
-            .flatten()
-            .filter(|s| s.keys.is_some() && !s.closing && !s.id.is_lane())
-            .map(|s| s.id)
-            .collect()
+        let awake = self.state.sessions.iter().flatten();
+        let awake = awake.filter(|s| s.keys.is_some() && !s.closing && !s.id.is_lane()).map(|s| s.id);
+        awake.chain(self.state.rests.iter().map(|resting| resting.id)).collect()
     }
 
     /// Whether anything of the application is under way: messages queued, going out, coming in, or waiting for an ack.
@@ -431,12 +439,14 @@ impl Endpoint {
         self.state.epoch_timeouts(now);
         self.state.fail_queued(now);
         self.state.forget_idle(now);
+        self.state.rest_idle(now);
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn timeout(&self) -> Option<Instant> {
         let state = &self.state;
         let mut at = state.machine.timeout_at().min(state.idle_look).min(state.queue_deadline).min(state.epochs_due);
+        at = at.min(state.rests.look);
         for timers in [&state.handshake_timers, &state.evidence.timers] {
             at = timers.peek().map_or(at, |(first, _)| at.min(first));
         }
@@ -465,6 +475,7 @@ impl Endpoint {
                 narrowed.push(slot as u32);
             }
         }
+        self.state.narrow_resting(address, datagram_max);
         for slot in 0..self.state.calls.len() as u32 {
             let too_large = self.state.call(slot).and_then(|call| call.out.as_ref()).is_some_and(|message| {
                 usize::from(message.geometry().payload()) + wire::limits::PACKET_OVERHEAD > datagram_max

@@ -56,15 +56,17 @@ impl State {
         }));
         session.cipher = cipher;
         session.peer_id = peer.session;
-        session.identity = Arc::new(identity);
+        session.identity = self.rests.shared(identity);
         session.mutual = mutual;
         (session.exchange, session.resumed, session.early.taken) = (exchange, resumed, early);
         session.message_max = peer.message_max as usize;
         session.peer_datagram_max = usize::from(peer.datagram_max);
         session.datagram_max = session.datagram_max.min(usize::from(peer.datagram_max)).max(wire::limits::DATAGRAM_MIN);
         session.heard = now;
-        self.tokens.promise(peer.session, slot, peer.reset_token);
+        session.promise = peer.reset_token;
+        self.tokens.promise(peer.session, slot);
         self.machine.open_peer(slot, session.side, rtt, peer.unscheduled, host(session.address.ip()));
+        self.is_awake(self.sessions[slot as usize].as_ref().expect("a session in use").id);
         self.counters.handshakes_completed += 1;
         if self.idle_look == Instant::FAR {
             self.idle_look = now + self.config.session_idle / 4;
@@ -219,9 +221,10 @@ impl State {
         phase: Phase,
         now: Instant,
     ) {
-        self.sessions[slot as usize] = Some(Session {
+        self.sessions[slot as usize] = Some(Box::new(Session {
             id,
             peer_id: SessionId::NONE,
+            promise: [0; wire::reset::TOKEN_LEN],
             side,
             address,
             phase,
@@ -250,7 +253,7 @@ impl State {
             attesting: None,
             evidence_id: None,
             report: None,
-        });
+        }));
         self.reserve_evidence(slot);
         self.flights.push_back(slot);
     }
@@ -271,6 +274,7 @@ impl State {
 
     /// A HANDSHAKE packet, of a handshake that is known or of a new one.
     pub(crate) fn handshake(&mut self, now: Instant, from: SocketAddr, packet: &HandshakePacket<'_>, len: usize) {
+        self.knocked_again(packet.header.session);
         let known = match self.session(packet.header.session) {
             Some((slot, _)) => Some(slot),
             None if packet.header.session != SessionId::NONE => return self.counters.dropped_unknown_session += 1,
@@ -471,10 +475,11 @@ impl State {
             self.sessions[rpc.peer as usize].as_ref().is_some_and(|session| session.side == rpc.rpc.began())
         };
         let busy: HashSet<u32> = self.machine.rpcs().filter(ours).map(|rpc| rpc.peer).collect();
+        self.forget_resting(now);
         for slot in 0..self.sessions.len() as u32 {
             let idle =
                 |s: &Session| s.keys.is_some() && !s.id.is_lane() && now.since(s.heard) >= self.config.session_idle;
-            if self.sessions[slot as usize].as_ref().is_some_and(idle) && !busy.contains(&slot) {
+            if self.sessions[slot as usize].as_deref().is_some_and(idle) && !busy.contains(&slot) {
                 self.close(slot, &Ended::Failed(Failure::SessionClosed));
             }
         }

@@ -87,7 +87,7 @@ impl State {
         let (to, len) = (ticket.to, ticket.bytes.len());
         out[..len].copy_from_slice(&ticket.bytes);
         let same = |session: &crate::session::Session| session.address == to && session.may_send;
-        if self.sessions[ticket.slot as usize].as_ref().is_some_and(same) {
+        if self.sessions[ticket.slot as usize].as_deref().is_some_and(same) {
             return self.behind(ticket.slot, len, now, out);
         }
         self.counters.packets_sent += 1;

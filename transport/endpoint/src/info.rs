@@ -1,5 +1,6 @@
 //! Owns what an endpoint tells about itself: snapshots, which change nothing.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use handshake::exchange::KeyExchange;
@@ -10,7 +11,8 @@ use wire::ids::{SessionId, Side};
 use crate::counters::Counters;
 use crate::endpoint::Endpoint;
 use crate::session::CallId;
-use crate::state::Origin;
+use crate::session::Protection;
+use crate::state::{Origin, State};
 
 /// A snapshot of one RPC.
 #[derive(Clone, Debug)]
@@ -55,6 +57,8 @@ pub struct SessionInfo {
 pub struct Holdings {
     /// Sessions, those whose handshake is under way included.
     pub sessions: usize,
+    /// Sessions among them that rest: nothing is under way there, and little memory is used.
+    pub resting: usize,
     /// Handshakes that others began.
     pub accepting: usize,
     /// Bytes of our messages that are held until they are acknowledged.
@@ -73,11 +77,21 @@ pub struct Holdings {
     pub machine: proto::io::Holdings,
 }
 
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("sessions", &self.sessions_open)
+            .field("rpcs", &self.machine.rpcs_open())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Endpoint {
     /// What it holds.
     pub fn holdings(&self) -> Holdings {
         Holdings {
             sessions: self.state.sessions_open,
+            resting: self.state.rests.count,
             accepting: self.state.accepting.len(),
             held_bytes: self.state.held_bytes,
             notices: self.state.notices.len(),
@@ -120,7 +134,7 @@ impl Endpoint {
 
     /// Snapshots of all sessions.
     pub fn sessions(&self) -> Vec<SessionInfo> {
-        let info = |(slot, session): (usize, &Option<crate::session::Session>)| {
+        let info = |(slot, session): (usize, &Option<Box<crate::session::Session>>)| {
             let session = session.as_ref()?;
             Some(SessionInfo {
                 id: session.id,
@@ -136,7 +150,28 @@ impl Endpoint {
                 rtt: self.state.machine.rtt(slot as u32),
             })
         };
-        self.state.sessions.iter().enumerate().filter_map(info).collect()
+        let awake = self.state.sessions.iter().enumerate().filter_map(info);
+        let at_rest = |resting: &crate::resting::Resting| SessionInfo {
+            id: resting.id,
+            origin: Origin {
+                address: resting.address(),
+                identity: resting.identity.clone(),
+                report: resting.report.clone(),
+                protection: Protection::Full,
+            },
+            side: resting.side,
+            cipher: resting.cipher,
+            open: true,
+            mutual: resting.mutual,
+            exchange: resting.exchange,
+            resumed: resting.resumed,
+            datagram_max: resting.datagram_max as usize,
+            epochs: Some((resting.sealing.epoch(), resting.opening.epoch())),
+            rtt: Some(resting.peer.rtt().smoothed()),
+        };
+        let mut all: Vec<SessionInfo> = awake.chain(self.state.rests.iter().map(at_rest)).collect();
+        all.sort_by_key(|info| info.id.slot());
+        all
     }
 
     /// The session that new calls to `target` go into, if there is one.
@@ -144,11 +179,12 @@ impl Endpoint {
         let Some(slot) = self.state.targets.get(target as usize)?.session else {
             return self.state.lanes.of_target(target);
         };
-        self.state.sessions[slot as usize].as_ref().map(|session| session.id)
+        self.state.id_of(slot)
     }
 
     /// Whether a session is there and takes messages of the application.
     pub fn is_session_open(&self, id: SessionId) -> bool {
-        self.state.session(id).is_some_and(|(_, session)| session.may_send)
+        let awake = self.state.session(id).is_some_and(|(_, session)| session.may_send);
+        awake || self.state.rests.get(id).is_some()
     }
 }

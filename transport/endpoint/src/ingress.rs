@@ -10,7 +10,7 @@ use proto::time::Instant;
 use record::epochs::Opening;
 use record::error::OpenError;
 use record::open::{Acks, TAIL_MAX, open_control, open_in_place, open_into};
-use wire::bytes::Reader;
+use wire::bytes::{Reader, copy};
 use wire::control::{Frame, packet_number};
 use wire::data::{RecordView, record_at};
 use wire::header::Header;
@@ -93,12 +93,16 @@ impl State {
     }
 
     /// The slot of the session that a packet is for, if that has keys for it.
-    fn addressed(&mut self, now: Instant, header: &Header, len: usize) -> Option<u32> {
+    fn addressed(&mut self, now: Instant, header: &Header, packet: &[u8]) -> Option<u32> {
         // A session names the lane by its own shard first, its peer by its own. [P-9.1]
         let is_it = |session: &Session| session.steer == header.steer.swap_bytes();
         let slot = match self.session(header.session) {
             Some((slot, session)) if is_it(session) => slot,
-            _ => self.lane_addressed(now, header, len)?,
+            // A session with several lanes does not rest.
+            None if header.steer == 0 && self.rests.get(header.session).is_some() => {
+                return self.knocked(now, header, packet);
+            }
+            _ => self.lane_addressed(now, header, packet.len())?,
         };
         let session = self.sessions[slot as usize].as_ref()?;
         let keys = session.keys.as_ref().filter(|_| !session.closing);
@@ -151,7 +155,7 @@ impl State {
 
     /// A DATA packet: whole records, one after the other.
     fn data(&mut self, now: Instant, header: &Header, packet: &mut [u8], base: usize) {
-        let Some(slot) = self.addressed(now, header, packet.len()) else { return };
+        let Some(slot) = self.addressed(now, header, packet) else { return };
         let mut at = DATA_HEADER_LEN;
         while at < packet.len() {
             let view = match record_at(packet, at) {
@@ -242,7 +246,7 @@ impl State {
                 let arrival = self.machine.arrived(now, peer, rpc, Some(slot), index, &opened.trailer);
                 let buffer = self.call(slot).and_then(|call| call.buffer.as_mut());
                 if let (Arrival::New { .. }, Some(buffer)) = (arrival, buffer) {
-                    buffer.bytes()[opened.trailer.geometry.bytes(index)].copy_from_slice(&packet[opened.payload]);
+                    copy(&mut buffer.bytes()[opened.trailer.geometry.bytes(index)], &packet[opened.payload]);
                 }
                 self.arrived(now, peer, arrival, &opened.acks, &[], index, &opened.trailer, 0..0);
             }
@@ -307,7 +311,7 @@ impl State {
         }
         let length = trailer.geometry.length() as usize;
         let mut buffer = self.pool.message(length);
-        buffer.bytes()[trailer.geometry.bytes(index)].copy_from_slice(payload);
+        copy(&mut buffer.bytes()[trailer.geometry.bytes(index)], payload);
         let evidence = self.machine.rpc(slot).is_some_and(|(rpc, ..)| self.is_evidence(peer, rpc));
         let streamed = !evidence && self.config.stream_above.is_some_and(|limit| length > limit);
         let call = self.calls[slot as usize].as_mut().expect("it was just put there");
@@ -410,7 +414,7 @@ impl State {
 
     /// A CONTROL packet: frames, sealed as one piece.
     fn control_packet(&mut self, now: Instant, header: &Header, packet: &mut [u8]) {
-        let Some(slot) = self.addressed(now, header, packet.len()) else { return };
+        let Some(slot) = self.addressed(now, header, packet) else { return };
         let Ok(number) = packet_number(packet) else { return self.counters.dropped_truncated += 1 };
         let keys = self.at(slot).keys.as_mut().expect("addressed");
         let opening = keys.opening.named_mut(header.epoch).expect("addressed");

@@ -6,22 +6,27 @@
 #![deny(missing_docs)]
 
 pub mod error;
+mod chunks;
+mod installed;
 pub mod rates;
 pub mod tokens;
 pub mod paths;
 pub mod evidence;
 pub mod config;
 pub mod counters;
+pub mod block;
 pub mod pool;
 pub mod session;
 pub mod notes;
 mod lanes;
+mod resting;
 #[cfg(feature = "tls")]
 mod tickets;
 mod parting;
 pub mod state;
 mod spread;
 mod queued;
+mod rest;
 pub mod resets;
 pub mod handshakes;
 pub mod epochs;

@@ -81,6 +81,7 @@ impl State {
     /// The way to `address` takes datagrams of `datagram_max` bytes: of sessions that moved there nothing was known.
     pub(crate) fn path_carries(&mut self, session: wire::ids::SessionId, datagram_max: usize) {
         let most = datagram_max.min(self.config.datagram_bytes_max);
+        self.rouse(session);
         if let Some((slot, _)) = self.session(session) {
             let session = self.at(slot);
             session.datagram_max = most.min(session.peer_datagram_max).max(DATAGRAM_MIN);

@@ -143,6 +143,14 @@ impl Paths {
         }
     }
 
+    /// Whether it is not asked where the peer of the session in `slot` is, and the last question was long ago: then it is forgotten.
+    pub fn is_settled(&mut self, now: Instant, slot: u32) -> bool {
+        if self.probes.get(&slot).is_some_and(|probe| now.since(probe.begun) >= STANDS) {
+            self.forget(slot);
+        }
+        !self.probes.contains_key(&slot)
+    }
+
     /// Whether anything is to be asked.
     pub fn asks(&self) -> bool {
         !self.questions.is_empty()

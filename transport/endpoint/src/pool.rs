@@ -9,10 +9,14 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use wire::bytes::copy;
+
+use crate::block::Block;
+
 /// Bytes of a message: read-only, cheap to clone, `Send`. It keeps its buffer from being used again while it lives.
 #[derive(Clone)]
 pub struct Payload {
-    bytes: Arc<Vec<u8>>,
+    bytes: Arc<Block>,
     start: usize,
     end: usize,
 }
@@ -50,7 +54,7 @@ impl AsRef<[u8]> for Payload {
 impl From<Vec<u8>> for Payload {
     fn from(bytes: Vec<u8>) -> Self {
         let end = bytes.len();
-        Self { bytes: Arc::new(bytes), start: 0, end }
+        Self { bytes: Arc::new(bytes.into()), start: 0, end }
     }
 }
 
@@ -71,7 +75,7 @@ impl fmt::Debug for Payload {
 
 /// A buffer that nobody else has.
 #[derive(Debug)]
-pub struct Buffer(Arc<Vec<u8>>);
+pub struct Buffer(Arc<Block>);
 
 impl Buffer {
     /// Its bytes.
@@ -84,8 +88,9 @@ impl Buffer {
 #[derive(Debug)]
 struct Class {
     size: usize,
+    make: fn(usize) -> Block,
     /// Handles on buffers given out, oldest first.
-    given: VecDeque<Arc<Vec<u8>>>,
+    given: VecDeque<Arc<Block>>,
     given_max: usize,
     /// The last search found none free although as many as may be kept were given out.
     starved: bool,
@@ -94,29 +99,45 @@ struct Class {
 /// How many of the oldest buffers are looked at for one that is free.
 const TRIES: usize = 16;
 
+/// Classes from this size on have buffers of several lengths, so that one under way is hardly longer than its message. Half of a class's
+/// size is divided into so many steps.
+const EXACT_MIN: usize = 1 << 15;
+const STEPS: usize = 32;
+
 impl Class {
-    fn take(&mut self) -> Buffer {
+    /// A buffer of `len` bytes or more.
+    fn take(&mut self, len: usize) -> Buffer {
         for _ in 0..TRIES.min(self.given.len()) {
             let Some(mut bytes) = self.given.pop_front() else { break };
-            if Arc::get_mut(&mut bytes).is_some() {
+            if Arc::get_mut(&mut bytes).is_none() {
+                self.given.push_back(bytes);
+            } else if bytes.len() >= len {
                 self.starved = false;
                 return Buffer(bytes);
             }
-            self.given.push_back(bytes);
+            // One that is free and too short makes room for one that is not.
         }
         self.starved = self.given.len() == self.given_max;
-        Buffer(Arc::new(vec![0; self.size]))
+        let exact = self.size >= EXACT_MIN && len > self.size / 2;
+        let size = if exact { len.next_multiple_of(self.size / 2 / STEPS) } else { self.size };
+        Buffer(Arc::new((self.make)(size)))
     }
 
-    fn remember(&mut self, bytes: &Arc<Vec<u8>>) {
+    /// Gives back what nobody uses.
+    fn trim(&mut self) {
+        self.given.retain_mut(|bytes| Arc::get_mut(bytes).is_none());
+        self.given.shrink_to_fit();
+    }
+
+    fn remember(&mut self, bytes: &Arc<Block>) {
         if self.given.len() < self.given_max {
             self.given.push_back(Arc::clone(bytes));
         }
     }
 }
 
-/// Smallest class: 2^8 bytes.
-const SMALLEST: u32 = 8;
+/// Smallest class: 2^6 bytes.
+const SMALLEST: u32 = 6;
 /// Largest class: 2^27 bytes, twice the largest message.
 const LARGEST: u32 = 27;
 /// Bytes that a class may keep for later, at most; but always as many buffers as the configuration says.
@@ -143,6 +164,7 @@ impl Pool {
             let size = 1usize << bits;
             Class {
                 size,
+                make: Block::anywhere,
                 given: VecDeque::new(),
                 given_max: (KEPT_BYTES_MAX / size).clamp(kept_min, 4096),
                 starved: false,
@@ -152,6 +174,8 @@ impl Pool {
             classes: (SMALLEST..=LARGEST).map(class).collect(),
             datagrams: Class {
                 size: datagram_bytes,
+                // The kernel writes there.
+                make: Block::amid_page,
                 given: VecDeque::new(),
                 given_max: DATAGRAMS_HELD_MAX,
                 starved: false,
@@ -168,12 +192,13 @@ impl Pool {
     pub fn message(&mut self, len: usize) -> Buffer {
         let class = self.class(len + SLACK);
         // What is not kept need not fit others.
-        if class.given_max == 0 { Buffer(Arc::new(vec![0; len + SLACK])) } else { class.take() }
+        if class.given_max == 0 { Buffer(Arc::new(Block::anywhere(len + SLACK))) } else { class.take(len + SLACK) }
     }
 
     /// A buffer to receive into.
     pub fn datagrams(&mut self) -> Buffer {
-        self.datagrams.take()
+        let size = self.datagrams.size;
+        self.datagrams.take(size)
     }
 
     /// Whether so many receive buffers are held by payloads that small ones should be copied instead.
@@ -195,9 +220,15 @@ impl Pool {
 
     /// A copy of `bytes` in a buffer of the pool.
     pub fn copy(&mut self, bytes: &[u8]) -> Payload {
-        let mut buffer = self.class(bytes.len()).take();
-        buffer.bytes()[..bytes.len()].copy_from_slice(bytes);
+        let mut buffer = self.class(bytes.len()).take(bytes.len());
+        copy(&mut buffer.bytes()[..bytes.len()], bytes);
         self.freeze(buffer, bytes.len())
+    }
+
+    /// Gives the memory back that no message uses. What comes next asks for it anew.
+    pub fn trim(&mut self) {
+        self.classes.iter_mut().for_each(Class::trim);
+        self.datagrams.trim();
     }
 
     /// Takes back a message buffer that was never frozen.
@@ -208,7 +239,7 @@ impl Pool {
 
 /// A receive buffer that is only read from now on.
 #[derive(Debug)]
-pub struct Frozen(Arc<Vec<u8>>);
+pub struct Frozen(Arc<Block>);
 
 impl Frozen {
     /// A part of it.

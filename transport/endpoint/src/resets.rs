@@ -54,7 +54,8 @@ impl State {
             return;
         }
         let secrets = if self.tokens.lasting { 0 } else { TOKENS_MAX };
-        let keys: Vec<Option<KeyId>> = self.tokens.secrets_of(from, secrets).map(Some).chain([None]).collect();
+        let keys: Vec<Option<KeyId>> =
+            self.tokens.secrets_of(from, secrets).map(|at| Some(self.installed.id(at))).chain([None]).collect();
         // Each time with another one in front: short packets are answered by one token each, and may be all that ever comes.
         let first = self.tokens.turn(most.min(keys.len())) % keys.len();
         for &key in keys.iter().cycle().skip(first).take(most.min(keys.len())) {
@@ -67,7 +68,11 @@ impl State {
 
     /// A peer, or somebody else, says that it does not know a session.
     pub(crate) fn reset(&mut self, packet: &ResetPacket<'_>) {
-        let proven = self.tokens.proven(self.config.crypto, packet.header.session, packet.token);
+        let promise_of = |slot: u32| match self.sessions[slot as usize].as_deref() {
+            Some(session) => Some((session.peer_id, session.promise)),
+            None => self.rests.at(slot).map(|resting| (resting.peer_id, resting.promise)),
+        };
+        let proven = self.tokens.proven(self.config.crypto, packet.header.session, packet.token, promise_of);
         // A handshake that nobody was told of yet ends in its own way.
         match proven.filter(|slot| self.at(*slot).may_send) {
             Some(slot) => {

@@ -119,6 +119,8 @@ pub struct Session {
     pub id: SessionId,
     /// The peer's name for it, once known.
     pub peer_id: SessionId,
+    /// What a RESET of it by the peer has to prove, once known. [P-5.5]
+    pub promise: crate::tokens::Promise,
     /// Which end we are.
     pub side: Side,
     /// Where the peer is.

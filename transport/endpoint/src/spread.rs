@@ -129,6 +129,7 @@ impl State {
         let session = Session {
             id: SessionId::of_lane(slot, shard.number, random.as_u64()),
             peer_id: opened.peer_id,
+            promise: [0; wire::reset::TOKEN_LEN],
             side: opened.side,
             address: opened.address,
             phase: Phase::Open,
@@ -166,7 +167,7 @@ impl State {
         };
         self.machine.open_peer(slot, opened.side, opened.rtt, opened.unscheduled, host(opened.address.ip()));
         let since = opened.since;
-        self.sessions[slot as usize] = Some(session);
+        self.sessions[slot as usize] = Some(Box::new(session));
         if self.idle_look == Instant::FAR {
             self.idle_look = since + self.config.session_idle / 4;
         }
@@ -269,7 +270,7 @@ impl State {
 
     /// A sealed packet came for no lane of ours.
     fn stray(&mut self, now: Instant, header: &Header, len: usize) {
-        if self.session(header.session).is_some_and(|(_, session)| !session.id.is_lane()) {
+        if !header.session.is_lane() && self.has_session(header.session) {
             self.counters.dropped_malformed += 1;
         } else if self.is_first() {
             self.unknown(now, self.from, header.session, len);

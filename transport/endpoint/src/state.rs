@@ -2,14 +2,13 @@
 //! `ingress`.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use attest::claims::Report;
 use handshake::cookie::Cookies;
 use handshake::identity::PeerIdentity;
-use handshake::installed::{InstalledKey, KeyId};
+use handshake::installed::KeyId;
 use proto::heap::IndexHeap;
 use proto::io::Failure;
 use proto::machine::Machine;
@@ -21,15 +20,18 @@ use wire::ids::{RpcId, SessionId, Side};
 use wire::limits::PIGGYBACK_ACKS_MAX;
 use wire::trailer::Kind;
 
+use crate::chunks::Chunks;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::error::{Ended, Misuse};
 use crate::evidence::Evidence;
+use crate::installed::Installed;
 use crate::lanes::LaneTable;
 use crate::parting::Parting;
 use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::rates::Strangers;
+use crate::resting::Rests;
 use crate::session::{Answered, CallId, Protection, Queued, Session};
 use crate::tokens::Tokens;
 
@@ -190,7 +192,7 @@ pub struct Target {
     /// Where.
     pub address: SocketAddr,
     /// The name that its certificate must have.
-    pub name: String,
+    pub name: Arc<str>,
     /// The installed secret to use instead of TLS.
     pub key: Option<KeyId>,
     /// Largest datagram towards it.
@@ -203,10 +205,12 @@ pub struct Target {
 pub struct State {
     pub(crate) config: Config,
     pub(crate) entropy: Entropy,
-    pub(crate) sessions: Vec<Option<Session>>,
+    /// Those that are awake.
+    pub(crate) sessions: Vec<Option<Box<Session>>>,
+    pub(crate) rests: Rests,
     pub(crate) sessions_free: Vec<u32>,
     pub(crate) sessions_open: usize,
-    pub(crate) targets: Vec<Target>,
+    pub(crate) targets: Chunks<Target>,
     /// Handshakes that others began, by where they come from and the name they gave.
     pub(crate) accepting: HashMap<(SocketAddr, SessionId), u32>,
     pub(crate) cookies: Cookies,
@@ -220,7 +224,7 @@ pub struct State {
     /// Where the datagrams come from that are being handled.
     pub(crate) from: SocketAddr,
     /// Secrets for sessions that are not negotiated by TLS, by their public id, and which end we are with each.
-    pub(crate) installed: HashMap<KeyId, (InstalledKey, Side)>,
+    pub(crate) installed: Installed,
     pub(crate) machine: Machine,
     pub(crate) calls: Vec<Option<Call>>,
     pub(crate) pool: Pool,
@@ -255,15 +259,6 @@ pub struct State {
     pub(crate) landed: Vec<(u32, core::ops::Range<usize>)>,
 }
 
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State")
-            .field("sessions", &self.sessions_open)
-            .field("rpcs", &self.machine.rpcs_open())
-            .finish_non_exhaustive()
-    }
-}
-
 impl State {
     pub(crate) fn random_u64(&mut self) -> u64 {
         let mut bytes = [0; 8];
@@ -273,11 +268,15 @@ impl State {
 
     pub(crate) fn session(&self, id: SessionId) -> Option<(u32, &Session)> {
         let slot = id.slot();
-        let session = self.sessions.get(slot as usize)?.as_ref()?;
-        (session.id == id).then_some((slot, session))
+        self.sessions.get(slot as usize)?.as_deref().filter(|session| session.id == id).map(|session| (slot, session))
     }
 
+    /// The session in `slot`, which is in use. Wakes it if it rests.
+    #[inline]
     pub(crate) fn at(&mut self, slot: u32) -> &mut Session {
+        if self.sessions[slot as usize].is_none() {
+            self.wake(slot);
+        }
         self.sessions[slot as usize].as_mut().expect("a session in use")
     }
 

@@ -1,6 +1,7 @@
 //! Owns the reading of messages while they still come: verified bytes from the front on, as far as there is no gap.
 
 use proto::io::State as RpcState;
+use wire::bytes::copy;
 
 use crate::endpoint::Endpoint;
 use crate::session::CallId;
@@ -17,13 +18,13 @@ impl Endpoint {
         let (length, n) = match (&call.whole, &mut call.buffer) {
             (Some(whole), _) => {
                 let n = whole.len().saturating_sub(offset).min(into.len());
-                into[..n].copy_from_slice(&whole[offset..offset + n]);
+                copy(&mut into[..n], &whole[offset..offset + n]);
                 (whole.len(), n)
             }
             (None, Some(buffer)) => {
                 let incoming = machine.incoming(slot)?;
                 let n = (incoming.contiguous() as usize).saturating_sub(offset).min(into.len());
-                into[..n].copy_from_slice(&buffer.bytes()[offset..offset + n]);
+                copy(&mut into[..n], &buffer.bytes()[offset..offset + n]);
                 (incoming.geometry().length() as usize, n)
             }
             (None, None) => return None,

@@ -51,11 +51,9 @@ impl State {
     fn take_note(&mut self, now: Instant, note: Note) {
         match note {
             Note::Datagram { .. } | Note::HangUp { .. } => {}
-            Note::Stray { from, session, len } => match self.session(session) {
-                // Its lanes are not known there yet, or just ended.
-                Some(_) => self.counters.dropped_too_early += 1,
-                None => self.unknown(now, from, session, len),
-            },
+            // Its lanes are not known there yet, or just ended.
+            Note::Stray { session, .. } if self.has_session(session) => self.counters.dropped_too_early += 1,
+            Note::Stray { from, session, len } => self.unknown(now, from, session, len),
             Note::Opened(opened) => {
                 let (session, target, lanes) = (opened.session, opened.target, opened.secrets.len());
                 debug_assert!(lanes > 0, "every shard has a lane to every peer");
@@ -132,7 +130,7 @@ impl State {
 
     /// Ends a session, all lanes of it. What was under way fails.
     pub(crate) fn close(&mut self, slot: u32, why: &Ended) {
-        match self.sessions[slot as usize].as_ref().and_then(|session| session.root) {
+        match self.at(slot).root {
             Some(at) => self.close_root(at, why),
             None => self.close_one(slot, why),
         }
@@ -218,7 +216,7 @@ impl State {
         opened.datagram_max = wire::limits::DATAGRAM_MIN;
         for slot in slots.into_iter().flatten() {
             let elsewhere = |session: &Session| session.address != address && matches!(session.phase, Phase::Open);
-            if self.sessions[slot as usize].as_ref().is_some_and(elsewhere) {
+            if self.sessions[slot as usize].as_deref().is_some_and(elsewhere) {
                 self.move_to(slot, address);
                 self.paths.forget(slot);
             }

@@ -186,6 +186,7 @@ fn limits_hold() {
             handshakes_per_source: Rate::new(2, 2),
             handshakes_unproven: Rate::new(20, 4),
             tickets_opened: Rate::new(20, 4),
+            wakes_by_repeats: Rate::new(20, 4),
         };
     };
     for sources in [1, 1 << 24] {

@@ -72,7 +72,7 @@ pub struct InstalledKey {
 impl InstalledKey {
     /// From 32 secret bytes of full entropy that both sides have. `label` is what deliveries call the other side.
     #[must_use]
-    pub fn new(crypto: &dyn Crypto, secret: &Secret, cipher: Cipher, label: &str) -> Self {
+    pub fn new(crypto: &dyn Crypto, secret: &Secret, cipher: Cipher, label: impl Into<Arc<str>>) -> Self {
         let root = Secret::new(crypto.hkdf_extract(b"sealane/1 installed", secret.expose()));
         let mut id = [0; 8];
         expand_label(crypto, &root, b"inst id", b"", &mut id);

@@ -36,3 +36,4 @@ pub mod answers;
 pub mod clock;
 mod elsewhere;
 mod first;
+mod atrest;

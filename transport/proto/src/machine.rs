@@ -4,6 +4,7 @@
 //! The contract: one input, then drain [`Machine::next_event`], [`Machine::next_work`] and [`Machine::next_frames`] until
 //! they are dry; then [`Machine::timeout`] says when to call [`Machine::handle_timeout`]. Time only comes in as an argument.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -23,7 +24,7 @@ use crate::incoming::Incoming;
 use crate::io::{Event, Failure, Holdings, PeerHoldings, RpcInfo, State};
 use crate::outgoing::Outgoing;
 use crate::pacer::Pacer;
-use crate::peer::Peer;
+use crate::peer::{Peer, Said};
 use crate::resend;
 use crate::room::Room;
 use crate::rpc::Rpc;
@@ -34,7 +35,9 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub struct Machine {
     pub(crate) config: Config,
-    pub(crate) peers: Vec<Option<Peer>>,
+    pub(crate) peers: Vec<Option<Box<Peer>>>,
+    /// What peers said, for those that rest.
+    pub(crate) said: Said,
     pub(crate) rpcs: Table,
     /// RPCs with something to send, by bytes never sent yet, then by age: SRPT. [P-8.4]
     pub(crate) ready: IndexHeap<(u32, u64)>,
@@ -74,6 +77,7 @@ impl Machine {
             room: Room::new(&config),
             config,
             peers: Vec::new(),
+            said: Said::default(),
             rpcs: Table::new(key),
             ready: IndexHeap::default(),
             ready_by_age: IndexHeap::default(),
@@ -109,7 +113,8 @@ impl Machine {
         if self.peers.len() <= index {
             self.peers.resize_with(index + 1, || None);
         }
-        self.peers[index] = Some(Peer::new(side, rtt, unscheduled, self.hosts.join(host), &self.config));
+        let peer = Peer::new(side, rtt, unscheduled, self.hosts.join(host), &self.config);
+        self.peers[index] = Some(Box::new(peer));
     }
 
     /// What our link carries, in bits per second; `None` when that is not known any more. [P-8.10]

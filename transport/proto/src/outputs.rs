@@ -1,5 +1,7 @@
 //! Owns what the machine hands out: events, records to send, frames to say, grants.
 
+use alloc::boxed::Box;
+
 use wire::control::Frame;
 
 use crate::config::{Config, Order, Priorities};
@@ -12,7 +14,7 @@ use crate::time::Instant;
 
 /// At which priority `record` goes.
 #[inline]
-fn priority_of(config: &Config, peers: &[Option<Peer>], peer: u32, out: &Outgoing, record: u32) -> u8 {
+fn priority_of(config: &Config, peers: &[Option<Box<Peer>>], peer: u32, out: &Outgoing, record: u32) -> u8 {
     if matches!(config.priorities, Priorities::Off) {
         return 0;
     }

@@ -15,6 +15,11 @@ use crate::rtt::Rtt;
 use crate::seen::Seen;
 use crate::time::Instant;
 
+mod rest;
+
+pub use rest::PeerAtRest;
+pub(crate) use rest::Said;
+
 /// Acks that are owed before they are sent without waiting for a ride.
 pub const ACKS_OWED_MAX: usize = 32;
 

@@ -88,6 +88,11 @@ impl Room {
         self.kept.iter().filter(|entry| whom(entry.peer)).map(|entry| u64::from(entry.length)).sum()
     }
 
+    /// Whether anything of `peer` waits, or has room kept for it.
+    pub fn concerns(&self, peer: u32) -> bool {
+        self.waiting.iter().chain(&self.kept).any(|entry| entry.peer == peer)
+    }
+
     /// How many wait.
     pub const fn waiting(&self) -> usize {
         self.waiting.len()

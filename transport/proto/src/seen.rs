@@ -59,6 +59,21 @@ impl Seen {
         Self { window, intervals_max, floor: 0, mark: 0, intervals: VecDeque::new() }
     }
 
+    /// One that knows what another did: see [`Self::into_parts`]. `limits` are the window and how many intervals are remembered.
+    pub(crate) const fn from_parts(
+        limits: (u64, usize),
+        mark: u64,
+        intervals: VecDeque<(u64, u64)>,
+        floor: u64,
+    ) -> Self {
+        Self { window: limits.0, intervals_max: limits.1, floor, mark, intervals }
+    }
+
+    /// All that it knows: floor, mark, and the intervals above that.
+    pub(crate) fn into_parts(self) -> (u64, u64, VecDeque<(u64, u64)>) {
+        (self.floor, self.mark, self.intervals)
+    }
+
     /// All below are finished.
     pub const fn mark(&self) -> u64 {
         self.mark

@@ -140,6 +140,11 @@ impl Budget {
         Self { limits, blocks: 0, records: 0 }
     }
 
+    /// The budget of a key of which so much is spent.
+    pub(crate) const fn spent(limits: Limits, blocks: u64, records: u64) -> Self {
+        Self { limits, blocks, records }
+    }
+
     /// Reserves `records` records of at most `plaintext_bytes_each`, for a message that begins.
     ///
     /// A message reserves all of its records at once: it never runs out in the middle. Nothing is ever given back, since

@@ -12,8 +12,12 @@ use wire::limits::RECORD_PLAINTEXT_MAX;
 
 use crate::aead::{Cipher, Crypto};
 use crate::budget::{Budget, Exhausted, Limits};
-use crate::keys::{Chain, ControlKey, DataKey, Secret};
+use crate::keys::{Chain, ControlKey, DataKey, KeyBytes, Secret};
 use crate::replay::Window;
+
+mod rest;
+
+pub use rest::{InboundAtRest, OutboundAtRest};
 
 /// Epochs of a direction that live at once, besides one that is prepared. [P-6.5]
 pub const LIVE_MAX: usize = 4;
@@ -56,11 +60,12 @@ pub struct Sealing {
 impl Sealing {
     /// The sealing half of `chain`'s present epoch.
     pub fn new(crypto: &dyn Crypto, chain: &Chain, limits: Limits) -> Self {
+        let (bytes, cipher) = (chain.key_bytes(crypto), chain.cipher());
         Self {
             epoch: chain.epoch(),
-            data: chain.data_key(crypto),
+            data: bytes.data_key(crypto, cipher),
             budget: Budget::new(limits),
-            control: chain.control_key(crypto),
+            control: bytes.control_key(crypto, cipher),
             next_control: 0,
             limits,
             leases: 0,
@@ -205,17 +210,19 @@ pub struct Opening {
     pub control: ControlKey,
     /// Control packets of this epoch that were seen.
     pub window: Window,
+    /// What its keys are made of: once the chain has gone on, only this can make them again.
+    bytes: KeyBytes,
 }
 
 impl Opening {
     /// The opening half of `chain`'s present epoch.
     pub fn new(crypto: &dyn Crypto, chain: &Chain) -> Self {
-        Self {
-            epoch: chain.epoch(),
-            data: chain.data_key(crypto),
-            control: chain.control_key(crypto),
-            window: Window::new(),
-        }
+        Self::of(crypto, chain.cipher(), chain.epoch(), chain.key_bytes(crypto), Window::new())
+    }
+
+    fn of(crypto: &dyn Crypto, cipher: Cipher, epoch: u64, bytes: KeyBytes, window: Window) -> Self {
+        let (data, control) = (bytes.data_key(crypto, cipher), bytes.control_key(crypto, cipher));
+        Self { epoch, data, control, window, bytes }
     }
 
     /// The epoch.

@@ -92,27 +92,56 @@ impl Chain {
         self.epoch += 1;
     }
 
+    /// The algorithm of its keys.
+    pub(crate) const fn cipher(&self) -> Cipher {
+        self.cipher
+    }
+
+    /// What the keys of this epoch are made of.
+    pub(crate) fn key_bytes(&self, crypto: &dyn Crypto) -> KeyBytes {
+        let mut bytes =
+            KeyBytes { data: [0; 32], data_iv: [0; NONCE_LEN], control: [0; 32], control_iv: [0; NONCE_LEN] };
+        let used = self.cipher.key_len();
+        expand_label(crypto, &self.secret, b"data key", b"", &mut bytes.data[..used]);
+        expand_label(crypto, &self.secret, b"data iv", b"", &mut bytes.data_iv);
+        expand_label(crypto, &self.secret, b"ctl key", b"", &mut bytes.control[..used]);
+        expand_label(crypto, &self.secret, b"ctl iv", b"", &mut bytes.control_iv);
+        bytes
+    }
+
     /// What seals data in this epoch.
     pub fn data_key(&self, crypto: &dyn Crypto) -> DataKey {
-        let (aead, iv) = self.key(crypto, b"data key", b"data iv");
-        DataKey { aead, iv, cipher: self.cipher }
+        self.key_bytes(crypto).data_key(crypto, self.cipher)
     }
 
     /// What seals control packets in this epoch.
     pub fn control_key(&self, crypto: &dyn Crypto) -> ControlKey {
-        let (aead, iv) = self.key(crypto, b"ctl key", b"ctl iv");
-        ControlKey { aead, iv }
+        self.key_bytes(crypto).control_key(crypto, self.cipher)
+    }
+}
+
+/// What the two keys of one direction and epoch are made of: contexts are made from it without a derivation. [P-6.3]
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub(crate) struct KeyBytes {
+    data: [u8; 32],
+    data_iv: [u8; NONCE_LEN],
+    control: [u8; 32],
+    control_iv: [u8; NONCE_LEN],
+}
+
+impl KeyBytes {
+    pub(crate) fn data_key(&self, crypto: &dyn Crypto, cipher: Cipher) -> DataKey {
+        DataKey { aead: crypto.aead(cipher, &self.data[..cipher.key_len()]), iv: self.data_iv, cipher }
     }
 
-    fn key(&self, crypto: &dyn Crypto, key: &[u8], iv: &[u8]) -> (Box<dyn Aead>, [u8; NONCE_LEN]) {
-        let mut key_bytes = [0; 32];
-        let key_bytes_used = &mut key_bytes[..self.cipher.key_len()];
-        expand_label(crypto, &self.secret, key, b"", key_bytes_used);
-        let aead = crypto.aead(self.cipher, key_bytes_used);
-        key_bytes.zeroize();
-        let mut iv_bytes = [0; NONCE_LEN];
-        expand_label(crypto, &self.secret, iv, b"", &mut iv_bytes);
-        (aead, iv_bytes)
+    pub(crate) fn control_key(&self, crypto: &dyn Crypto, cipher: Cipher) -> ControlKey {
+        ControlKey { aead: crypto.aead(cipher, &self.control[..cipher.key_len()]), iv: self.control_iv }
+    }
+}
+
+impl fmt::Debug for KeyBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyBytes(..)")
     }
 }
 

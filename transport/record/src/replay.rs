@@ -54,6 +54,12 @@ impl Window {
         self.words[Self::word(number)] |= Self::bit(number);
     }
 
+    /// What is kept of it while its session rests.
+    pub(crate) fn marks(&self) -> Marks {
+        let seen = |back: &u64| *back <= self.highest && !self.check(self.highest - back);
+        Marks { highest: self.highest, recent: (0..MARKS_SPAN).filter(seen).map(|back| 1 << back).sum() }
+    }
+
     const fn word(number: u64) -> usize {
         (number / 64 % WORDS) as usize
     }
@@ -63,9 +69,45 @@ impl Window {
     }
 }
 
+/// How far below the highest packet number [`Marks`] can tell new from seen.
+const MARKS_SPAN: u64 = 64;
+
+/// A [`Window`] in two words: what is further back than these reach, it takes for seen. So a packet that was late may be lost, and none
+/// is taken twice.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Marks {
+    highest: u64,
+    /// Bit `n`: the number that is `n` below the highest was seen.
+    recent: u64,
+}
+
+impl Marks {
+    /// Whether `number` may be new.
+    pub(crate) const fn check(&self, number: u64) -> bool {
+        if number > self.highest {
+            return true;
+        }
+        let back = self.highest - number;
+        back < MARKS_SPAN && self.recent >> back & 1 == 0
+    }
+
+    /// The window again.
+    pub(crate) fn window(&self) -> Window {
+        let mut window = Window { highest: self.highest, words: [u64::MAX; WORDS as usize] };
+        // Numbers of the highest one's word that are still to come, and those that are known not to have been.
+        let ahead = (self.highest..=self.highest | 63).skip(1);
+        let back = (0..MARKS_SPAN.min(self.highest.saturating_add(1))).map(|back| self.highest - back);
+        for number in ahead.chain(back.filter(|number| self.check(*number))) {
+            window.words[Window::word(number)] &= !Window::bit(number);
+        }
+        window
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::vec::Vec;
 
     use proptest::prelude::*;
 
@@ -100,6 +142,46 @@ mod tests {
             for number in highest.saturating_sub(2 * WINDOW_SPAN)..=highest {
                 let expected = highest - number < WINDOW_SPAN && !seen.contains(&number);
                 prop_assert_eq!(window.check(number), expected, "{} below {}", number, highest);
+            }
+        }
+    }
+
+    proptest! {
+        /// A window that rests time and again takes nothing that it saw, and all that is higher than that.
+        #[test]
+        fn marks_take_nothing_twice(
+            base in prop_oneof![Just(0_u64), any::<u64>(), Just(u64::MAX - 3_000)],
+            steps in prop::collection::vec((-80_i64..100, any::<bool>()), 1..200),
+        ) {
+            let mut window = Window::new();
+            let mut seen: BTreeSet<u64> = BTreeSet::new();
+            let mut at = base;
+            for (step, rests) in steps {
+                at = at.saturating_add_signed(step);
+                if rests {
+                    let marks = window.marks();
+                    window = marks.window();
+                    prop_assert_eq!(marks.check(at), window.check(at), "marks and their window agree on {}", at);
+                }
+                prop_assert!(!seen.contains(&at) || !window.check(at), "{} was seen", at);
+                prop_assert!(seen.last().is_some_and(|highest| *highest >= at) || window.check(at), "{} is new", at);
+                if window.check(at) {
+                    window.commit(at);
+                    seen.insert(at);
+                }
+            }
+        }
+
+        /// Without anything that came between, marks know all of the last 64 numbers.
+        #[test]
+        fn marks_know_the_last(highest in any::<u64>(), recent in any::<u64>()) {
+            let mut window = Window::new();
+            let back: Vec<u64> = (0..64).filter(|back| recent >> back & 1 == 1 && *back <= highest).collect();
+            back.iter().rev().for_each(|back| window.commit(highest - back));
+            window.commit(highest);
+            let marks = window.marks().window();
+            for number in highest.saturating_sub(63)..=highest.saturating_add(70) {
+                prop_assert_eq!(marks.check(number), window.check(number), "{} of {}", number, highest);
             }
         }
     }

@@ -3,6 +3,7 @@
 use endpoint::config::Config;
 use endpoint::rates::Limits;
 use record::keys::Secret;
+use udp::backend::Backend;
 use udp::batch::Datagrams;
 
 use super::{Builder, Ready};
@@ -12,6 +13,7 @@ use super::{Builder, Ready};
 pub(super) struct Choices {
     reset_key: Option<Secret>,
     strangers: Option<Limits>,
+    pub(super) backend: Backend,
 }
 
 impl Choices {
@@ -38,6 +40,17 @@ impl Builder<Ready> {
     #[must_use]
     pub fn stranger_limits(mut self, limits: Limits) -> Self {
         self.knobs.rare.strangers = Some(limits);
+        self
+    }
+
+    /// What moves the datagrams. Default [`Backend::Auto`]: what the environment variable `SEALANE_BACKEND` names, without it
+    /// [`Backend::Mmsg`]. A backend that this machine or this build does not have is replaced by that one, and [`Socket::info`] says
+    /// why. Which one is faster is a question of the network: see docs/BENCHMARKS.md.
+    ///
+    /// [`Socket::info`]: crate::Socket::info
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.knobs.rare.backend = backend;
         self
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use endpoint::config::{Config, Shard};
 use endpoint::endpoint::Endpoint;
+use udp::backend::Backend;
 use udp::batch::Datagrams;
 use udp::mmsg::{Mmsg, Options};
 use udp::steering::Rule;
@@ -35,6 +36,19 @@ impl Builder<Ready> {
         self.knobs.shards = count;
         self
     }
+}
+
+/// Why a socket cannot have so many shards, in words.
+pub(super) fn check(count: u16, has_wrap: bool, backend: Backend) -> Result<(), String> {
+    let several = count > 1;
+    if !(1..=wire::limits::SHARDS_MAX).contains(&count) || several && has_wrap {
+        return Err(format!("{count} shards cannot work: from 1 to 256, and 1 with something in between"));
+    }
+    // Which shard a packet is for is found out by the kernel's sockets.
+    if several && !matches!(backend, Backend::Auto | Backend::Mmsg) {
+        return Err(format!("{count} shards cannot work with the backend {backend}, only with {}", Backend::Mmsg));
+    }
+    Ok(())
 }
 
 /// Sockets for so many shards, and where the news of each go.

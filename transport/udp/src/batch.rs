@@ -121,7 +121,8 @@ pub trait Datagrams: Send {
     /// The buffer should hold 65,535 bytes: what does not fit is lost (`truncated`).
     fn receive(&mut self, into: &mut [u8]) -> io::Result<Option<Received>>;
 
-    /// The descriptor to wait on: readable when `receive` has something, writable when `transmit` has room.
+    /// The descriptor to wait on: readable when `receive` has something. Where it is a single socket it is also writable when
+    /// `transmit` has room; a set of several tells nothing of that.
     fn fds(&self) -> BorrowedFd<'_>;
 
     /// The socket that everything arrives at, when it is only one: always the same one, as long as there is any. Who waits on it itself is

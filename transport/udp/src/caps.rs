@@ -37,6 +37,31 @@ pub struct Caps {
     pub v6: bool,
     /// The kernel's release, for people to read.
     pub kernel: String,
+    /// What moves the datagrams.
+    pub backend: Used,
+}
+
+/// What moves the datagrams between us and the network, for people to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Used {
+    /// Its name and what it does.
+    pub name: &'static str,
+    /// What was asked for instead, and why it is not used.
+    pub instead_of: Option<String>,
+}
+
+impl Default for Used {
+    fn default() -> Self {
+        Self { name: "mmsg (sockets)", instead_of: None }
+    }
+}
+
+impl fmt::Display for Used {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)?;
+        self.instead_of.as_ref().map_or(Ok(()), |why| write!(f, ", instead of {why}"))
+    }
 }
 
 impl Caps {
@@ -83,6 +108,7 @@ impl fmt::Display for Caps {
             (_, false) => "IPv4 only",
         };
         writeln!(f, "kernel          Linux {}", self.kernel)?;
+        writeln!(f, "backend         {}", self.backend)?;
         writeln!(f, "addresses       {families}")?;
         writeln!(f, "trains out      {}", self.gso)?;
         writeln!(f, "trains in       {}", if self.gro { "yes" } else { "no" })?;

@@ -53,6 +53,12 @@ pub fn bind(address: SocketAddr, options: &Options) -> io::Result<Hot> {
 }
 
 impl Hot {
+    /// It is used because what was asked for cannot be had.
+    pub(crate) fn instead_of(mut self, why: String) -> Self {
+        self.main.instead_of(why);
+        self
+    }
+
     /// The peer that has a socket of its own.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.flow.as_ref().and_then(Mmsg::peer)

@@ -1,6 +1,7 @@
 //! Datagrams to and from the Linux kernel: trains out (GSO), trains in (GRO), and the few descriptors a driver sleeps on.
 //!
-//! Owns every system call that the core makes, and with them the only `unsafe` of the core (in `sys`, nowhere else).
+//! Owns every system call that the core makes, and with them the only `unsafe` of the core (in `sys`, and beside it in what optional backends share with the kernel: `pages`, `ring`,
+//! `xdp::queue`, `xdp::program`).
 //! Refuses to know what a datagram means, to keep a clock for anybody, and to run anywhere but on Linux.
 //!
 //! The modules stand bottom-up: each one may use those listed before it.
@@ -33,10 +34,22 @@ pub mod poll;
 #[cfg(target_os = "linux")]
 pub mod hot;
 
+#[cfg(all(target_os = "linux", any(feature = "io-uring", feature = "xdp")))]
+mod pages;
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+mod ring;
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+pub mod uring;
+#[cfg(all(target_os = "linux", feature = "xdp"))]
+pub mod xdp;
+#[cfg(target_os = "linux")]
+pub mod backend;
+
 #[cfg(target_os = "linux")]
 pub use {
+    backend::Backend,
     batch::{Datagrams, Received, SendError, Transmit},
-    caps::{Caps, Gso, path_mtu},
+    caps::{Caps, Gso, Used, path_mtu},
     fault::{Faults, Faulty},
     links::{Links, Speed},
     mmsg::{Mmsg, Options, bind, connect},

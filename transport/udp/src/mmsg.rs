@@ -14,7 +14,7 @@ use libc::{IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET, c_int};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::batch::{Datagrams, Received, SendError, Transmit};
-use crate::caps::{self, Caps, Gso, TRAIN_BYTES_MAX};
+use crate::caps::{self, Caps, Gso, TRAIN_BYTES_MAX, Used};
 use crate::fork::{self, Mark};
 use crate::sys::{self, Errno, Name};
 
@@ -189,6 +189,7 @@ fn try_bind(address: SocketAddr, options: &Options) -> io::Result<Mmsg> {
         v4: !is_v6 || (!options.only_v6 && may_reach_v4(local)),
         v6: is_v6,
         kernel: sys::kernel_release(),
+        backend: Used::default(),
     };
     let dont_fragment = options.dont_fragment;
     let thrift = (gro && matches!(receives, Receives::Message) && !options.report_tos).then(Thrift::default);
@@ -331,6 +332,18 @@ impl Mmsg {
         self.socket.set_reuse_port(on)
     }
 
+    /// A part of a backend of this name that receives by other means beside: merging stays as it is.
+    #[cfg(any(feature = "io-uring", feature = "xdp"))]
+    pub(crate) fn part_of(mut self, name: &'static str) -> Self {
+        (self.thrift, self.caps.backend.name) = (None, name);
+        self
+    }
+
+    /// It is used because what was asked for cannot be had.
+    pub(crate) fn instead_of(&mut self, why: String) {
+        self.caps.backend.instead_of = Some(why);
+    }
+
     /// To whom it is connected.
     pub(crate) const fn peer(&self) -> Option<SocketAddr> {
         self.peer
@@ -419,7 +432,7 @@ impl Mmsg {
 }
 
 /// Errors that say nothing about the call they meet: a signal, or news by ICMP of an earlier datagram.
-fn is_other_news(errno: Errno) -> bool {
+pub(crate) fn is_other_news(errno: Errno) -> bool {
     const NEWS: [c_int; 6] =
         [libc::EINTR, libc::ECONNREFUSED, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::EHOSTDOWN, libc::ENOPROTOOPT];
     NEWS.contains(&errno.0)

@@ -1,20 +1,23 @@
 //! Who can talk to whom, under which address, and what a failed bind says.
 
+mod common;
+
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use udp::{Datagrams, Mmsg, Options, SendError, Transmit, bind, connect};
+use common::{bind, over_each_backend};
+use udp::{Datagrams, Options, SendError, Transmit, connect};
 
 fn any_port(ip: impl Into<IpAddr>) -> SocketAddr {
     SocketAddr::new(ip.into(), 0)
 }
 
-fn bound(ip: impl Into<IpAddr>) -> Mmsg {
+fn bound(ip: impl Into<IpAddr>) -> Box<dyn Datagrams> {
     bind(any_port(ip), &Options { report_tos: true, ..Options::default() }).unwrap()
 }
 
 /// Sends and tells from whom it came.
-fn pass(from: &mut Mmsg, to: &mut Mmsg, address: SocketAddr, bytes: &[u8]) -> SocketAddr {
+fn pass(from: &mut dyn Datagrams, to: &mut dyn Datagrams, address: SocketAddr, bytes: &[u8]) -> SocketAddr {
     from.transmit(&Transmit { to: address, bytes, segment: 700, tos: Some(0x28) }).unwrap();
     let mut into = [0; 65_535];
     let got = to.receive(&mut into).unwrap().expect("loopback delivers at once");
@@ -24,7 +27,6 @@ fn pass(from: &mut Mmsg, to: &mut Mmsg, address: SocketAddr, bytes: &[u8]) -> So
     got.from
 }
 
-#[test]
 fn v6_wildcard_talks_to_both_families() {
     let mut server = bound(Ipv6Addr::UNSPECIFIED);
     assert!(server.caps().v4 && server.caps().v6);
@@ -40,14 +42,12 @@ fn v6_wildcard_talks_to_both_families() {
     }
 }
 
-#[test]
 fn v4_mapped_address_is_v4_on_a_v4_socket() {
     let (mut a, mut b) = (bound(Ipv4Addr::LOCALHOST), bound(Ipv4Addr::LOCALHOST));
     let mapped = (Ipv4Addr::LOCALHOST.to_ipv6_mapped(), b.local_addr().port()).into();
     assert_eq!(pass(&mut a, &mut b, mapped, b"hello"), a.local_addr());
 }
 
-#[test]
 fn other_family_is_an_error_and_not_a_crash() {
     let mut v4 = bound(Ipv4Addr::LOCALHOST);
     assert!(v4.caps().v4 && !v4.caps().v6);
@@ -61,17 +61,15 @@ fn other_family_is_an_error_and_not_a_crash() {
     assert!(matches!(v6.transmit(&Transmit::single(to, b"x")), Err(SendError::Other(_))));
 }
 
-#[test]
 fn taken_port_is_named() {
     let first = bound(Ipv4Addr::LOCALHOST);
     let address = first.local_addr();
-    let error = bind(address, &Options::default()).unwrap_err();
+    let error = bind(address, &Options::default()).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     assert!(error.to_string().contains(&address.to_string()), "{error}");
     assert!(error.to_string().contains("in use"), "{error}");
 }
 
-#[test]
 fn port_is_shared_where_all_agree() {
     let shared = Options { reuse_port: true, ..Options::default() };
     let first = bind(any_port(Ipv4Addr::LOCALHOST), &shared).unwrap();
@@ -123,16 +121,14 @@ fn news_of_a_lost_datagram_costs_no_other() {
     assert_eq!(receiver.receive(&mut into).unwrap().map(|got| got.len), Some(5));
 }
 
-#[test]
 fn foreign_address_is_named() {
     // Reserved for documentation, so nobody's.
     let address = SocketAddr::from(([192, 0, 2, 1], 4000));
-    let error = bind(address, &Options::default()).unwrap_err();
+    let error = bind(address, &Options::default()).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
     assert!(error.to_string().contains("192.0.2.1:4000"), "{error}");
 }
 
-#[test]
 fn silent_port_does_not_harm_later_datagrams() {
     let mut sender = bound(Ipv4Addr::LOCALHOST);
     let gone = bound(Ipv4Addr::LOCALHOST).local_addr();
@@ -146,7 +142,6 @@ fn silent_port_does_not_harm_later_datagrams() {
     }
 }
 
-#[test]
 fn buffers_report_what_was_obtained() {
     let small = Options { receive_buffer_bytes: 64 << 10, send_buffer_bytes: 32 << 10, ..Options::default() };
     let socket = bind(any_port(Ipv4Addr::LOCALHOST), &small).unwrap();
@@ -161,3 +156,14 @@ fn buffers_report_what_was_obtained() {
     let socket = bind(any_port(Ipv4Addr::LOCALHOST), &huge).unwrap();
     assert!(socket.caps().receive_buffer_bytes >= 128 << 10);
 }
+
+over_each_backend!(
+    v6_wildcard_talks_to_both_families,
+    v4_mapped_address_is_v4_on_a_v4_socket,
+    other_family_is_an_error_and_not_a_crash,
+    taken_port_is_named,
+    port_is_shared_where_all_agree,
+    foreign_address_is_named,
+    silent_port_does_not_harm_later_datagrams,
+    buffers_report_what_was_obtained,
+);

@@ -1,5 +1,8 @@
 //! A forked child cannot use the sockets of its parent, in either direction, and its own it can; the parent notices nothing.
 
+mod common;
+
+use common::{bind, over_each_backend};
 use std::time::Duration;
 use udp::batch::{Datagrams, SendError, Transmit};
 use udp::fork::{Mark, danger_in_a_child};
@@ -52,15 +55,14 @@ fn child(ours: &mut dyn Datagrams, at: std::net::SocketAddr, mark: Mark) -> u8 {
     if inner.ok() != Some(0) || own.is_forked() { 7 } else { 0 }
 }
 
-#[test]
 fn a_forked_child_cannot_use_the_sockets_of_its_parent() {
     let mark = Mark::new();
     assert!(!mark.is_forked());
     let mut receiver = udp::mmsg::bind(ANY.parse().unwrap(), &Options::default()).unwrap();
     let mut plain = udp::mmsg::bind(ANY.parse().unwrap(), &Options::default()).unwrap();
-    let mut hot = udp::hot::bind(ANY.parse().unwrap(), &Options::default()).unwrap();
+    let mut present = bind(ANY.parse().unwrap(), &Options::default()).unwrap();
     let at = receiver.local_addr();
-    for socket in [&mut plain as &mut dyn Datagrams, &mut hot] {
+    for socket in [&mut plain as &mut dyn Datagrams, &mut present] {
         // Something waits that is the parent's.
         receiver.transmit(&Transmit::single(socket.local_addr(), b"for the parent")).unwrap();
         assert_eq!(danger_in_a_child(|| child(socket, at, mark)).unwrap(), 0);
@@ -78,3 +80,5 @@ fn the_number_of_a_child() {
     assert_eq!(danger_in_a_child(|| 17).unwrap(), 17);
     assert_eq!(danger_in_a_child(|| panic!("on purpose")).unwrap(), 255);
 }
+
+over_each_backend!(a_forked_child_cannot_use_the_sockets_of_its_parent);

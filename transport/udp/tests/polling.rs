@@ -1,11 +1,14 @@
 //! What a driver sleeps on wakes it when, and only when, it should.
 
+mod common;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
+use common::{bind, over_each_backend};
 use udp::poll::{Set, Timer, Wake, pin_to_cpu, wait_readable, wait_writable};
-use udp::{Datagrams, Options, Transmit, bind};
+use udp::{Datagrams, Options, Transmit};
 
 const LOOK: Option<Duration> = Some(Duration::ZERO);
 /// Longer than any healthy run; an end to a broken one.
@@ -75,7 +78,6 @@ fn set_is_readable_when_any_member_is() {
     assert!(!set.wait(LOOK).unwrap());
 }
 
-#[test]
 fn wait_tells_which() {
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut socket = bind(local, &Options::default()).unwrap();
@@ -86,6 +88,11 @@ fn wait_tells_which() {
     let ready = wait_readable(&[first.fd(), socket.fds(), last.fd()], PATIENCE).unwrap();
     assert_eq!((ready.has(0), ready.has(1), ready.has(2), ready.has(99)), (false, true, true, false));
     assert_eq!(ready.count(), 2);
+}
+
+#[test]
+fn one_socket_tells_of_room_too() {
+    let socket = udp::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &Options::default()).unwrap();
     assert!(wait_writable(socket.fds(), LOOK).unwrap());
 }
 
@@ -110,3 +117,5 @@ fn thread_is_pinned() {
     .join()
     .unwrap();
 }
+
+over_each_backend!(wait_tells_which);

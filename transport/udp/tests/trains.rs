@@ -1,15 +1,18 @@
 //! Trains leave and arrive whole, whatever the family and whether or not the kernel segments.
 
+mod common;
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use common::{bind, over_each_backend};
 use udp::caps::TRAIN_BYTES_MAX;
-use udp::{Datagrams, Gso, Mmsg, Options, Received, Transmit, bind, poll};
+use udp::{Datagrams, Gso, Options, Received, Transmit, poll};
 
 const V4: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const V6: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::LOCALHOST), 0);
 
-fn pair(address: SocketAddr, sender: &Options, receiver: &Options) -> (Mmsg, Mmsg) {
+fn pair(address: SocketAddr, sender: &Options, receiver: &Options) -> (Box<dyn Datagrams>, Box<dyn Datagrams>) {
     (bind(address, sender).unwrap(), bind(address, receiver).unwrap())
 }
 
@@ -18,7 +21,7 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 /// Everything that has arrived: each call's description, and each datagram.
-fn drain(socket: &mut Mmsg) -> (Vec<Received>, Vec<Vec<u8>>) {
+fn drain(socket: &mut dyn Datagrams) -> (Vec<Received>, Vec<Vec<u8>>) {
     let (mut into, mut calls, mut datagrams) = (vec![0; 65_535], Vec::new(), Vec::new());
     poll::wait_readable(&[socket.fds()], Some(Duration::from_secs(5))).unwrap();
     while let Some(got) = socket.receive(&mut into).unwrap() {
@@ -37,7 +40,6 @@ fn without_gro() -> Options {
     Options { gro: false, ..Options::default() }
 }
 
-#[test]
 fn train_travels_as_one_call_each_way() {
     for address in [V4, V6] {
         let (mut sender, mut receiver) = pair(address, &Options::default(), &Options::default());
@@ -53,7 +55,6 @@ fn train_travels_as_one_call_each_way() {
     }
 }
 
-#[test]
 fn large_datagrams_travel_as_one_train() {
     for address in [V4, V6] {
         let (mut sender, mut receiver) = pair(address, &Options::default(), &Options::default());
@@ -66,7 +67,6 @@ fn large_datagrams_travel_as_one_train() {
     }
 }
 
-#[test]
 fn datagrams_are_the_same_with_and_without_segmentation() {
     let mixes =
         [(Options::default(), without_gro()), (without_gso(), Options::default()), (without_gso(), without_gro())];
@@ -86,7 +86,6 @@ fn datagrams_are_the_same_with_and_without_segmentation() {
     }
 }
 
-#[test]
 fn forced_fallback_shows_in_the_caps() {
     let sender = bind(V4, &without_gso()).unwrap();
     assert_eq!(sender.caps().gso, Gso::NotWanted);
@@ -94,7 +93,6 @@ fn forced_fallback_shows_in_the_caps() {
     assert!(sender.caps().to_string().contains("off by option"), "{}", sender.caps());
 }
 
-#[test]
 fn train_beyond_one_call_is_cut() {
     let (mut sender, mut receiver) = pair(V4, &Options::default(), &Options::default());
     let most = sender.caps().segments_max();
@@ -110,7 +108,6 @@ fn train_beyond_one_call_is_cut() {
     assert!(matches!(sender.caps().gso, Gso::Segments(_)));
 }
 
-#[test]
 fn largest_train_passes_whole() {
     for address in [V4, V6] {
         let (mut sender, mut receiver) = pair(address, &Options::default(), &Options::default());
@@ -124,7 +121,6 @@ fn largest_train_passes_whole() {
     }
 }
 
-#[test]
 fn train_may_delimit_itself() {
     // The first two bytes say how long a datagram is.
     let stride = |bytes: &[u8]| match bytes {
@@ -156,7 +152,6 @@ fn train_may_delimit_itself() {
     assert_eq!(receiver.receive(&mut into).unwrap().map(|got| got.segment), Some(0));
 }
 
-#[test]
 fn type_of_service_arrives() {
     for address in [V4, V6] {
         let asks = Options { report_tos: true, ..Options::default() };
@@ -172,7 +167,6 @@ fn type_of_service_arrives() {
     }
 }
 
-#[test]
 fn short_buffer_truncates_and_says_so() {
     let (mut sender, mut receiver) = pair(V4, &Options::default(), &Options::default());
     sender.transmit(&Transmit::single(receiver.local_addr(), &pattern(100))).unwrap();
@@ -189,3 +183,15 @@ fn train_without_a_size_is_our_own_bug() {
     let to = sender.local_addr();
     let _ = sender.transmit(&Transmit { to, bytes: b"abc", segment: 0, tos: None });
 }
+
+over_each_backend!(
+    train_travels_as_one_call_each_way,
+    large_datagrams_travel_as_one_train,
+    datagrams_are_the_same_with_and_without_segmentation,
+    forced_fallback_shows_in_the_caps,
+    train_beyond_one_call_is_cut,
+    largest_train_passes_whole,
+    train_may_delimit_itself,
+    type_of_service_arrives,
+    short_buffer_truncates_and_says_so,
+);

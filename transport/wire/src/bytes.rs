@@ -1,6 +1,21 @@
-//! Owns reading and writing of big-endian fields. Every read is checked; a write past the end is our own bug.
+//! Owns reading and writing of big-endian fields, and copying. Every read is checked; a write past the end is our own bug.
 
 use crate::error::Refusal;
+
+/// Bytes that [`copy`] copies at a time: less than any C library takes for long.
+const PIECE: usize = 2048;
+
+/// Copies as `copy_from_slice` does, long texts in pieces. The GNU C library copies from 2 to 8 KiB on (by the processor) with `rep movsb`. On
+/// AMD's Zen 3 that moves 2 to 3 GB/s instead of 45 where the low twelve bits of both addresses lie close together; in pieces it is as
+/// fast anywhere. (docs/PERFORMANCE.md)
+///
+/// # Panics
+/// When the lengths differ.
+#[inline]
+pub fn copy(to: &mut [u8], from: &[u8]) {
+    assert_eq!(to.len(), from.len(), "a copy is as long as what is copied");
+    to.chunks_mut(PIECE).zip(from.chunks(PIECE)).for_each(|(to, from)| to.copy_from_slice(from));
+}
 
 /// Reads fields from the front of a byte string.
 #[derive(Clone, Debug)]
@@ -134,5 +149,26 @@ impl<'a> Writer<'a> {
     /// Appends eight bytes.
     pub fn u64(&mut self, value: u64) {
         self.put(&value.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_all_of_it() {
+        let from: [u8; 3 * PIECE + 7] = core::array::from_fn(|at| (at % 251) as u8);
+        for len in [0, 1, PIECE - 1, PIECE, PIECE + 1, from.len()] {
+            let mut to = [255; 3 * PIECE + 7];
+            copy(&mut to[..len], &from[..len]);
+            assert!(to[..len] == from[..len] && to[len..].iter().all(|byte| *byte == 255));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "as long as what is copied")]
+    fn a_copy_of_another_length() {
+        copy(&mut [0; 3], &[0; 2]);
     }
 }

@@ -35,7 +35,7 @@ const SETTLED: Duration = Duration::from_millis(1500);
 /// After so long what was under way has come to rest.
 const ARRIVED: Duration = Duration::from_millis(400);
 
-/// So long a reply may take, while others make their handshakes.
+/// So long a reply may take, and a peer may be silent, while others make their handshakes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Sessions of TLS that are made.
@@ -179,6 +179,8 @@ impl World {
             if self.kind == Kind::Installed {
                 self.server.install(socket.local_addr(), at, sockets, count)?;
             }
+            // Exactly: what the list has in reserve is none of the session's bytes.
+            self.peers[at].reserve_exact(numbers.len());
             for number in numbers {
                 self.peers[at].push(self.kind.peer(socket, self.server.port, number)?);
             }

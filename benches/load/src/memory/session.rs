@@ -6,6 +6,7 @@ use anyhow::Result;
 use sealane::{Clients, Identity, Socket, Trust, Wait};
 use serde::{Deserialize, Serialize};
 
+use super::PATIENCE;
 use crate::certs::Credentials;
 
 /// How a session comes about.
@@ -38,12 +39,12 @@ pub(crate) fn secret(number: usize) -> [u8; 32] {
 pub(crate) fn client_socket(kind: Kind, credentials: &Credentials, at: usize) -> Result<Socket> {
     let local = format!("127.0.1.{}:0", at + 1);
     Ok(match kind {
-        Kind::Installed => Socket::builder().installed_only().wait(Wait::Block).bind(local)?,
+        Kind::Installed => Socket::builder().installed_only().peer_timeout(PATIENCE).wait(Wait::Block).bind(local)?,
         Kind::Tls => {
             let (certificate, key) = (&credentials.client.certificate, &credentials.client.key);
             let trust = Trust::pem(credentials.authority.as_bytes())?;
             let identity = Identity::pem(certificate.as_bytes(), key.as_bytes())?;
-            Socket::builder().trust(trust).identity(identity).wait(Wait::Block).bind(local)?
+            Socket::builder().trust(trust).identity(identity).peer_timeout(PATIENCE).wait(Wait::Block).bind(local)?
         }
     })
 }
@@ -51,15 +52,18 @@ pub(crate) fn client_socket(kind: Kind, credentials: &Credentials, at: usize) ->
 /// The server's socket. For TLS it has all addresses.
 pub(crate) fn server_socket(kind: Kind, credentials: &Credentials) -> Result<Socket> {
     Ok(match kind {
-        Kind::Installed => {
-            Socket::builder().installed_only().serve_installed().wait(Wait::Block).bind("127.0.0.1:0")?
-        }
+        Kind::Installed => Socket::builder()
+            .installed_only()
+            .serve_installed()
+            .peer_timeout(PATIENCE)
+            .wait(Wait::Block)
+            .bind("127.0.0.1:0")?,
         Kind::Tls => {
             let (certificate, key) = (&credentials.server.certificate, &credentials.server.key);
             let trust = Trust::pem(credentials.authority.as_bytes())?;
             let identity = Identity::pem(certificate.as_bytes(), key.as_bytes())?;
             let builder = Socket::builder().trust(trust).identity(identity).serve(Clients::Authenticated);
-            builder.wait(Wait::Block).bind("0.0.0.0:0")?
+            builder.peer_timeout(PATIENCE).wait(Wait::Block).bind("0.0.0.0:0")?
         }
     })
 }

@@ -56,6 +56,8 @@ struct Part {
 pub(super) struct Load {
     rng: Rng,
     parts: [Part; 2],
+    /// Nobody begins anything, until all that is under way has come to its end and the sessions rest.
+    pub(super) pauses: bool,
     /// Told apart, so that no two messages are alike.
     salt: u64,
     begun: u64,
@@ -69,7 +71,7 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn new(rng: Rng, salt: u64) -> Self {
-        Self { rng, parts: [Part::default(); 2], salt, begun: 0, messages: 0, lost: 0, unaccounted: 0 }
+        Self { rng, parts: [Part::default(); 2], pauses: false, salt, begun: 0, messages: 0, lost: 0, unaccounted: 0 }
     }
 
     /// A life begins, in which each host begins so many messages; the client knows how to reach the server.
@@ -81,7 +83,7 @@ impl Load {
     /// Whether a host has something to say and nothing under way: its first message gets it going.
     pub(super) fn idles(&mut self, host: u32) -> Option<Payload> {
         let part = &mut self.parts[host as usize];
-        if part.open > 0 { None } else { self.another(host) }
+        if part.open > 0 || self.pauses { None } else { self.another(host) }
     }
 
     /// One more message of a host, if it has any left.
@@ -129,7 +131,7 @@ impl Load {
     fn fill(&mut self, host: u32, endpoint: &mut Endpoint, local: Instant) {
         let part = self.parts[host as usize];
         let shard = endpoint.config().shard;
-        let Some(to) = part.ways[usize::from(shard.number)] else { return };
+        let Some(to) = part.ways[usize::from(shard.number)].filter(|_| !self.pauses) else { return };
         let most = if shard.count == 1 { WINDOW } else { AT_ONCE_OF_SHARDS };
         for n in 0..part.left.min(WINDOW.saturating_sub(part.open)).min(most) {
             let kind = if (self.begun + n).is_multiple_of(REQUEST_EVERY) { Kind::Request } else { Kind::OneWay };

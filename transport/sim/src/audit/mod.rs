@@ -68,6 +68,8 @@ pub struct Outcome {
     pub epochs: u64,
     /// The fewest that a direction began in any life.
     pub epochs_min: u64,
+    /// Sessions that rested and woke.
+    pub rests: u64,
     /// Messages that went on under another attempt.
     pub attempts: u64,
     /// Messages begun, responses included.
@@ -103,6 +105,9 @@ fn config(plan: &Plan, host: u32, rekey_after: u64) -> Config {
     let rekey_after = rekey_after / u64::from(shards(plan).into_iter().max().unwrap_or(1));
     let records = if config.bundles { (rekey_after / 24).max(4) } else { rekey_after };
     config.key_limits = config.key_limits.rekey_after(records);
+    // Whenever nothing is under way, the contexts of its keys are gone, and are made again for what comes next.
+    config.session_rests_after = Duration::from_micros(20);
+    config.sessions_awake_max = 1;
     config.proto.serving = true;
     config.proto.peer_timeout = Duration::from_millis(100);
     config.proto.resend_max = Duration::from_micros(500);
@@ -141,7 +146,10 @@ fn live(plan: &Plan, salt: u64, outcome: &mut Outcome, progress: &mut impl FnMut
         // While many are under way, unless it is the end.
         let rest = if last { 0 } else { 2 };
         let end = world.now() + LIFE_MAX;
+        let mut slices = 0_u64;
         while world.hooks.left() > rest && world.now() < end && !enough(plan) {
+            slices += 1;
+            world.hooks.pauses = slices % 16 >= 1;
             kick(&mut world);
             world.run(world.now() + SLICE);
             progress(world.hooks.messages - told);
@@ -196,6 +204,7 @@ fn count(world: &World<Load>, outcome: &mut Outcome) {
             outcome.epochs += counters.epochs_begun;
             outcome.epochs_min = outcome.epochs_min.min(counters.epochs_begun);
             outcome.attempts += counters.attempts;
+            outcome.rests += counters.sessions_woken;
         }
     }
 }

@@ -156,6 +156,10 @@ fn config(rng: &mut Rng, network: &Network) -> (Config, bool) {
     // As long as a session is used it is not forgotten, so this shows only where nothing is said for long.
     config.session_idle =
         one_of(rng, &[Duration::from_millis(1500), Duration::from_secs(3600), Duration::from_secs(3600)]);
+    // In some worlds sessions rest as soon as they may, in most others at times.
+    config.session_rests_after =
+        one_of(rng, &[Duration::from_micros(50), Duration::from_millis(5), Duration::from_secs(1)]);
+    config.sessions_awake_max = one_of(rng, &[1, 4, 4096]);
     // Most keys wear out all the time, some hardly ever. Where the most that they may protect is lowered, too, it is still more than the
     // longest message needs, and the next epoch is wanted so late that messages have to wait for it: where it is wanted at a quarter, a
     // session does not bring enough, while nobody answers, to use up the other three.
