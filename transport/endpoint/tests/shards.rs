@@ -271,8 +271,8 @@ fn responses_come_back_to_who_asked() {
 /// [P-9.3] Each lane has keys of its own: what was sealed for one opens in no other, and changes nothing there.
 #[test]
 fn no_lane_opens_what_is_anothers() {
-    let mut spread = Spread::new(2, [2, 2], |_, _| ()).open();
-    for shard in [0, 1] {
+    let mut spread = Spread::new(2, [3, 3], |_, _| ()).open();
+    for shard in 0..3 {
         spread.send(CLIENT, shard, Kind::Request, &body(100)).expect("it is taken");
     }
     spread.pass(Duration::from_millis(20));
@@ -284,13 +284,13 @@ fn no_lane_opens_what_is_anothers() {
     let bad = spread.sum(SERVER, refused);
     for mut datagram in packets.clone() {
         let lane = Lane::from_steer(datagram.header().steer);
-        let other = Lane { from: 1 - lane.from, to: 1 - lane.to };
+        let other = Lane { from: (lane.from + 1) % 3, to: (lane.to + 1) % 3 };
         datagram.bytes[4..6].copy_from_slice(&other.steer().to_be_bytes());
         spread.deliver(&datagram);
     }
     assert_eq!(spread.sum(SERVER, refused) - bad, packets.len() as u64);
     // A lane that there is not, and a shard that there is not.
-    for (steer, name) in [(0x0100, "no lane"), (0x0001, "no lane"), (0x0202, "no shard")] {
+    for (steer, name) in [(0x0100, "no lane"), (0x0001, "no lane"), (0x0303, "no shard")] {
         let mut datagram = packets[0].clone();
         datagram.bytes[4..6].copy_from_slice(&u16::to_be_bytes(steer));
         let before = spread.sum(SERVER, |c| c.dropped_malformed);
