@@ -68,7 +68,13 @@ fn asked() -> Option<BTreeMap<&'static str, u64>> {
         panic!("the headers are there, but this does not compile: is there no C compiler?");
     };
     assert!(compiled.status.success());
-    let said = Command::new(&program).output().expect("what was compiled runs");
+    let said = loop {
+        match Command::new(&program).output() {
+            // Another test's process was begun while the program was written, and has it open until it begins its own.
+            Err(busy) if busy.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            said => break said.expect("what was compiled runs"),
+        }
+    };
     let _ = std::fs::remove_dir_all(&folder);
     let said = String::from_utf8(said.stdout).expect("it prints numbers");
     let number = |name: &str| {

@@ -201,9 +201,9 @@ mod tests {
         let ours = ours.unwrap_or_else(|| panic!("{sites:?}"));
         assert!((3000..4000).contains(&ours.bytes) && [30, 31].contains(&ours.blocks), "{ours:?}");
         drop(blocks);
+        names_of_ours_are_picked_out_of_a_trace();
     }
 
-    #[test]
     fn names_of_ours_are_picked_out_of_a_trace() {
         let trace = "   0: alloc::alloc\n             at x.rs:1\n   1: <record::Key as Drop>::drop\n   2: endpoint::a::b\n   3: main";
         assert_eq!(site(trace, &["endpoint", "record"], 2), "<record::Key as Drop>::drop < endpoint::a::b");

@@ -274,7 +274,6 @@ impl State {
 
     /// A HANDSHAKE packet, of a handshake that is known or of a new one.
     pub(crate) fn handshake(&mut self, now: Instant, from: SocketAddr, packet: &HandshakePacket<'_>, len: usize) {
-        self.knocked_again(packet.header.session);
         let known = match self.session(packet.header.session) {
             Some((slot, _)) => Some(slot),
             None if packet.header.session != SessionId::NONE => return self.counters.dropped_unknown_session += 1,

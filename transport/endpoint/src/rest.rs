@@ -219,14 +219,6 @@ impl State {
         proof.map(|()| new)
     }
 
-    /// A packet of a handshake came for a session that rests: whether that wakes it. It may be that its client did not hear us say that we
-    /// have done, which is said a limited number of times.
-    pub(crate) fn knocked_again(&mut self, id: SessionId) {
-        if self.rests.get(id).is_some_and(|resting| resting.side == wire::ids::Side::Server && resting.dones_left > 0) {
-            self.wake(id.slot());
-        }
-    }
-
     // ---- What concerns those that rest ----
 
     /// Forgets sessions of which nothing was heard for long. What we began in one ends by itself, by an answer or by silence, and is
