@@ -60,9 +60,10 @@ fn a_forked_child_cannot_use_the_sockets_of_its_parent() {
     assert!(!mark.is_forked());
     let mut receiver = udp::mmsg::bind(ANY.parse().unwrap(), &Options::default()).unwrap();
     let mut plain = udp::mmsg::bind(ANY.parse().unwrap(), &Options::default()).unwrap();
+    let mut hot = udp::hot::bind(ANY.parse().unwrap(), &Options::default()).unwrap();
     let mut present = bind(ANY.parse().unwrap(), &Options::default()).unwrap();
     let at = receiver.local_addr();
-    for socket in [&mut plain as &mut dyn Datagrams, &mut present] {
+    for socket in [&mut plain as &mut dyn Datagrams, &mut hot, &mut present] {
         // Something waits that is the parent's.
         receiver.transmit(&Transmit::single(socket.local_addr(), b"for the parent")).unwrap();
         assert_eq!(danger_in_a_child(|| child(socket, at, mark)).unwrap(), 0);
