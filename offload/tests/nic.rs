@@ -121,7 +121,7 @@ proptest! {
         let (mut sent, mut got) = (Vec::new(), Vec::new());
         for (session, message, count, len, short_last, flush) in parts {
             let at = &mut next[session as usize][message as usize];
-            let first = message << 16 | *at;
+            let first = (message << 16) | *at;
             *at += u64::from(count);
             let last = if short_last { (len / 2).max(30) } else { len };
             take(&mut nic, session, message, first, count, (if count == 1 { last } else { len }, last), to(v6)).unwrap();
@@ -151,7 +151,7 @@ fn a_message_in_order_is_positioned_once() {
     let mut nic = engine(model, false, config());
     assert!(nic.install(key(1), &material(1)));
     for part in 0..20 {
-        take(&mut nic, 1, 9, 9 << 16 | part * 10, 10, (1432, 1432), to(false)).unwrap();
+        take(&mut nic, 1, 9, (9 << 16) | (part * 10), 10, (1432, 1432), to(false)).unwrap();
         nic.flush();
         nic.poll();
     }

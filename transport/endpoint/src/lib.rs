@@ -31,6 +31,7 @@ mod held;
 pub mod moves;
 pub mod ingress;
 pub mod endpoint;
+pub mod offloading;
 pub mod streams;
 pub mod early;
 pub mod attestation;
