@@ -239,7 +239,12 @@ impl Nic {
         if self.queues[at].has_room(most, bytes) {
             return Ok(());
         }
+        // What the card was not told of yet cannot complete.
+        self.flush();
         self.poll();
+        if !self.retired.is_empty() {
+            return Err(Not::Broken);
+        }
         if self.queues[at].has_room(most, bytes) {
             return Ok(());
         }

@@ -121,7 +121,7 @@ proptest! {
         let (mut sent, mut got) = (Vec::new(), Vec::new());
         for (session, message, count, len, short_last, flush) in parts {
             let at = &mut next[session as usize][message as usize];
-            let first = message << 16 | *at;
+            let first = (message << 16) | *at;
             *at += u64::from(count);
             let last = if short_last { (len / 2).max(30) } else { len };
             take(&mut nic, session, message, first, count, (if count == 1 { last } else { len }, last), to(v6)).unwrap();
@@ -161,27 +161,20 @@ fn a_message_in_order_is_positioned_once() {
     assert_eq!((nic.counters.resyncs, nic.counters.progress_only), (2, 1));
 }
 
-/// A full queue refuses, tells the card nothing, and takes again when the card is done.
+/// A full queue is told of what it holds, and goes on when the card is done; what never fits is refused.
 #[test]
-fn a_full_queue_refuses_and_goes_on() {
+fn a_full_queue_goes_on() {
     let (model, witness) = card(false);
     let mut nic = engine(model, false, Config { queues: 1, blocks: 64, ..config() });
     assert!(nic.install(key(1), &material(1)));
-    let mut at = 0;
-    while take(&mut nic, 1, 1, at, 4, (400, 400), to(false)).is_ok() {
-        at += 4;
+    for at in 0..100 {
+        take(&mut nic, 1, 1, at * 4, 4, (400, 400), to(false)).unwrap();
     }
-    assert!((4..64).contains(&at), "{at}");
-    assert_eq!(take(&mut nic, 1, 1, at, 4, (400, 400), to(false)), Err(Not::Full));
     nic.flush();
-    assert_eq!(frames(&mut nic, 2).len() as u64, at);
-    nic.poll();
-    take(&mut nic, 1, 1, at, 4, (400, 400), to(false)).unwrap();
-    nic.flush();
-    assert_eq!(frames(&mut nic, 2), (at..at + 4).map(|number| (number, Some(1))).collect::<Vec<_>>());
+    assert_eq!(frames(&mut nic, 2), (0..400).map(|number| (number, Some(1))).collect::<Vec<_>>());
     assert!(witness.report().violations.is_empty());
-    assert_eq!(take(&mut nic, 1, 1, 99, 40, (400, 400), to(false)), Err(Not::TooLong));
-    assert_eq!(take(&mut nic, 2, 1, 99, 1, (400, 400), to(false)), Err(Not::UnknownKey));
+    assert_eq!(take(&mut nic, 1, 1, 999, 40, (400, 400), to(false)), Err(Not::TooLong));
+    assert_eq!(take(&mut nic, 2, 1, 999, 1, (400, 400), to(false)), Err(Not::UnknownKey));
 }
 
 /// Without a word on where it is, the card seals with its own count: the tag is wrong, the nonce is not used twice, and nothing leaves in

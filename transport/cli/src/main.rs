@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 mod certs;
-mod doctor;
 mod publish;
 mod serve;
 mod ticket;
@@ -14,6 +13,7 @@ mod sim;
 mod attack;
 mod audit;
 mod offload;
+mod doctor;
 
 use anyhow::{Error, Result};
 use clap::{Parser, Subcommand};

@@ -14,24 +14,9 @@ use wire::header::{Header, PacketType};
 use wire::ids::SessionId;
 use wire::limits::DATA_HEADER_LEN;
 
-use crate::device::Device;
 use crate::egress::Transmit;
-use crate::endpoint::Endpoint;
 use crate::session::Session;
 use crate::state::State;
-
-impl Endpoint {
-    /// From now on messages that are worth it are sealed and sent by `nic`. What it has no wire for comes out of
-    /// [`Endpoint::poll_transmit`] as datagrams, like all others.
-    pub fn set_nic(&mut self, nic: Nic) {
-        self.state.device = Some(Box::new(Device::new(nic)));
-    }
-
-    /// The engine that was set.
-    pub fn nic(&self) -> Option<&Nic> {
-        self.state.device.as_ref().map(|device| &device.nic)
-    }
-}
 
 impl State {
     /// [`Self::transmit`] where there is a device. It is told of all that it got when nothing is left to be sealed here: one doorbell for
@@ -42,7 +27,7 @@ impl State {
         loop {
             // Before anything is sealed: what was given up must not be used for another record.
             self.give_up_keys(now);
-            if let Some(transmit) = self.device.as_mut()?.next_frame(out) {
+            if let Some(transmit) = self.frame_of_device(out) {
                 return Some(transmit);
             }
             if let Some(transmit) = self.transmit_in_software(now, out) {
@@ -51,7 +36,7 @@ impl State {
             let device = self.device.as_mut()?;
             device.nic.flush();
             device.nic.poll();
-            if let Some(transmit) = device.next_frame(out) {
+            if let Some(transmit) = self.frame_of_device(out) {
                 return Some(transmit);
             }
             // What was given up wants another epoch, which is asked for at once.
@@ -59,6 +44,11 @@ impl State {
                 return None;
             }
         }
+    }
+
+    fn frame_of_device(&mut self, out: &mut [u8]) -> Option<Transmit> {
+        let (to, len, priority) = self.device.as_mut()?.next_frame(out)?;
+        Some(Transmit { to, len, segment: len, priority })
     }
 
     /// Whether the message of `slot` can go on from `record`: one that a device had, and of which something must go again, or that it

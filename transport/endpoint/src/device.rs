@@ -1,12 +1,11 @@
 //! Owns the device that may seal for an endpoint, and what each session's use of it came to. Which messages go there is `beside`'s to say.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use offload::frame::datagram;
 use offload::nic::Nic;
 use wire::header::Header;
-
-use crate::egress::{CONTROL_PRIORITY, Transmit};
 
 /// Records that had to go again, from which on a session looks whether they are too many.
 const REPAIRS_MIN: u64 = 64;
@@ -45,16 +44,16 @@ impl Device {
         Self { nic, uses: HashMap::new(), frame: Vec::new() }
     }
 
-    /// What a device without a wire made, as a datagram to be sent by hand.
-    pub(crate) fn next_frame(&mut self, out: &mut [u8]) -> Option<Transmit> {
+    /// What a device without a wire made, as a datagram to be sent by hand: where to, how long it is, and its priority.
+    pub(crate) fn next_frame(&mut self, out: &mut [u8]) -> Option<(SocketAddr, usize, u8)> {
         while self.nic.next_frame(&mut self.frame) {
             let Some(datagram) = datagram(&self.frame).filter(|datagram| datagram.payload.len() <= out.len()) else {
                 continue;
             };
             let (to, len) = (datagram.to, datagram.payload.len());
             out[..len].copy_from_slice(datagram.payload);
-            let priority = Header::parse(datagram.payload).map_or(CONTROL_PRIORITY, |header| header.priority);
-            return Some(Transmit { to, len, segment: len, priority });
+            let priority = Header::parse(datagram.payload).map_or(0, |header| header.priority);
+            return Some((to, len, priority));
         }
         None
     }

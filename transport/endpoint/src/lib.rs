@@ -40,6 +40,7 @@ pub mod moves;
 pub mod ingress;
 pub mod endpoint;
 mod together;
+pub mod offloading;
 pub mod streams;
 pub mod early;
 pub mod attestation;

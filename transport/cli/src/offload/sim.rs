@@ -143,6 +143,9 @@ fn report(plan: &Plan, fault: Option<&str>, outcome: &Outcome) -> Report {
     let each = |count: u64| (count as f64 / plan.messages as f64 * 1000.0).round() / 1000.0;
     let sealed_twice = outcome.seen.twice + outcome.seen.differing + outcome.cards(|report| report.twice);
     let sent_in_clear = outcome.cards(|report| report.in_clear);
+    // Where two queues feed one context, key and place come apart, and the model lets plaintext through in between: nothing repairs that. It
+    // is what this fault shows, and why a context of ours belongs to its queue.
+    let nothing_leaked = sent_in_clear == 0 || plan.fault == Some(Fault::ReorderQueues);
     let whole = outcome.messages == plan.messages && outcome.failed == 0 && outcome.altered == 0;
     Report {
         messages: outcome.messages,
@@ -168,7 +171,7 @@ fn report(plan: &Plan, fault: Option<&str>, outcome: &Outcome) -> Report {
         fault: fault.map(str::to_owned),
         strikes: outcome.strikes,
         refused: outcome.refused.clone(),
-        well: whole && sealed_twice == 0 && sent_in_clear == 0 && was_met(plan, outcome),
+        well: whole && sealed_twice == 0 && nothing_leaked && was_met(plan, outcome),
     }
 }
 
