@@ -69,10 +69,8 @@ fn skipped_resyncs_are_repaired() {
 /// [P-3.5] Two queues on one context.
 #[test]
 fn torn_records_are_repaired() {
-    let outcome = ran(
-        &Plan { messages: 2000, sizes: vec![3000], fault: Some(Fault::ReorderQueues), ..Plan::default() },
-        &mut |_| (),
-    );
+    let plan = Plan { messages: 2000, sizes: vec![3000], fault: Some(Fault::ReorderQueues), ..Plan::default() };
+    let outcome = run(&plan, &mut |_| ());
     // What leaves in clear between the two parts of a resync is the model's worst guess, and nothing repairs it.
     assert_eq!((outcome.messages, outcome.failed, outcome.altered), (2000, 0, 0));
     assert_eq!((outcome.seen.twice, outcome.seen.differing), (0, 0));
@@ -91,7 +89,7 @@ fn a_short_dump_is_found_before_use() {
 /// [P-3.5] A card that stops: its keys are given up, messages go on in the next epoch, under other attempts, and the card is used again.
 #[test]
 fn a_reset_gives_up_the_key() {
-    let outcome = run(&Plan { messages: 2000, sizes: vec![3000], fault: Some(Fault::Reset), ..Plan::default() });
+    let outcome = ran(&Plan { messages: 2000, sizes: vec![3000], fault: Some(Fault::Reset), ..Plan::default() });
     assert_eq!((outcome.strikes, outcome.nic.failures, outcome.tag_failures()), (1, 1, 0));
     assert_eq!(outcome.sum(|counters| counters.device_keys_given_up), 1);
     let client = &outcome.counters[0];
