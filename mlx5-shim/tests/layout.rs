@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use mlx5_shim::cqe::{Completion, ENTRY, Outcome};
 use mlx5_shim::wqe::{BLOCK, Control, Descriptor, Opcode, Piece, StaticParams};
@@ -48,8 +49,13 @@ const ASKED: &[(&str, &str)] = &[
     ("snd_dbr", "MLX5_SND_DBR"),
 ];
 
-/// What the C compiler says to them. `None` where it cannot be asked.
-fn asked() -> Option<BTreeMap<&'static str, u64>> {
+/// What the C compiler says to them, which is asked once. `None` where it cannot be.
+fn asked() -> Option<&'static BTreeMap<&'static str, u64>> {
+    static SAID: OnceLock<Option<BTreeMap<&'static str, u64>>> = OnceLock::new();
+    SAID.get_or_init(ask).as_ref()
+}
+
+fn ask() -> Option<BTreeMap<&'static str, u64>> {
     if !Path::new("/usr/include/infiniband/mlx5dv.h").exists() {
         eprintln!("SKIPPED: there are no headers of rdma-core here (package libibverbs-dev)");
         return None;
@@ -68,13 +74,7 @@ fn asked() -> Option<BTreeMap<&'static str, u64>> {
         panic!("the headers are there, but this does not compile: is there no C compiler?");
     };
     assert!(compiled.status.success());
-    let said = loop {
-        match Command::new(&program).output() {
-            // Another test's process was begun while the program was written, and has it open until it begins its own.
-            Err(busy) if busy.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
-            said => break said.expect("what was compiled runs"),
-        }
-    };
+    let said = Command::new(&program).output().expect("what was compiled runs");
     let _ = std::fs::remove_dir_all(&folder);
     let said = String::from_utf8(said.stdout).expect("it prints numbers");
     let number = |name: &str| {
