@@ -153,6 +153,8 @@ fn replayed() {
     tap.take_sent();
     client.call_with(&peer, b"once", EARLY).unwrap();
     assert_eq!(server.ran(b"once"), [Protection::EarlyData]);
+    // The client's last packet goes with the next request.
+    client.call(&peer, b"afterwards").unwrap();
     let recorded = tap.take_sent();
     assert!(recorded.len() >= 3);
     let replay = |at: SocketAddr| {
