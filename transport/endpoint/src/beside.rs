@@ -157,6 +157,8 @@ impl State {
 
     /// The device failed with that key: what it made of it is not known, so nothing more is sealed with it.
     fn give_up_key(&mut self, key: KeyName, now: Instant) {
+        // A session that rests has the key as well, and what is given up must not be forgotten by resting.
+        self.rouse(SessionId::from_u64(key.session));
         let Some(slot) = self.slot_of(key.session) else { return };
         let Some(keys) = self.at(slot).keys.as_mut() else { return };
         keys.sealing.give_up(key.epoch);
@@ -176,13 +178,13 @@ impl State {
     #[cold]
     pub(crate) fn forget_device_keys(&mut self) {
         let Some(mut device) = self.device.take() else { return };
-        let lives = |key: KeyName| {
-            let session = self.slot_of(key.session).and_then(|slot| self.sessions[slot as usize].as_ref());
-            let keys = session.and_then(|session| session.keys.as_ref());
-            keys.is_some_and(|keys| key.epoch + LIVE_MAX as u64 > keys.sealing.epoch())
+        let present = |session: u64| {
+            let resting = self.rests.get(SessionId::from_u64(session)).map(|resting| resting.sealing.epoch());
+            let awake = || self.sessions[self.slot_of(session)? as usize].as_ref()?.keys.as_ref();
+            resting.or_else(|| awake().map(|keys| keys.sealing.epoch()))
         };
-        device.nic.forget(lives);
-        device.uses.retain(|session, _| self.slot_of(*session).is_some());
+        device.nic.forget(|key| present(key.session).is_some_and(|epoch| key.epoch + LIVE_MAX as u64 > epoch));
+        device.uses.retain(|session, _| present(*session).is_some());
         self.device = Some(device);
     }
 }

@@ -8,10 +8,16 @@ use std::time::Duration;
 use endpoint::config::Config;
 use endpoint::endpoint::To;
 use endpoint::rates::Rate;
+use mlx5_shim::fault::{Fault, Faulty};
+use mlx5_shim::model::{Config as Card, Model};
+use offload::frame::Cable;
+use offload::gcm::Provided;
+use offload::nic::{Config as NicConfig, Nic};
+use offload::software;
 use proptest::prelude::*;
 use record::budget::Limits;
 use wire::trailer::Kind;
-use world::{CLIENT, Rng, SERVER, World, body};
+use world::{CLIENT, Rng, SERVER, World, address, body};
 
 /// Whatever has nothing under way rests as soon as anybody looks.
 fn restless(config: &mut Config) {
@@ -219,4 +225,38 @@ fn ends_at_rest() {
     world.request(2, 10);
     world.pass(Duration::from_millis(50));
     assert_eq!(world.outcome(2), (vec![10], 0), "a new one");
+}
+
+/// [P-3.5] A card that fails may have disclosed all keys that it knew: also those of a session that rests, which must not come back to them.
+#[test]
+fn keys_are_given_up_at_rest() {
+    let mut world = World::with(9, 2, |_, config| config.session_rests_after = Duration::from_millis(50)).warm();
+    let (card, trigger) =
+        Faulty::new(Model::new(Card::default(), Box::new(Provided(software::crypto()))), Fault::Reset);
+    let cable = Cable { from: address(SERVER), vlan: None };
+    let config = NicConfig { queues: 1, ..NicConfig::default() };
+    world.ends[SERVER].set_nic(Nic::new(Box::new(card), Box::new(cable), config).expect("the model is a card"));
+    let to = |world: &World, at: usize| To::Session(world.ends[SERVER].sessions()[at].id);
+    let tell = |world: &mut World, at: usize| {
+        let to = to(world, at);
+        world.try_send(SERVER, to, Kind::OneWay, &body(5000)).expect("it is taken");
+        world.pass(Duration::from_millis(1));
+    };
+    tell(&mut world, 0);
+    tell(&mut world, 1);
+    world.pass(Duration::from_millis(200));
+    assert_eq!((resting(&world, SERVER), world.ends[SERVER].nic().map(Nic::keys)), (2, Some(2)));
+    trigger.arm();
+    while trigger.strikes() == 0 {
+        assert!(resting(&world, SERVER) >= 1, "the other session rests meanwhile");
+        tell(&mut world, 0);
+    }
+    world.pass(Duration::from_millis(20));
+    assert_eq!(world.counters(SERVER).device_keys_given_up, 2);
+    tell(&mut world, 1);
+    world.pass(Duration::from_millis(20));
+    let epochs: Vec<_> =
+        world.ends[SERVER].sessions().iter().map(|session| session.epochs.map(|(ours, _)| ours)).collect();
+    assert_eq!(epochs, [Some(1), Some(1)], "both go on with another key");
+    assert_eq!(world.outcome(2).0, [5000, 5000]);
 }
