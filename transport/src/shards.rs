@@ -53,7 +53,7 @@ impl Socket {
         this.map(|this| Shard { whole: self, this, number })
     }
 
-    fn all(&self) -> impl Iterator<Item = &Self> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Self> {
         std::iter::once(self).chain(&self.others)
     }
 

@@ -449,9 +449,11 @@ impl Socket {
     pub fn close(&self) -> Result<(), Error> {
         drop(self.open_core()?);
         // Whatever is still under way then is ended by the peers being told.
-        let rested = |core: &mut Core| (!core.endpoint.is_busy()).then_some(());
-        let _ = self.shared.wait_for(Some(LINGER), rested);
-        self.others(|shard| _ = shard.shared.wait_for(Some(LINGER), rested));
+        let end = self.shared.lock().now() + LINGER;
+        for shard in self.all() {
+            let left = end.since(shard.shared.lock().now());
+            let _ = shard.shared.wait_for(Some(left), |core| (!core.endpoint.is_busy()).then_some(()));
+        }
         self.hang_up();
         Ok(())
     }

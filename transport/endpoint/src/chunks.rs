@@ -1,11 +1,12 @@
 //! Owns lists that only grow, and whose memory does so with them: what is asked for in advance is a chunk, not as much again as there is.
+//! An entry stays where it was put, so that of a secret no copy is left behind.
 
 use std::ops::{Index, IndexMut};
 
 /// Entries of a chunk.
 const CHUNK: usize = 32;
 
-/// A list that only grows. Its first chunk does so like any vector, so that a short list costs no more.
+/// A list that only grows.
 #[derive(Debug)]
 pub(crate) struct Chunks<T>(Vec<Vec<T>>);
 
@@ -22,8 +23,7 @@ impl<T> Chunks<T> {
 
     pub(crate) fn push(&mut self, entry: T) {
         if self.0.last().is_none_or(|last| last.len() == CHUNK) {
-            let chunk = if self.0.is_empty() { Vec::new() } else { Vec::with_capacity(CHUNK) };
-            self.0.push(chunk);
+            self.0.push(Vec::with_capacity(CHUNK));
         }
         self.0.last_mut().expect("it was just put there").push(entry);
     }

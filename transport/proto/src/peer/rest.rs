@@ -2,9 +2,8 @@
 //! All else is empty then, or the session does not rest.
 
 use alloc::boxed::Box;
-use alloc::collections::{BinaryHeap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use wire::ids::Side;
 use wire::limits::SEQUENCE_WINDOW;
@@ -84,24 +83,14 @@ impl PeerAtRest {
     pub(crate) fn wake(self, config: &Config) -> Peer {
         let above = self.seen_above.into_iter().collect();
         let mut peer = Peer {
-            side: self.side,
-            host: self.host,
-            rtt: self.rtt,
-            unscheduled: self.unscheduled_max,
-            unscheduled_max: self.unscheduled_max,
             cutoffs: self.cutoffs.map_or(Cutoffs::UNKNOWN, |cutoffs| Cutoffs::clone(&cutoffs)),
             told_cutoffs: self.told_cutoffs,
             finished: Seen::from_parts((u64::MAX, usize::MAX), self.finished, VecDeque::new(), 0),
             seen: Seen::from_parts((SEQUENCE_WINDOW, config.intervals_max), self.seen_mark, above, self.seen_floor),
-            begun_by_peer: 0,
             first_max: self.first_max,
-            buffered: 0,
-            acks: Vec::new(),
-            acks_due: Instant::FAR,
-            frames: Vec::new(),
-            listed: false,
-            responses: BinaryHeap::new(),
+            ..Peer::new(self.side, self.rtt.smoothed(), self.unscheduled_max, self.host, config)
         };
+        peer.rtt = self.rtt;
         peer.limit_unscheduled(config);
         peer
     }

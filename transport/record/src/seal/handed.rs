@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use wire::bytes::copy;
 use wire::data::record_header;
 use wire::ids::RecordNumber;
 use wire::limits::{RECORD_HEADER_LEN, TAG_LEN};
@@ -84,7 +85,7 @@ impl<B: AsRef<[u8]>> Handed<'_, B> {
         assert_eq!(out.len(), RECORD_HEADER_LEN + plaintext_len + TAG_LEN, "a record's length");
         out[..RECORD_HEADER_LEN]
             .copy_from_slice(&record_header(RecordNumber::new(self.message.id, index), plaintext_len));
-        out[RECORD_HEADER_LEN..RECORD_HEADER_LEN + payload.len()].copy_from_slice(payload);
+        copy(&mut out[RECORD_HEADER_LEN..RECORD_HEADER_LEN + payload.len()], payload);
         out[RECORD_HEADER_LEN + payload.len()..RECORD_HEADER_LEN + plaintext_len].copy_from_slice(tail);
     }
 }
