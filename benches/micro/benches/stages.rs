@@ -69,6 +69,8 @@ fn seal_and_open(c: &mut Criterion) {
                 b.iter(|| message.seal(&sealing, 0, black_box(&mut record)));
             });
             group.finish();
+            // Once more, for who wants to see `open` alone.
+            message.seal(&sealing, 0, &mut record);
             let view = record_at(&record, 0).expect("it is one");
             let mut out = vec![0; size + TAIL_MAX];
             let mut group = c.benchmark_group("open");
@@ -168,5 +170,22 @@ fn rpc(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(stages, parse, seal_and_open, grant, ways, rpc);
+/// What a packet with a wrong tag costs the server, when its session is awake and when it rests. [P-6.20]
+fn forged(c: &mut Criterion) {
+    let mut group = c.benchmark_group("forged");
+    for (name, rests) in [("awake", false), ("at rest", true)] {
+        let (mut pair, mut trains) = (Pair::new(64), Trains::default());
+        pair.request(1);
+        pair.egress(Side::Client, &mut trains);
+        trains.spoil();
+        if rests {
+            pair.rest();
+        }
+        group.bench_function(name, |b| b.iter(|| pair.ingress(Side::Server, &trains)));
+        assert_eq!(pair.rests(), rests, "nothing forged wakes it");
+    }
+    group.finish();
+}
+
+criterion_group!(stages, parse, seal_and_open, grant, ways, rpc, forged);
 criterion_main!(stages);

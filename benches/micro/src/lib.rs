@@ -63,6 +63,15 @@ fn endpoint(seed: u8, rekey_after: u64) -> Endpoint {
     Endpoint::new(config, Box::new(entropy))
 }
 
+impl Trains {
+    /// They carry the right names and the wrong tags from now on: what somebody forges who has seen the session on its way.
+    pub fn spoil(&mut self) {
+        for train in &mut self.trains[..self.used] {
+            train.bytes[train.len - 1] ^= 1;
+        }
+    }
+}
+
 impl Pair {
     /// A pair whose messages have `bytes` bytes, with an open session.
     pub fn new(bytes: usize) -> Self {
@@ -125,6 +134,30 @@ impl Pair {
         if to.timeout().is_some_and(|at| at <= self.now) {
             to.handle_timeout(self.now);
         }
+    }
+
+    /// Nothing happens until the server has put the session to rest.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub fn rest(&mut self) {
+        for _ in 0..100 {
+            self.now += Duration::from_millis(500);
+            for end in [&mut self.client, &mut self.server] {
+                end.handle_timeout(self.now);
+                while end.poll_transmit(self.now, &mut vec![0; 1 << 16]).is_some() {}
+                end.tidy();
+            }
+            if self.rests() {
+                return;
+            }
+        }
+        panic!("the server's session does not come to rest");
+    }
+
+    /// Whether the server's session is at rest.
+    pub fn rests(&self) -> bool {
+        self.server.holdings().resting == 1
     }
 
     /// The server answers what it has, with what was asked.

@@ -19,8 +19,8 @@ use crate::state::State;
 
 /// How long an application may take to answer a request, or a reply to follow a handshake's end, for both to leave or be read together.
 const PATIENCE: Duration = Duration::from_micros(50);
-/// When what handshakes kept is given back.
-const REMAINS_AFTER: Duration = Duration::from_millis(1);
+/// When what handshakes kept is given back: late enough that no sleep of a conversation that begins is cut short for it.
+const REMAINS_AFTER: Duration = Duration::from_millis(10);
 /// How many of them at most: where there are more, nothing is won by waiting.
 const REMAINS_MAX: usize = 8;
 

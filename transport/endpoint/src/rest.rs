@@ -188,12 +188,13 @@ impl State {
         view: &RecordView,
     ) -> Result<bool, OpenError> {
         let Self { rests, config, .. } = self;
-        let mut scratch = core::mem::take(&mut rests.scratch);
+        let mut trial = core::mem::take(&mut rests.trial);
         let Some(resting) = rests.get(header.session) else { return Ok(false) };
-        let proof = resting.opening.proves_record(config.crypto, header.epoch, packet, view, &mut scratch);
+        let proof =
+            resting.opening.proves_record(config.crypto, (header.session, header.epoch), packet, view, &mut trial);
         let rpc = view.number.message().rpc();
         let new = rpc.began() != resting.side && resting.peer.is_new(rpc.sequence());
-        rests.scratch = scratch;
+        rests.trial = trial;
         proof?;
         let may = new || self.rates.may_wake(now);
         self.counters.dropped_duplicate += u64::from(!may);
@@ -207,15 +208,15 @@ impl State {
             return Ok(false);
         };
         let Self { rests, config, counters, .. } = self;
-        let mut scratch = core::mem::take(&mut rests.scratch);
+        let mut trial = core::mem::take(&mut rests.trial);
         let Some(resting) = rests.get(header.session) else { return Ok(false) };
-        let new = resting.opening.may_be_new(header.epoch, number);
+        let (new, of) = (resting.opening.may_be_new(header.epoch, number), (header.session, header.epoch));
         let proof = match new {
-            true => resting.opening.proves_control(config.crypto, header.epoch, packet, number, &mut scratch),
+            true => resting.opening.proves_control(config.crypto, of, packet, number, &mut trial),
             false => Ok(()),
         };
         counters.dropped_replayed_control += u64::from(!new);
-        rests.scratch = scratch;
+        rests.trial = trial;
         proof.map(|()| new)
     }
 

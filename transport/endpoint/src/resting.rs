@@ -15,7 +15,7 @@ use proto::peer::PeerAtRest;
 use proto::time::Instant;
 use record::aead::{Cipher, Crypto};
 use record::budget::{Limits, OpenFailures};
-use record::epochs::{InboundAtRest, OutboundAtRest};
+use record::epochs::{InboundAtRest, OutboundAtRest, Trial};
 use record::seal::Ids;
 use wire::ids::{SessionId, Side};
 
@@ -186,8 +186,8 @@ pub(crate) struct Rests {
     pub(crate) look: Instant,
     /// How many are left to be looked at before a pause.
     pub(crate) left: usize,
-    /// Room to open a packet in that may be anybody's.
-    pub(crate) scratch: Vec<u8>,
+    /// Where packets are tried that may be anybody's.
+    pub(crate) trial: Trial,
     /// Of the last peers: sessions of one peer share who it is.
     identities: VecDeque<Arc<PeerIdentity>>,
 }
@@ -200,7 +200,7 @@ impl Default for Rests {
             awake: VecDeque::new(),
             look: Instant::FAR,
             left: 0,
-            scratch: Vec::new(),
+            trial: Trial::default(),
             identities: VecDeque::new(),
         }
     }
@@ -241,6 +241,7 @@ impl Rests {
 
     pub(crate) fn take(&mut self, slot: u32) -> Option<Box<Resting>> {
         let resting = self.places.get_mut(slot as usize)?.take()?;
+        self.trial.forget(resting.id);
         self.count -= 1;
         Some(resting)
     }

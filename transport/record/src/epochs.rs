@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 mod rest;
 
-pub use rest::{InboundAtRest, OutboundAtRest};
+pub use rest::{InboundAtRest, OutboundAtRest, Trial};
 
 /// Epochs of a direction that live at once, besides one that is prepared. [P-6.5]
 pub const LIVE_MAX: usize = 4;

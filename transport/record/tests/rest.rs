@@ -6,7 +6,7 @@ use common::{Audit, CRYPTO, SECRET, body, inbound, outbound, trailer};
 use proptest::prelude::*;
 use record::aead::Cipher;
 use record::budget::Limits;
-use record::epochs::{Inbound, Outbound};
+use record::epochs::{Inbound, Outbound, Trial};
 use record::keys::Secret;
 use record::open::{open_control, open_in_place};
 use record::seal::{Ids, Message, seal_control};
@@ -81,7 +81,8 @@ proptest! {
         acts in prop::collection::vec((0..5_u8, any::<prop::sample::Index>()), 1..60),
     ) {
         let (mut ours, mut theirs) = (outbound(cipher, Side::Client), inbound(cipher, Side::Client));
-        let (mut ids, mut records, mut scratch) = (Ids::new(Side::Client), Vec::new(), Vec::new());
+        let (mut ids, mut records, mut trial) = (Ids::new(Side::Client), Vec::new(), Trial::default());
+        let named = |byte: u8| (SessionId::from_u64(1), byte);
         records.push((0, record(&mut ours, &mut ids, 9)));
         for (act, which) in acts {
             match act {
@@ -107,22 +108,24 @@ proptest! {
                     let rest = theirs.rest();
                     prop_assert!(!rest.may_be_new(byte, number), "it was seen");
                     let before = packet.clone();
-                    let proven = rest.proves_control(&CRYPTO, byte, &packet, number, &mut scratch).is_ok();
+                    let proven = rest.proves_control(&CRYPTO, named(byte), &packet, number, &mut trial).is_ok();
                     prop_assert_eq!(proven, awake.is_some_and(|(_, opened)| opened));
                     prop_assert_eq!(&packet, &before);
                     let mut forged = packet;
                     let at = which.index(forged.len());
                     forged[at] ^= 1;
-                    prop_assert!(rest.proves_control(&CRYPTO, byte, &forged, number, &mut scratch).is_err());
+                    prop_assert!(rest.proves_control(&CRYPTO, named(byte), &forged, number, &mut trial).is_err());
                     let expected: Vec<bool> = records.iter().map(|(byte, _)| rest.names(*byte)).collect();
                     for ((byte, packet), there) in records.iter().zip(&expected) {
                         let view = record_at(packet, 0).unwrap();
-                        prop_assert_eq!(rest.proves_record(&CRYPTO, *byte, packet, &view, &mut scratch).is_ok(), *there);
+                        let proven = rest.proves_record(&CRYPTO, named(*byte), packet, &view, &mut trial).is_ok();
+                        prop_assert_eq!(proven, *there);
                         let mut forged = packet.clone();
                         *forged.last_mut().unwrap() ^= 1;
-                        prop_assert!(rest.proves_record(&CRYPTO, *byte, &forged, &view, &mut scratch).is_err());
+                        prop_assert!(rest.proves_record(&CRYPTO, named(*byte), &forged, &view, &mut trial).is_err());
                     }
                     theirs = rest.wake(&CRYPTO);
+                    trial.forget(SessionId::from_u64(1));
                     let after: Vec<bool> = records.iter().map(|(byte, packet)| opens(&theirs, *byte, packet)).collect();
                     prop_assert_eq!(after, expected);
                 }
@@ -145,6 +148,33 @@ fn a_lease_keeps_awake() {
     assert!(keys.may_rest());
     keys.give_up(keys.epoch());
     assert!(!keys.may_rest(), "that a key was given up would be forgotten [P-3.5]");
+}
+
+/// A flood at one session makes contexts once, and they go when another is tried or the session wakes.
+#[test]
+fn a_trial_keeps_its_contexts() {
+    let crypto = Audit::default();
+    // Each context holds the book.
+    let contexts = || std::sync::Arc::strong_count(&crypto.0) - 1;
+    let mut keys = outbound(Cipher::Aes128Gcm, Side::Client);
+    let sealed = record(&mut keys, &mut Ids::new(Side::Client), 9);
+    let (view, (number, packet)) = (record_at(&sealed, 0).unwrap(), control(&mut keys, b"frames"));
+    let inbound = Inbound::new(&crypto, &Secret::new(SECRET), Cipher::Aes128Gcm, Side::Client);
+    let (rest, mut trial) = (inbound.rest(), Trial::default());
+    assert_eq!(contexts(), 0);
+    let [one, other] = [1, 2].map(SessionId::from_u64);
+    for _ in 0..3 {
+        assert!(rest.proves_record(&crypto, (one, 0), &sealed, &view, &mut trial).is_err(), "it opens nothing");
+        assert_eq!(contexts(), 1);
+    }
+    assert!(rest.proves_control(&crypto, (one, 0), &packet, number, &mut trial).is_err());
+    assert_eq!(contexts(), 2);
+    assert!(rest.proves_record(&crypto, (other, 0), &sealed, &view, &mut trial).is_err());
+    assert_eq!(contexts(), 1);
+    trial.forget(one);
+    assert_eq!(contexts(), 1, "of another session");
+    trial.forget(other);
+    assert_eq!(contexts(), 0);
 }
 
 /// Secrets are not printed.

@@ -2,19 +2,20 @@
 //! when it wakes, and nothing that a nonce is made of is ever made again: numbers live here or in a half that is awake, never in both,
 //! because each is turned into the other and neither can be copied. (decision 0020)
 //!
-//! A packet that comes meanwhile is tried with a context that lives as long as the try: so one that is forged changes nothing.
+//! A packet that comes meanwhile is tried with a context that lives until another half is tried: so one that is forged changes nothing.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use wire::data::{RecordView, record_aad};
+use wire::ids::SessionId;
 use wire::limits::{CONTROL_HEADER_LEN, TAG_LEN};
 
 use super::{Inbound, LIVE_MAX, Opening, Outbound, Sealing, place};
-use crate::aead::Crypto;
+use crate::aead::{Aead, Crypto, NONCE_LEN};
 use crate::budget::{Budget, Limits};
 use crate::error::OpenError;
-use crate::keys::{Chain, KeyBytes};
+use crate::keys::{Chain, ControlKey, DataKey, KeyBytes};
 use crate::replay::Marks;
 
 /// An [`Outbound`] at rest: the present epoch only. Nothing holds a lease of those before, so nothing is sealed there any more.
@@ -132,43 +133,79 @@ impl InboundAtRest {
         self.named(byte).is_some_and(|opening| opening.marks.check(number))
     }
 
-    /// Whether `record` of `packet` is the peer's. The packet stays as it is; what stood in `scratch` does not.
+    /// Whether `record` of `packet` is the peer's. The packet stays as it is.
     ///
     /// # Errors
     /// [`OpenError::Tag`] when it is not, also when there is no such epoch.
     pub fn proves_record(
         &self,
         crypto: &dyn Crypto,
-        byte: u8,
+        of: (SessionId, u8),
         packet: &[u8],
         record: &RecordView,
-        scratch: &mut Vec<u8>,
+        trial: &mut Trial,
     ) -> Result<(), OpenError> {
-        let opening = self.named(byte).ok_or(OpenError::Tag)?;
-        let key = opening.bytes.data_key(crypto, self.chain.cipher());
-        let len = record.plaintext_len();
-        scratch.resize(scratch.len().max(len), 0);
-        let (nonce, aad) = (key.nonce(record.number), record_aad(record.number, len));
-        Ok(key.aead().open(&nonce, &aad, &packet[record.sealed.clone()], &mut scratch[..len])?)
+        let opening = self.named(of.1).ok_or(OpenError::Tag)?;
+        trial.turn_to(of);
+        let key = trial.data.get_or_insert_with(|| opening.bytes.data_key(crypto, self.chain.cipher()));
+        let aad = record_aad(record.number, record.plaintext_len());
+        opens(key.aead(), &key.nonce(record.number), &aad, &packet[record.sealed.clone()], &mut trial.room)
     }
 
-    /// Whether the control packet `packet` with that number is the peer's. The packet stays as it is; what stood in `scratch` does not.
+    /// Whether the control packet `packet` with that number is the peer's. The packet stays as it is.
     ///
     /// # Errors
     /// [`OpenError::Tag`] when it is not, also when there is no such epoch.
     pub fn proves_control(
         &self,
         crypto: &dyn Crypto,
-        byte: u8,
+        of: (SessionId, u8),
         packet: &[u8],
         number: u64,
-        scratch: &mut Vec<u8>,
+        trial: &mut Trial,
     ) -> Result<(), OpenError> {
-        let opening = self.named(byte).ok_or(OpenError::Tag)?;
+        let opening = self.named(of.1).ok_or(OpenError::Tag)?;
         let (clear, sealed) = packet.split_at_checked(CONTROL_HEADER_LEN).ok_or(OpenError::Tag)?;
-        let len = sealed.len().checked_sub(TAG_LEN).ok_or(OpenError::Tag)?;
-        let key = opening.bytes.control_key(crypto, self.chain.cipher());
-        scratch.resize(scratch.len().max(len), 0);
-        Ok(key.aead().open(&key.nonce(number), clear, sealed, &mut scratch[..len])?)
+        trial.turn_to(of);
+        let key = trial.control.get_or_insert_with(|| opening.bytes.control_key(crypto, self.chain.cipher()));
+        opens(key.aead(), &key.nonce(number), clear, sealed, &mut trial.room)
     }
+}
+
+/// Where packets are tried that came for a half at rest, whoever sent them: room, and the contexts of the half and epoch that was tried
+/// last, so that a flood at one session makes them once. Its owner has to [forget](Self::forget) them when the session wakes.
+#[derive(Debug, Default)]
+pub struct Trial {
+    room: Vec<u8>,
+    of: Option<(SessionId, u8)>,
+    data: Option<DataKey>,
+    control: Option<ControlKey>,
+}
+
+impl Trial {
+    /// The contexts of `session` are gone, if they were there.
+    pub fn forget(&mut self, session: SessionId) {
+        if self.of.is_some_and(|(of, _)| of == session) {
+            (self.of, self.data, self.control) = (None, None, None);
+        }
+    }
+
+    fn turn_to(&mut self, of: (SessionId, u8)) {
+        if self.of != Some(of) {
+            (self.of, self.data, self.control) = (Some(of), None, None);
+        }
+    }
+}
+
+/// Whether `sealed` opens. What stood in `room` does not stay.
+fn opens(
+    aead: &dyn Aead,
+    nonce: &[u8; NONCE_LEN],
+    aad: &[u8],
+    sealed: &[u8],
+    room: &mut Vec<u8>,
+) -> Result<(), OpenError> {
+    let len = sealed.len().checked_sub(TAG_LEN).ok_or(OpenError::Tag)?;
+    room.resize(room.len().max(len), 0);
+    Ok(aead.open(nonce, aad, sealed, &mut room[..len])?)
 }
