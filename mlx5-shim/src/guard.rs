@@ -6,14 +6,12 @@
 //! the fences that three drivers have, and a packet passes only if it names a context. What does not pass is not posted; the engine then takes
 //! the queue for broken and gives its keys up. (docs/decisions/0026)
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use crate::bytes::{u16_at, u24_at, u32_at};
 use crate::cmd::{CREATE_TIS, Caps};
 use crate::cqe::Completion;
 use crate::device::{Device, Object, Queue, Region};
 use crate::error::Failed;
+use crate::spread::Map;
 use crate::wqe::{BLOCK, FENCE, Opcode};
 
 /// What a context was told, and by which queue.
@@ -29,36 +27,18 @@ enum Told {
     Fed(u32),
 }
 
-/// Numbers of objects are spread already.
-#[derive(Clone, Copy, Debug, Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u32((*byte).into()));
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.0 = (self.0.rotate_left(5) ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
-
 /// A card behind a look at everything that it is to be told.
 #[derive(Debug)]
 pub struct Guarded<D> {
     inner: D,
     /// By number: what each was told, and its handle. Numbers of keys are counted apart from those of contexts.
-    contexts: HashMap<u32, (Told, u64), BuildHasherDefault<Spread>>,
+    contexts: Map<u32, (Told, u64)>,
 }
 
 impl<D: Device> Guarded<D> {
     /// `inner`, which was told nothing yet.
     pub fn new(inner: D) -> Self {
-        Self { inner, contexts: HashMap::default() }
+        Self { inner, contexts: Map::default() }
     }
 
     /// Whether the descriptor may be posted to the queue of that number; if so, it is taken note of.

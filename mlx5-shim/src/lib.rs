@@ -17,6 +17,8 @@ pub mod cqe;
 #[forbid(unsafe_code)]
 pub mod device;
 #[forbid(unsafe_code)]
+pub mod spread;
+#[forbid(unsafe_code)]
 pub mod guard;
 #[forbid(unsafe_code)]
 pub mod model;
