@@ -19,9 +19,9 @@ pub mod device;
 #[forbid(unsafe_code)]
 pub mod spread;
 #[forbid(unsafe_code)]
-pub mod guard;
-#[forbid(unsafe_code)]
 pub mod model;
+#[forbid(unsafe_code)]
+pub mod guard;
 #[forbid(unsafe_code)]
 pub mod fault;
 mod sys;

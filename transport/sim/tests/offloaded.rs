@@ -82,6 +82,26 @@ fn crossed_queues_are_kept_apart() {
     }
 }
 
+/// [P-3.5] Who loses packets, or says so in packets that are believed, ends the use of the card: once for a session, and no more than that. No
+/// key is given up and no epoch begun for it, and the messages arrive all the same.
+#[test]
+fn whoever_loses_packets_burns_no_key() {
+    let plan = Plan { messages: 2000, sizes: vec![3000], loss: 0.25, ..Plan::default() };
+    let outcome = ran(&plan);
+    for counters in &outcome.counters {
+        assert_eq!(
+            (counters.device_off, counters.device_keys_given_up, counters.epochs_begun),
+            (1, 0, 0),
+            "{counters:?}"
+        );
+        assert!(counters.records_by_device < counters.records_sealed / 2, "{counters:?}");
+    }
+    assert_eq!((outcome.nic.keys, outcome.nic.keys_retired, outcome.tag_failures()), (2, 0, 0));
+    // A loss that is usual leaves it on.
+    let usual = ran(&Plan { loss: 0.01, ..plan });
+    assert_eq!(usual.sum(|counters| counters.device_off), 0);
+}
+
 /// A card that loses a byte of what it is fed fails its test: all is sealed in software.
 #[test]
 fn a_short_dump_is_found_before_use() {

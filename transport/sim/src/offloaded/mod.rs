@@ -247,7 +247,17 @@ fn card(plan: &Plan, host: u32, fault: Option<Fault>) -> (Result<Nic, String>, W
     (Nic::new(device, Box::new(cable), plan.nic).map_err(|error| error.to_string()), witness, trigger)
 }
 
-fn config(plan: &Plan, host: u32) -> Config {
+/// The engine of a host's card, if the plan gives it one, for endpoints that are driven by others. Its seals are in the ledger.
+///
+/// # Panics
+/// When the model does not stand its test.
+pub fn nic_of(plan: &Plan, host: u32) -> Option<Nic> {
+    let wanted = plan.engines[host as usize] == Engine::Card;
+    wanted.then(|| card(plan, host, None).0.expect("a card without a fault is trusted"))
+}
+
+/// The configuration of a host's endpoint.
+pub fn config(plan: &Plan, host: u32) -> Config {
     let crypto: &'static dyn record::aead::Crypto = match plan.engines[host as usize] {
         Engine::RustCrypto => &PURE,
         Engine::Software | Engine::Card => &SOFTWARE,
