@@ -36,6 +36,18 @@ fn engines_left_and_right() {
     }
 }
 
+/// Long messages beside each other: a card is given what goes next, not all that there is, so nothing waits in it until somebody asks for it
+/// again. Without losses nothing is repeated, and the card stays in use.
+#[test]
+fn long_messages_take_turns() {
+    for interleave in [4, 16] {
+        let plan = Plan { messages: 64, sizes: vec![1 << 20], interleave, ..Plan::default() };
+        let outcome = ran(&plan);
+        assert_eq!(outcome.sum(|counters| counters.device_repairs + counters.device_off), 0, "{outcome:?}");
+        assert_eq!(outcome.sum(|counters| counters.records_by_device), outcome.sum(|counters| counters.records_sealed));
+    }
+}
+
 /// [P-3.5] The other cipher, without LSO, with more sessions' worth of contexts than there are, and one message after the other.
 #[test]
 fn other_cards() {
