@@ -99,3 +99,57 @@ pub trait Device: fmt::Debug + Send {
         false
     }
 }
+
+impl<D: Device + ?Sized> Device for Box<D> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn caps(&self) -> Caps {
+        (**self).caps()
+    }
+
+    fn pd(&self) -> u32 {
+        (**self).pd()
+    }
+
+    fn create(&mut self, mailbox: &[u8]) -> Result<Object, Failed> {
+        (**self).create(mailbox)
+    }
+
+    fn destroy(&mut self, object: Object) {
+        (**self).destroy(object);
+    }
+
+    fn open_queue(&mut self, blocks: u32) -> Result<Queue, Failed> {
+        (**self).open_queue(blocks)
+    }
+
+    fn region(&self) -> Region {
+        (**self).region()
+    }
+
+    fn memory(&mut self) -> &mut [u8] {
+        (**self).memory()
+    }
+
+    fn post(&mut self, queue: Queue, index: u16, blocks: &[u8]) -> Result<(), Failed> {
+        (**self).post(queue, index, blocks)
+    }
+
+    fn doorbell(&mut self, queue: Queue, produced: u16, last: u16) -> Result<(), Failed> {
+        (**self).doorbell(queue, produced, last)
+    }
+
+    fn complete(&mut self, queue: Queue) -> Option<Completion> {
+        (**self).complete(queue)
+    }
+
+    fn reset_queue(&mut self, queue: Queue) -> Result<Queue, Failed> {
+        (**self).reset_queue(queue)
+    }
+
+    fn next_frame(&mut self, frame: &mut Vec<u8>) -> bool {
+        (**self).next_frame(frame)
+    }
+}

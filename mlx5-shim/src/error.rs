@@ -115,6 +115,8 @@ pub enum Failed {
     Broken,
     /// There is no such queue.
     NoQueue,
+    /// A descriptor could make the card send in clear or tear records, and was not posted. How, in words.
+    Unsafe(&'static str),
 }
 
 impl fmt::Display for Failed {
@@ -127,6 +129,7 @@ impl fmt::Display for Failed {
             Self::Full => f.write_str("the queue is full"),
             Self::Broken => f.write_str("the queue stopped at an error"),
             Self::NoQueue => f.write_str("there is no such queue"),
+            Self::Unsafe(why) => write!(f, "a descriptor was kept from the card: {why}"),
         }
     }
 }

@@ -2,24 +2,27 @@
 //!
 //! Each fault is a mistake that software above the seam could make, or a thing that a card can do, at the worst moment.
 
+mod queues;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bytes::put_u32;
-use crate::cmd::{Caps, Command};
+use crate::cmd::Caps;
 use crate::cqe::{Completion, Outcome};
 use crate::device::{Device, Object, Queue, Region};
 use crate::error::Failed;
-use crate::wqe::{BLOCK, Body, Control, Descriptor, Opcode, View};
+use crate::wqe::{BLOCK, Body, Control, Descriptor, View};
+use queues::Queues;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Of the times that a context is told where it is, each seventh but the first is forgotten: then the card goes on with its own count.
     SkipResync,
-    /// All queues feed one context of the card. Between queues there is no order, so what tells it where it is and what it is to seal come
-    /// apart.
+    /// The card works queues in another order than they were rung for; and some plans take a context that another queue feeds, with what tells
+    /// it where it is or with their data alone.
     ReorderQueues,
     /// What is fed to the card without being sent lacks its last byte.
     ShortDump,
@@ -55,10 +58,11 @@ pub struct Faulty<D> {
     told: HashMap<u32, u64>,
     /// The present one is left out.
     skipping: bool,
-    /// The TIS that stands for all others.
-    alias: Option<u32>,
-    /// The others, that are not there.
-    aliased: Vec<u32>,
+    /// What becomes of queues.
+    queues: Queues,
+    /// Plans that took another queue's context and of which something was refused; doorbells that were overtaken.
+    refused: Arc<AtomicU64>,
+    overtaken: Arc<AtomicU64>,
     /// Where the descriptors of each queue begin that were posted since its last doorbell.
     posted: HashMap<usize, Vec<u16>>,
     rung: u64,
@@ -71,6 +75,8 @@ pub struct Faulty<D> {
 pub struct Trigger {
     strikes: Arc<AtomicU64>,
     armed: Arc<AtomicU64>,
+    refused: Arc<AtomicU64>,
+    overtaken: Arc<AtomicU64>,
 }
 
 impl Trigger {
@@ -83,12 +89,27 @@ impl Trigger {
     pub fn strikes(&self) -> u64 {
         self.strikes.load(Ordering::Relaxed)
     }
+
+    /// How many descriptors were refused below the fault.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// How often a card that works its queues in another order did so.
+    pub fn overtaken(&self) -> u64 {
+        self.overtaken.load(Ordering::Relaxed)
+    }
 }
 
 impl<D: Device> Faulty<D> {
     /// `inner` with that fault, which strikes once its trigger is armed.
     pub fn new(inner: D, fault: Fault) -> (Self, Trigger) {
-        let trigger = Trigger { strikes: Arc::default(), armed: Arc::default() };
+        let trigger = Trigger {
+            strikes: Arc::default(),
+            armed: Arc::default(),
+            refused: Arc::default(),
+            overtaken: Arc::default(),
+        };
         let this = Self {
             inner,
             fault,
@@ -96,8 +117,9 @@ impl<D: Device> Faulty<D> {
             armed: Arc::clone(&trigger.armed),
             told: HashMap::new(),
             skipping: false,
-            alias: None,
-            aliased: Vec::new(),
+            queues: Queues::default(),
+            refused: Arc::clone(&trigger.refused),
+            overtaken: Arc::clone(&trigger.overtaken),
             posted: HashMap::new(),
             rung: 0,
             stopped: None,
@@ -160,14 +182,7 @@ impl<D: Device> Device for Faulty<D> {
     }
 
     fn create(&mut self, mailbox: &[u8]) -> Result<Object, Failed> {
-        let object = self.inner.create(mailbox)?;
-        if self.is_armed(Fault::ReorderQueues) && matches!(Command::parse(mailbox), Ok(Command::CreateTis { .. })) {
-            match self.alias {
-                None => self.alias = Some(object.number),
-                Some(_) => self.aliased.push(object.number),
-            }
-        }
-        Ok(object)
+        self.inner.create(mailbox)
     }
 
     fn destroy(&mut self, object: Object) {
@@ -199,22 +214,17 @@ impl<D: Device> Device for Faulty<D> {
                 put_u32(&mut bytes, 16, piece.len - 1);
                 self.strike();
             }
-            if self.is_armed(Fault::ReorderQueues)
-                && let Some(alias) = self.alias
-            {
-                if self.aliased.contains(&view.control.tis) {
-                    put_u32(&mut bytes, 12, alias << 8);
-                    self.strike();
-                }
-                if bytes[3] == Opcode::Progress as u8
-                    && matches!(view.body, Body::Progress { tis } if self.aliased.contains(&tis))
-                {
-                    put_u32(&mut bytes, 16, alias);
-                }
+            if self.is_armed(Fault::ReorderQueues) && self.queues.cross(queue, &view, &mut bytes) {
+                self.strike();
             }
         }
         debug_assert!(bytes.len().is_multiple_of(BLOCK), "whole blocks");
-        self.inner.post(queue, index, &bytes)
+        let posted = self.inner.post(queue, index, &bytes);
+        if posted.is_err() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            self.queues.refused();
+        }
+        posted
     }
 
     fn doorbell(&mut self, queue: Queue, produced: u16, last: u16) -> Result<(), Failed> {
@@ -231,12 +241,21 @@ impl<D: Device> Device for Faulty<D> {
                 return self.inner.doorbell(queue, posted[posted.len() - 1], posted[posted.len() - 2]);
             }
         }
+        if self.is_armed(Fault::ReorderQueues) && !self.queues.is_heard(queue, produced, last) {
+            return Ok(());
+        }
         self.inner.doorbell(queue, produced, last)
     }
 
     fn complete(&mut self, queue: Queue) -> Option<Completion> {
         if self.stopped != Some(queue.handle) {
-            return self.inner.complete(queue);
+            let done = self.inner.complete(queue);
+            if let Some(((queue, produced, last), overtaken)) = self.queues.comes() {
+                self.overtaken.fetch_add(overtaken.into(), Ordering::Relaxed);
+                // A queue that has stopped meanwhile says so itself.
+                let _ = self.inner.doorbell(queue, produced, last);
+            }
+            return done;
         }
         while self.inner.complete(queue).is_some() {}
         let first = !std::mem::replace(&mut self.told_stop, true);
@@ -249,6 +268,7 @@ impl<D: Device> Device for Faulty<D> {
             self.stopped = None;
         }
         self.posted.remove(&queue.handle);
+        self.queues.emptied(queue);
         self.inner.reset_queue(queue)
     }
 

@@ -17,7 +17,11 @@ pub mod cqe;
 #[forbid(unsafe_code)]
 pub mod device;
 #[forbid(unsafe_code)]
+pub mod spread;
+#[forbid(unsafe_code)]
 pub mod model;
+#[forbid(unsafe_code)]
+pub mod guard;
 #[forbid(unsafe_code)]
 pub mod fault;
 mod sys;

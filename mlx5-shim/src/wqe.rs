@@ -26,7 +26,7 @@ const UMR_INLINE: u8 = 0x80;
 const PARAMS_AT: usize = 128;
 
 /// fm_ce_se: wait for what this queue was told before.
-const FENCE: u8 = 0x20;
+pub(crate) const FENCE: u8 = 0x20;
 /// fm_ce_se: write a completion.
 const SIGNAL: u8 = 0x08;
 /// Write IPv4's checksum, and UDP's.

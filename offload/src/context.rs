@@ -3,9 +3,8 @@
 //! The card counts records itself and tells nobody. So what it believes is counted here as well, in 64 bits: a message that goes on where the
 //! last one of its context ended costs nothing, all others a resync.
 
-use std::collections::HashMap;
-
 use mlx5_shim::device::Object;
+use mlx5_shim::spread::Map;
 
 use crate::plan::KeyName;
 
@@ -37,7 +36,9 @@ struct Context {
 #[derive(Debug)]
 pub struct Contexts {
     all: Vec<Context>,
-    by_key: HashMap<KeyName, usize>,
+    by_key: Map<KeyName, usize>,
+    /// The one that was used last.
+    last: usize,
     most: usize,
     uses: u64,
     /// How often a context was given to another key.
@@ -51,16 +52,17 @@ impl Contexts {
     /// When `most` is 0.
     pub fn new(most: usize) -> Self {
         assert!(most > 0, "a queue has a context");
-        Self { all: Vec::new(), by_key: HashMap::new(), most, uses: 0, evicted: 0 }
+        Self { all: Vec::new(), by_key: Map::default(), last: 0, most, uses: 0, evicted: 0 }
     }
 
     /// The context of `key`; if it has none, one that `make` makes, or the one that was not used for the longest time. `None` when there
     /// is none at all.
     pub fn of(&mut self, key: KeyName, make: impl FnOnce() -> Option<Object>) -> Option<usize> {
         self.uses += 1;
-        if let Some(at) = self.by_key.get(&key) {
-            self.all[*at].used = self.uses;
-            return Some(*at);
+        let last = self.all.get(self.last).filter(|context| context.key == Some(key)).map(|_| self.last);
+        if let Some(at) = last.or_else(|| self.by_key.get(&key).copied()) {
+            (self.all[at].used, self.last) = (self.uses, at);
+            return Some(at);
         }
         let fresh = if self.all.len() < self.most { make() } else { None };
         let at = match fresh {
@@ -143,6 +145,8 @@ impl Contexts {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use proptest::prelude::*;
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use mlx5_shim::device::Device;
 use mlx5_shim::error::Missing;
+use mlx5_shim::guard::Guarded;
 use mlx5_shim::hw::Hw;
 use mlx5_shim::load;
 use record::aead::Crypto;
@@ -70,7 +71,7 @@ pub fn find(name: Option<&str>) -> Climb {
         Ok(hw) => {
             climb.holds(format!("{}, of {count} ConnectX devices", hw.name()));
             climb.holds(format!("it seals TLS 1.2 records with AES-GCM: {:?}", hw.caps()));
-            climb.device = Some(Box::new(hw));
+            climb.device = Some(Box::new(Guarded::new(hw)));
             climb
         }
         Err(missing @ Missing::NoTls { .. }) => {
@@ -90,7 +91,7 @@ pub fn given(device: Box<dyn Device>) -> Climb {
         Some(lacks) => climb.fails(Missing::NoTls { lacks }.to_string()),
         None => {
             climb.holds(format!("{:?}", device.caps()));
-            climb.device = Some(device);
+            climb.device = Some(Box::new(Guarded::new(device)));
             climb
         }
     }

@@ -5,12 +5,13 @@
 
 pub(crate) mod queue;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 
 use mlx5_shim::cmd::{alloc_domain, create_dek, create_tis};
 use mlx5_shim::device::{Device, Object, Region};
 use mlx5_shim::error::Failed;
+use mlx5_shim::spread::Map;
 use mlx5_shim::wqe::{Control, Descriptor, Piece, STATIC_BLOCKS, StaticParams, send_blocks};
 use record::aead::Cipher;
 
@@ -84,9 +85,11 @@ pub struct Nic {
     ways: Box<dyn Ways>,
     config: Config,
     region: Region,
+    /// The most payload of one LSO descriptor; 0: each packet is one.
+    lso_max: usize,
     domain: u32,
     queues: Vec<Queue>,
-    deks: HashMap<KeyName, Dek>,
+    deks: Map<KeyName, Dek>,
     /// Keys that are to be destroyed when nothing under way needs them.
     dying: Vec<(KeyName, Object)>,
     retired: VecDeque<KeyName>,
@@ -118,12 +121,13 @@ impl Nic {
             .collect();
         Ok(Self {
             queues: queues?,
+            lso_max: lso_max(config.lso, device.caps().log_max_lso),
             device,
             ways,
             config,
             region,
             domain,
-            deks: HashMap::new(),
+            deks: Map::default(),
             dying: Vec::new(),
             retired: VecDeque::new(),
             id: 0,
@@ -264,8 +268,8 @@ impl Nic {
         let at = self.queue_of(plan.message);
         let Self { device, queues, counters, domain, .. } = self;
         let (queue, device) = (&mut queues[at], &mut **device);
-        let tis = create_tis(*domain, device.pd());
-        let context = queue.contexts.of(plan.key, || device.create(&tis).ok()).ok_or(Not::Full)?;
+        let make = || device.create(&create_tis(*domain, device.pd())).ok();
+        let context = queue.contexts.of(plan.key, make).ok_or(Not::Full)?;
         counters.evictions += std::mem::take(&mut queue.contexts.evicted);
         let place = queue.take(plan.bytes()).ok_or(Not::Full)?;
         let mut start = place.start;
@@ -276,7 +280,7 @@ impl Nic {
         }
         let needed = queue.contexts.needs(context, plan.first);
         let tis = queue.contexts.tis(context);
-        let segments = Segments { lso_max: lso_max(self.config.lso, device.caps().log_max_lso), plan };
+        let segments = Segments { lso_max: self.lso_max, plan };
         let mut posted = Posted::default();
         let told = resync(queue, device, tis, needed, &params, &mut posted);
         let address = self.region.address + place.start as u64;

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use mlx5_shim::cmd::Caps;
 use mlx5_shim::device::Device;
 use mlx5_shim::fault::{Fault, Faulty, Trigger};
+use mlx5_shim::guard::Guarded;
 use mlx5_shim::model::{Config as Card, Model, Witness};
 use nic_common::{cable, to};
 use offload::frame::datagram;
@@ -198,26 +199,47 @@ fn a_forgotten_resync_makes_wrong_tags_only() {
     assert_eq!((report.twice, report.in_clear, report.violations.len()), (0, 0, 0));
 }
 
-/// Two queues on one context: between them there is no order, so words and data come apart. Still nothing is sealed twice or left in clear.
+/// Plans that take a context which another queue feeds, to a card without a guard: between queues there is no order, so words and data come
+/// apart, records are torn, and text leaves in clear. With the guard nothing of that reaches the card, and the keys are given up.
 #[test]
-fn queues_that_share_a_context_tear_records() {
-    let (device, trigger, witness) = faulty(Fault::ReorderQueues);
-    trigger.arm();
-    let mut nic = engine(device, false, config());
-    assert!(nic.install(key(1), &material(1)));
-    let mut wrong = 0;
-    for message in 0..200 {
-        take(&mut nic, 1, message, message << 16, 3, (300, 300), to(false)).unwrap();
-        if message % 8 == 7 {
-            nic.flush();
-            wrong += frames(&mut nic, 2).iter().filter(|(_, opened)| opened.is_none()).count();
-            nic.poll();
+fn queues_that_share_a_context_are_kept_apart() {
+    for guarded in [false, true] {
+        let (model, witness) = card(true);
+        let device: Box<dyn Device> = if guarded { Box::new(Guarded::new(model)) } else { Box::new(model) };
+        let (device, trigger) = Faulty::new(device, Fault::ReorderQueues);
+        trigger.arm();
+        let mut nic = engine(device, false, Config { failures_max: u32::MAX, ..config() });
+        let (mut wrong, mut retired) = (0, 0);
+        for message in 0..400 {
+            if !nic.knows(key(1)) {
+                assert!(nic.install(key(1), &material(1)));
+            }
+            // Some plans have one descriptor more, so that queues are not in step.
+            let last = if message % 3 == 0 { 200 } else { 300 };
+            let taken = take(&mut nic, 1, message, message << 16, 3, (300, last), to(false));
+            assert!(taken.is_ok() || guarded, "{taken:?}");
+            while nic.next_retired().is_some() {
+                retired += 1;
+            }
+            if message % 8 == 7 {
+                nic.flush();
+                nic.poll();
+                wrong += frames(&mut nic, 2).iter().filter(|(_, opened)| opened.is_none()).count();
+                nic.poll();
+            }
+        }
+        let report = witness.report();
+        assert!(trigger.strikes() > 0 && trigger.overtaken() > 0 && report.frames > 0, "{trigger:?}");
+        assert_eq!(report.twice, 0);
+        if guarded {
+            assert_eq!((trigger.refused(), retired), (trigger.strikes(), trigger.strikes()));
+            assert_eq!((wrong, report.garbled, report.in_clear), (0, 0, 0));
+            assert!(report.violations.is_empty(), "{:?}", report.violations);
+        } else {
+            assert!(wrong > 0 && report.garbled > 0 && report.in_clear > 0, "what the guard is for");
+            assert!(report.violations.contains_key(&mlx5_shim::model::Violation::TwoQueues));
         }
     }
-    let report = witness.report();
-    assert!(wrong > 0 && report.garbled > 0 && trigger.strikes() > 0);
-    assert!(report.violations.contains_key(&mlx5_shim::model::Violation::TwoQueues), "{:?}", report.violations);
-    assert_eq!((report.twice, report.in_clear), (0, 0));
 }
 
 /// A queue that stops gives up the keys that it had, each once; others go on; and the same number is not sealed again by the card.

@@ -132,6 +132,10 @@ impl Queue {
                 (self.blocks.1, self.bytes.1) = (flight.blocks_end, flight.bytes_end);
             }
         }
+        if self.flights.is_empty() {
+            // From the beginning again: that memory is still in the processor's caches.
+            self.bytes = (0, 0);
+        }
         Found::Well
     }
 

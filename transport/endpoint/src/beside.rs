@@ -19,8 +19,8 @@ use crate::session::Session;
 use crate::state::State;
 
 impl State {
-    /// [`Self::transmit`] where there is a device. It is told of all that it got when nothing is left to be sealed here: one doorbell for
-    /// as many segments as there are.
+    /// [`Self::transmit`] where there is a device. It is told of what it got when that is much, or when nothing is left to be sealed here: one
+    /// doorbell for several segments.
     #[cold]
     #[inline(never)]
     pub(crate) fn transmit_beside_device(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
@@ -34,16 +34,23 @@ impl State {
                 return Some(transmit);
             }
             let device = self.device.as_mut()?;
+            let more = device.has_much();
+            device.untold = 0;
             device.nic.flush();
             device.nic.poll();
             if let Some(transmit) = self.frame_of_device(out) {
                 return Some(transmit);
             }
             // What was given up wants another epoch, which is asked for at once.
-            if !self.give_up_keys(now) {
+            if !self.give_up_keys(now) && !more {
                 return None;
             }
         }
+    }
+
+    /// Whether the device is to be told of what it has before it is given more.
+    pub(crate) fn device_has_much(&self) -> bool {
+        self.device.as_ref().is_some_and(|device| device.has_much())
     }
 
     fn frame_of_device(&mut self, out: &mut [u8]) -> Option<Transmit> {
@@ -142,6 +149,7 @@ impl State {
         };
         device.nic.take(&mut plan)?;
         used.handed += u64::from(count);
+        device.untold += bytes;
         Ok(())
     }
 

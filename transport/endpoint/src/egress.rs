@@ -277,6 +277,9 @@ impl State {
                 }
             }
             if beside_device && self.leaves_by_device(&work, segment, now) {
+                if self.device_has_much() {
+                    break;
+                }
                 continue;
             }
             let at = self.packets(&work, segment, filled, out)?;

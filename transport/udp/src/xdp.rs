@@ -14,6 +14,8 @@ pub mod apart;
 mod frame;
 mod program;
 mod queue;
+#[doc(hidden)]
+pub mod raw;
 mod routes;
 
 use std::collections::HashMap;

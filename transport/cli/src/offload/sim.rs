@@ -77,6 +77,8 @@ struct Report {
     sent_in_clear: u64,
     fault: Option<String>,
     strikes: u64,
+    kept_from_card: u64,
+    overtaken: u64,
     refused: Option<String>,
     well: bool,
 }
@@ -135,7 +137,13 @@ fn was_met(plan: &Plan, outcome: &Outcome) -> bool {
         None => outcome.tag_failures() == 0 && outcome.refused.is_none(),
         Some(Fault::ShortDump) => outcome.strikes > 0 && outcome.refused.is_some() && outcome.tag_failures() == 0,
         Some(Fault::Reset) => outcome.strikes > 0 && outcome.sum(|counters| counters.device_keys_given_up) > 0,
-        Some(_) => outcome.strikes > 0 && outcome.tag_failures() > 0 && repaired,
+        // What crosses is kept from the card, and its keys are given up; what is only late and overtaken does no harm.
+        Some(Fault::ReorderQueues) => {
+            let kept = outcome.strikes > 0 && outcome.refused_descriptors >= outcome.strikes && outcome.overtaken > 0;
+            let whole = outcome.tag_failures() == 0 && outcome.cards(|report| report.garbled) == 0;
+            kept && whole && repaired && outcome.sum(|counters| counters.device_keys_given_up) > 0
+        }
+        Some(Fault::SkipResync) => outcome.strikes > 0 && outcome.tag_failures() > 0 && repaired,
     }
 }
 
@@ -143,9 +151,6 @@ fn report(plan: &Plan, fault: Option<&str>, outcome: &Outcome) -> Report {
     let each = |count: u64| (count as f64 / plan.messages as f64 * 1000.0).round() / 1000.0;
     let sealed_twice = outcome.seen.twice + outcome.seen.differing + outcome.cards(|report| report.twice);
     let sent_in_clear = outcome.cards(|report| report.in_clear);
-    // Where two queues feed one context, key and place come apart, and the model lets plaintext through in between: nothing repairs that. It
-    // is what this fault shows, and why a context of ours belongs to its queue. So with it the exit code is 1.
-    let nothing_leaked = sent_in_clear == 0;
     let whole = outcome.messages == plan.messages && outcome.failed == 0 && outcome.altered == 0;
     Report {
         messages: outcome.messages,
@@ -170,8 +175,10 @@ fn report(plan: &Plan, fault: Option<&str>, outcome: &Outcome) -> Report {
         sent_in_clear,
         fault: fault.map(str::to_owned),
         strikes: outcome.strikes,
+        kept_from_card: outcome.refused_descriptors,
+        overtaken: outcome.overtaken,
         refused: outcome.refused.clone(),
-        well: whole && sealed_twice == 0 && nothing_leaked && was_met(plan, outcome),
+        well: whole && sealed_twice == 0 && sent_in_clear == 0 && was_met(plan, outcome),
     }
 }
 
@@ -196,7 +203,10 @@ fn table(report: &Report) -> String {
         report.sent_in_clear,
     );
     if let Some(fault) = &report.fault {
-        text.push_str(&format!("the fault {fault} struck {} times\n", report.strikes));
+        text.push_str(&format!(
+            "the fault {fault} struck {} times; {} descriptors were kept from the card, {} doorbells overtaken\n",
+            report.strikes, report.kept_from_card, report.overtaken
+        ));
     }
     if let Some(why) = &report.refused {
         text.push_str(&format!("a card was not used: {why}\n"));

@@ -43,12 +43,12 @@ thread_local! {
 }
 
 /// Begins a ledger in this thread.
-pub(super) fn begin() {
+pub fn begin() {
     LEDGER.set(Ledger::default());
 }
 
 /// What it has seen.
-pub(super) fn seen() -> Seen {
+pub fn seen() -> Seen {
     LEDGER.with_borrow(|ledger| ledger.seen)
 }
 
