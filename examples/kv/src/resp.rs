@@ -175,11 +175,6 @@ impl Parser {
     pub fn wanted(&self) -> usize {
         if self.begun { self.at + self.bulk.map_or(0, |length| length + 2) } else { 0 }
     }
-
-    /// How far the request under way was read: what stands before is sound. Zero between requests.
-    pub fn is_between(&self) -> bool {
-        !self.begun
-    }
 }
 
 /// Where the line that begins at `from` ends, and where the next begins.
