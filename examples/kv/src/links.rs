@@ -246,7 +246,8 @@ impl Links for Streams {
 
 /// Sessions of Sealane, over one or several sockets.
 pub(crate) struct Sealane {
-    sockets: Vec<(Socket, Readiness)>,
+    /// Only where there are several is any of them watched.
+    sockets: Vec<(Socket, Option<Readiness>)>,
     epoll: OwnedFd,
     peers: Vec<(usize, Peer)>,
     pending: Vec<(usize, u64, Vec<u8>)>,
@@ -269,8 +270,8 @@ impl Sealane {
         let many = sockets.len() > 1;
         let mut with = Vec::new();
         for (at, socket) in sockets.into_iter().enumerate() {
-            let readiness = socket.readiness()?;
-            if many {
+            let readiness = if many { Some(socket.readiness()?) } else { None };
+            if let Some(readiness) = &readiness {
                 epoll::add(&epoll, readiness.as_fd(), EventData::new_u64(at as u64), EventFlags::IN)?;
             }
             with.push((socket, readiness));
