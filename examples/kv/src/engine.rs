@@ -264,7 +264,13 @@ impl Engine {
         }
     }
 
-    fn judged(&mut self, client: &mut Client, found: &'static Command, args: Args<'_>, out: &mut Out) -> Result<(), Fail> {
+    fn judged(
+        &mut self,
+        client: &mut Client,
+        found: &'static Command,
+        args: Args<'_>,
+        out: &mut Out,
+    ) -> Result<(), Fail> {
         if !found.takes(args.len()) {
             return Err(format!("ERR wrong number of arguments for '{}' command", found.name).into());
         }

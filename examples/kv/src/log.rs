@@ -284,8 +284,7 @@ impl Log {
         let path = self.path.with_extension("rewrite");
         let file = OpenOptions::new().append(true).create(true).open(&path)?;
         file.set_len(0)?;
-        self.rewrite =
-            Some(Rewrite { file: Arc::new(file), path, pending: Vec::new(), bytes: 0, synced: None });
+        self.rewrite = Some(Rewrite { file: Arc::new(file), path, pending: Vec::new(), bytes: 0, synced: None });
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Owns who listens to which channel, and what was published for them until the loop takes it along.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::glob;
 use crate::resp::Out;
@@ -19,7 +19,7 @@ pub struct Notice {
     /// Which client.
     pub to: u64,
     pattern: Option<Vec<u8>>,
-    published: Rc<Published>,
+    published: Arc<Published>,
 }
 
 impl Notice {
@@ -74,7 +74,7 @@ impl Channels {
         if self.exact.is_empty() && self.patterns.is_empty() {
             return 0;
         }
-        let published = Rc::new(Published { channel: channel.to_vec(), payload: payload.to_vec() });
+        let published = Arc::new(Published { channel: channel.to_vec(), payload: payload.to_vec() });
         let exact = self.exact.get(channel).into_iter().flatten();
         self.notices.extend(exact.map(|to| Notice { to: *to, pattern: None, published: published.clone() }));
         for (pattern, clients) in self.patterns.iter().filter(|(pattern, _)| glob::fits(pattern, channel)) {

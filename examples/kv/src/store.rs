@@ -188,7 +188,12 @@ impl Store {
     }
 
     /// The same; a key that does not exist is made first.
-    pub fn change_or<R>(&mut self, key: &[u8], make: impl FnOnce() -> Value, change: impl FnOnce(&mut Value) -> R) -> R {
+    pub fn change_or<R>(
+        &mut self,
+        key: &[u8],
+        make: impl FnOnce() -> Value,
+        change: impl FnOnce(&mut Value) -> R,
+    ) -> R {
         if self.live(key).is_none() {
             self.set(key, make(), NEVER);
         }

@@ -31,13 +31,7 @@ pub struct Table<V> {
 
 impl<V> Default for Table<V> {
     fn default() -> Self {
-        Self {
-            index: HashTable::new(),
-            places: Vec::new(),
-            free: Vec::new(),
-            random: RandomState::new(),
-            key_bytes: 0,
-        }
+        Self { index: HashTable::new(), places: Vec::new(), free: Vec::new(), random: RandomState::new(), key_bytes: 0 }
     }
 }
 

@@ -187,9 +187,10 @@ impl Chooser {
 
 /// YCSB's hash of record numbers.
 fn fnv(number: u64) -> u64 {
-    number.to_le_bytes().iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    number
+        .to_le_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// The key of a record: its length is YCSB's.

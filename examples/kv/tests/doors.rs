@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use common::{LONG, Running};
 use kv::resp::command;
 use kv::tls::Tls;
-use sealane::{Delivery, Identity, Peer, Socket, Trust};
+use sealane::{Clients, Delivery, Identity, Peer, Socket, Trust};
 
 struct Secure {
     stream: TcpStream,
@@ -59,6 +59,8 @@ fn socket(server: &Running) -> (Socket, Peer) {
     let socket = Socket::builder()
         .trust(Trust::pem(own.authority.as_bytes()).unwrap())
         .identity(Identity::pem(own.certificate.as_bytes(), own.key.as_bytes()).unwrap())
+        // Who wants to be told something takes messages, too.
+        .serve(Clients::Authenticated)
         .bind("127.0.0.1:0")
         .unwrap();
     let peer = socket.peer(server.sealane, "localhost").unwrap();

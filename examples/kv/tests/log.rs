@@ -30,8 +30,21 @@ fn all_kinds_come_back() {
         let server = Running::with(with_log(&path, Fsync::No));
         let mut client = server.client();
         for words in [
-            "SET s x EX 1000", "RPUSH l 1 2 3", "LPOP l", "HSET h a 1 b 2", "HDEL h a", "SADD m a b c d", "SPOP m 2",
-            "INCRBYFLOAT f 0.1", "INCRBYFLOAT f 0.2", "MULTI", "INCR n", "INCR n", "EXEC", "SET t 1 PX 1", "RENAME s s2",
+            "SET s x EX 1000",
+            "RPUSH l 1 2 3",
+            "LPOP l",
+            "HSET h a 1 b 2",
+            "HDEL h a",
+            "SADD m a b c d",
+            "SPOP m 2",
+            "INCRBYFLOAT f 0.1",
+            "INCRBYFLOAT f 0.2",
+            "MULTI",
+            "INCR n",
+            "INCR n",
+            "EXEC",
+            "SET t 1 PX 1",
+            "RENAME s s2",
             "RENAME s2 s",
         ] {
             client.ask(words);

@@ -57,7 +57,8 @@ impl Certificates {
     /// Those that were named, if they were.
     fn read(&self) -> Result<Option<Credentials>> {
         let (Some(cert), Some(key), Some(ca)) = (&self.cert, &self.key, &self.ca) else { return Ok(None) };
-        let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+        let read =
+            |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
         Ok(Some(Credentials { authority: read(ca)?, certificate: read(cert)?, key: read(key)? }))
     }
 }

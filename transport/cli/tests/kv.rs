@@ -57,13 +57,17 @@ impl Server {
 
     fn redis(&self, program: &str, secure: bool, args: &[&str]) -> Output {
         let (at, tls): (_, &[&str]) = if secure {
-            (&self.tls, &["--tls", "--cert", "certs/client.pem", "--key", "certs/client.key", "--cacert", "certs/ca.pem"])
+            (
+                &self.tls,
+                &["--tls", "--cert", "certs/client.pem", "--key", "certs/client.key", "--cacert", "certs/ca.pem"],
+            )
         } else {
             (&self.tcp, &[])
         };
         let port = at.rsplit(':').next().expect("an address");
         let host = if secure { "localhost" } else { "127.0.0.1" };
-        let output = Command::new(program).args(["-h", host, "-p", port]).args(tls).args(args).current_dir(&self.dir).output();
+        let output =
+            Command::new(program).args(["-h", host, "-p", port]).args(tls).args(args).current_dir(&self.dir).output();
         output.expect("the program starts")
     }
 
@@ -90,7 +94,8 @@ impl Drop for Server {
 
 /// Whether the real clients are here; if not, says so.
 fn has_redis() -> bool {
-    let here = ["redis-cli", "redis-benchmark"].iter().all(|program| Command::new(program).arg("--version").output().is_ok());
+    let here =
+        ["redis-cli", "redis-benchmark"].iter().all(|program| Command::new(program).arg("--version").output().is_ok());
     if !here {
         eprintln!("SKIPPED: redis-cli and redis-benchmark are not installed (apt-get install redis-tools)");
     }
@@ -176,7 +181,8 @@ fn the_guide_names_all_commands() {
     let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/KV.md")).unwrap();
     let printed = Command::new(SEALANE).args(["kv", "commands", "--markdown"]).output().unwrap();
     let printed = String::from_utf8(printed.stdout).unwrap();
-    let between = guide.split("<!-- commands: begin -->\n").nth(1).and_then(|rest| rest.split("<!-- commands: end -->").next());
+    let between =
+        guide.split("<!-- commands: begin -->\n").nth(1).and_then(|rest| rest.split("<!-- commands: end -->").next());
     assert_eq!(between, Some(printed.as_str()), "put in what `sealane kv commands --markdown` prints");
 }
 

@@ -18,16 +18,18 @@ pub(crate) struct Outside {
     armed: Instant,
     /// It was rung, and not read since.
     rung: bool,
+    /// The loop itself is looking: what it finds needs no bell unless it is left behind.
+    looks: bool,
 }
 
 impl Outside {
     pub(crate) fn new(set: Set, timer: Timer, ready: Wake) -> Self {
-        Self { set: Arc::new(set), timer, ready, armed: Instant::FAR, rung: false }
+        Self { set: Arc::new(set), timer, ready, armed: Instant::FAR, rung: false, looks: false }
     }
 
     /// Something is there.
     pub(crate) fn ring(&mut self) {
-        if !self.rung {
+        if !self.rung && !self.looks {
             self.rung = true;
             self.ready.wake();
         }
@@ -44,13 +46,20 @@ impl Outside {
 impl Core {
     /// Tells an outside event loop when to come back.
     pub(crate) fn arm_outside(&mut self) {
+        let pending = !self.inbox.is_empty();
+        let Some(outside) = &mut self.outside else { return };
+        outside.looks = false;
+        if pending {
+            outside.ring();
+        } else {
+            outside.hush();
+        }
         // Whoever has a batch open sends when it ends, and the timer is set then.
-        if self.outside.is_none() || self.corks > 0 {
+        if self.corks > 0 {
             return;
         }
         let now = self.now();
         let idle = self.idle_for(now);
-        let pending = !self.inbox.is_empty();
         if self.waits_since.is_some() {
             self.flush_at(now);
         }
@@ -61,9 +70,6 @@ impl Core {
             if !(pending && outside.rung) && (at < outside.armed || outside.armed <= now) {
                 outside.armed = at;
                 let _ = outside.timer.arm(idle.map(|idle| idle.max(Duration::from_nanos(1))));
-            }
-            if !pending {
-                outside.hush();
             }
         }
     }
@@ -76,14 +82,14 @@ impl Core {
         }
     }
 
-    /// The outside event loop's timer may have rung.
+    /// The outside event loop looks; its timer may have rung. It ends with [`Self::arm_outside`], under the same lock.
     pub(crate) fn attend_outside(&mut self) {
         let now = self.now();
-        if let Some(outside) = &mut self.outside
-            && outside.armed <= now
-            && outside.timer.drain()
-        {
-            outside.armed = Instant::FAR;
+        if let Some(outside) = &mut self.outside {
+            outside.looks = true;
+            if outside.armed <= now && outside.timer.drain() {
+                outside.armed = Instant::FAR;
+            }
         }
     }
 }

@@ -22,10 +22,14 @@ fn is_hash_or_none(call: &mut Call<'_>) -> Result<(), Fail> {
 /// Changes the hash, which is made if there is none.
 fn edit<R>(call: &mut Call<'_>, edit: impl FnOnce(&mut Hash) -> R) -> Result<R, Fail> {
     is_hash_or_none(call)?;
-    let done = call.store.change_or(call.args.at(1), || Value::Hash(Box::default()), |value| match value {
-        Value::Hash(hash) => edit(hash),
-        _ => unreachable!("its kind was just looked at"),
-    });
+    let done = call.store.change_or(
+        call.args.at(1),
+        || Value::Hash(Box::default()),
+        |value| match value {
+            Value::Hash(hash) => edit(hash),
+            _ => unreachable!("its kind was just looked at"),
+        },
+    );
     call.changed();
     Ok(done)
 }
@@ -36,10 +40,13 @@ pub(super) fn hset(call: &mut Call<'_>) -> Result<(), Fail> {
         let name = String::from_utf8_lossy(args.at(0)).to_lowercase();
         return Err(format!("ERR wrong number of arguments for '{name}' command").into());
     }
-    let fresh = edit(call, |hash| {
-        (2..args.len()).step_by(2).filter(|at| hash.set(args.at(*at), args.at(at + 1))).count()
-    })?;
-    if args.is(0, "hmset") { call.out.ok() } else { call.out.integer(fresh as i64) }
+    let fresh =
+        edit(call, |hash| (2..args.len()).step_by(2).filter(|at| hash.set(args.at(*at), args.at(at + 1))).count())?;
+    if args.is(0, "hmset") {
+        call.out.ok()
+    } else {
+        call.out.integer(fresh as i64)
+    }
     Ok(())
 }
 
@@ -83,7 +90,11 @@ fn each(call: &mut Call<'_>, fields: bool, values: bool) -> Result<(), Fail> {
         Some(_) => return Err(WRONG_TYPE.into()),
     };
     let count = hash.map_or(0, |hash| hash.fields().len());
-    if fields && values { call.out.map(count) } else { call.out.array(count) }
+    if fields && values {
+        call.out.map(count)
+    } else {
+        call.out.array(count)
+    }
     for (field, value) in hash.iter().flat_map(|hash| hash.fields().iter()) {
         if fields {
             call.out.bulk(field);

@@ -28,13 +28,17 @@ fn push(call: &mut Call<'_>, left: bool, only_existing: bool) -> Result<(), Fail
         return Ok(());
     }
     let args = call.args;
-    let count = call.store.change_or(args.at(1), || Value::List(Box::default()), |value| match value {
-        Value::List(list) => {
-            args.from(2).for_each(|item| list.push(left, item));
-            list.items().len()
-        }
-        _ => 0,
-    });
+    let count = call.store.change_or(
+        args.at(1),
+        || Value::List(Box::default()),
+        |value| match value {
+            Value::List(list) => {
+                args.from(2).for_each(|item| list.push(left, item));
+                list.items().len()
+            }
+            _ => 0,
+        },
+    );
     call.changed();
     call.out.integer(count as i64);
     Ok(())
@@ -68,9 +72,7 @@ fn pop(call: &mut Call<'_>, left: bool) -> Result<(), Fail> {
             return Err(format!("ERR wrong number of arguments for '{name}' command").into());
         }
     };
-    let popped = edit(call, |list| {
-        (0..count.unwrap_or(1)).map_while(|_| list.pop(left)).collect::<Vec<Vec<u8>>>()
-    })?;
+    let popped = edit(call, |list| (0..count.unwrap_or(1)).map_while(|_| list.pop(left)).collect::<Vec<Vec<u8>>>())?;
     call.store.dirty += popped.as_ref().map_or(0, Vec::len) as u64;
     match (popped, count) {
         (None, None) => call.out.null(),
@@ -210,11 +212,15 @@ fn over(call: &mut Call<'_>, from_left: bool, to_left: bool) -> Result<(), Fail>
         call.out.null();
         return Ok(());
     };
-    call.store.change_or(call.args.at(2), || Value::List(Box::default()), |value| {
-        if let Value::List(list) = value {
-            list.push(to_left, &item);
-        }
-    });
+    call.store.change_or(
+        call.args.at(2),
+        || Value::List(Box::default()),
+        |value| {
+            if let Value::List(list) = value {
+                list.push(to_left, &item);
+            }
+        },
+    );
     call.changed();
     call.out.bulk(&item);
     Ok(())

@@ -327,7 +327,8 @@ impl<'a> Scan<'a> {
 
 /// A number with a fraction, as Redis reads it.
 fn float(text: &[u8]) -> Result<f64, Fail> {
-    let number = std::str::from_utf8(text).ok().filter(|text| !text.is_empty()).and_then(|text| text.parse::<f64>().ok());
+    let number =
+        std::str::from_utf8(text).ok().filter(|text| !text.is_empty()).and_then(|text| text.parse::<f64>().ok());
     number.filter(|number| !number.is_nan()).ok_or(Cow::Borrowed(NOT_FLOAT))
 }
 

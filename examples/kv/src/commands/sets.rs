@@ -18,10 +18,14 @@ fn set<'s>(call: &'s mut Call<'_>, key: &[u8]) -> Result<Option<&'s Set>, Fail> 
 pub(super) fn sadd(call: &mut Call<'_>) -> Result<(), Fail> {
     set(call, call.arg(1))?;
     let args = call.args;
-    let added = call.store.change_or(args.at(1), || Value::Set(Box::default()), |value| match value {
-        Value::Set(set) => args.from(2).filter(|member| set.insert(member, ()).is_none()).count(),
-        _ => 0,
-    });
+    let added = call.store.change_or(
+        args.at(1),
+        || Value::Set(Box::default()),
+        |value| match value {
+            Value::Set(set) => args.from(2).filter(|member| set.insert(member, ()).is_none()).count(),
+            _ => 0,
+        },
+    );
     call.store.dirty += added as u64;
     call.out.integer(added as i64);
     Ok(())
@@ -162,10 +166,14 @@ pub(super) fn smove(call: &mut Call<'_>) -> Result<(), Fail> {
             Value::Set(set) => set.remove(member).is_some(),
             _ => false,
         });
-        call.store.change_or(to, || Value::Set(Box::default()), |value| match value {
-            Value::Set(set) => set.insert(member, ()).is_none(),
-            _ => false,
-        });
+        call.store.change_or(
+            to,
+            || Value::Set(Box::default()),
+            |value| match value {
+                Value::Set(set) => set.insert(member, ()).is_none(),
+                _ => false,
+            },
+        );
         call.changed();
     }
     call.out.integer(i64::from(there));

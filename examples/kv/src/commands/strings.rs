@@ -159,7 +159,9 @@ pub(super) fn getex(call: &mut Call<'_>) -> Result<(), Fail> {
         4 if is_unit(call.arg(2)) => Some(end(call, call.arg(2), call.arg(3))?),
         _ => return Err(SYNTAX.into()),
     };
-    if old_text(call)? && let Some(ends) = ends {
+    if old_text(call)?
+        && let Some(ends) = ends
+    {
         let key = call.arg(1);
         call.store.set_end(key, ends);
         call.changed();
@@ -221,10 +223,14 @@ fn edit<R>(call: &mut Call<'_>, edit: impl FnOnce(&mut Vec<u8>) -> R) -> Result<
     if !matches!(call.store.peek(key), None | Some(Value::Text(_))) {
         return Err(WRONG_TYPE.into());
     }
-    let done = call.store.change_or(key, || Value::Text(Vec::new()), |value| match value {
-        Value::Text(text) => edit(text),
-        _ => unreachable!("its kind was just looked at"),
-    });
+    let done = call.store.change_or(
+        key,
+        || Value::Text(Vec::new()),
+        |value| match value {
+            Value::Text(text) => edit(text),
+            _ => unreachable!("its kind was just looked at"),
+        },
+    );
     call.changed();
     Ok(done)
 }

@@ -122,7 +122,9 @@ fn hello(client: &mut Client, args: Args<'_>, out: &mut Out) -> Result<(), Fail>
             } else if args.is(at, "auth") && at + 2 < args.len() {
                 return Err("WRONGPASS invalid username-password pair or user is disabled.".into());
             } else {
-                return Err(format!("ERR Syntax error in HELLO option '{}'", String::from_utf8_lossy(args.at(at))).into());
+                return Err(
+                    format!("ERR Syntax error in HELLO option '{}'", String::from_utf8_lossy(args.at(at))).into()
+                );
             }
         }
     }
@@ -264,18 +266,22 @@ fn config(engine: &mut Engine, args: Args<'_>, out: &mut Out) -> Result<(), Fail
 fn set(engine: &mut Engine, args: Args<'_>) -> Result<(), Fail> {
     let name = String::from_utf8_lossy(args.at(2)).to_lowercase();
     let value = String::from_utf8_lossy(args.at(3)).to_lowercase();
-    let failed = |why: &str| Fail::from(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"));
+    let failed =
+        |why: &str| Fail::from(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"));
     match name.as_str() {
         "maxmemory" => {
             let bytes = memory(&value).ok_or_else(|| failed("argument must be a memory value"))?;
             engine.limits.memory_bytes_max = bytes;
         }
         "maxmemory-policy" => {
-            let how = Eviction::parse(&value).ok_or_else(|| failed("argument(s) must be one of the following: noeviction, allkeys-lru, volatile-lru"))?;
+            let how = Eviction::parse(&value).ok_or_else(|| {
+                failed("argument(s) must be one of the following: noeviction, allkeys-lru, volatile-lru")
+            })?;
             engine.limits.eviction = how;
         }
         "appendfsync" => {
-            let fsync = Fsync::parse(&value).ok_or_else(|| failed("argument(s) must be one of the following: everysec, always, no"))?;
+            let fsync = Fsync::parse(&value)
+                .ok_or_else(|| failed("argument(s) must be one of the following: everysec, always, no"))?;
             let log = engine.log.as_mut().ok_or_else(|| failed("there is no append only file"))?;
             log.fsync = fsync;
         }
@@ -327,7 +333,12 @@ fn info(engine: &Engine) -> String {
     text += &format!(
         "# Stats\r\ntotal_connections_received:{}\r\ntotal_commands_processed:{}\r\nexpired_keys:{}\r\n\
          evicted_keys:{}\r\nkeyspace_hits:{}\r\nkeyspace_misses:{}\r\n\r\n",
-        counts.clients, counts.commands, store.counts.expired, store.counts.evicted, store.counts.hits, store.counts.misses
+        counts.clients,
+        counts.commands,
+        store.counts.expired,
+        store.counts.evicted,
+        store.counts.hits,
+        store.counts.misses
     );
     text += "# Replication\r\nrole:master\r\nconnected_slaves:0\r\n\r\n# Keyspace\r\n";
     if !store.is_empty() {

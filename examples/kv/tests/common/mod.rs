@@ -1,5 +1,5 @@
 //! Owns a server in a thread, its certificates, and a plain client of the protocol.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

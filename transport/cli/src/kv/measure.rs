@@ -23,6 +23,9 @@ pub(crate) struct BenchArgs {
     /// Bytes of a value
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "64,1024,4096")]
     values: Vec<usize>,
+    /// Peers: tcp, tls, sealane
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "tcp,tls,sealane", value_parser = peer)]
+    peers: Vec<Peer>,
     /// Client processes, with one connection each
     #[arg(long, value_name = "N", default_value_t = 4)]
     clients: usize,
@@ -79,6 +82,10 @@ fn workload(name: &str) -> Result<Workload, String> {
     Workload::parse(name).ok_or_else(|| "a letter from a to f".to_owned())
 }
 
+fn peer(name: &str) -> Result<Peer, String> {
+    Peer::ALL.into_iter().find(|peer| peer.name() == name).ok_or_else(|| "one of tcp, tls, sealane".to_owned())
+}
+
 fn both() -> Result<Both> {
     let made = load::certs::Credentials::generate()?;
     let credentials = |own: &load::certs::Identity| Credentials {
@@ -90,7 +97,8 @@ fn both() -> Result<Both> {
 }
 
 fn spinner() -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {msg}").expect("it is a template"));
+    let bar = ProgressBar::new_spinner()
+        .with_style(ProgressStyle::with_template("{spinner} {msg}").expect("it is a template"));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
@@ -99,7 +107,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let mut plan = bench::Plan {
         workloads: args.workloads.clone(),
         values: args.values.clone(),
-        peers: Peer::ALL.to_vec(),
+        peers: args.peers.clone(),
         clients: args.clients,
         outstanding: args.outstanding,
         per_message: args.per_message,
@@ -144,7 +152,10 @@ pub(crate) fn fleet(args: &FleetArgs) -> Result<()> {
     let files = kv::child::raise_open_files(most);
     let mut clients = args.clients.clone();
     if files < most {
-        eprintln!("sealane kv: only {files} open files are allowed: fleets of more than {} clients are left out", files - 256);
+        eprintln!(
+            "sealane kv: only {files} open files are allowed: fleets of more than {} clients are left out",
+            files - 256
+        );
         clients.retain(|count| *count as u64 + 256 <= files);
     }
     let plan = fleet::Plan {

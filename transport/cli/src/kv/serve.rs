@@ -18,8 +18,10 @@ use super::Certificates;
 const FILES: u64 = 32_768;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Without --cert, --key and --ca certificates for development are made, and the command says where. \
-                        Clients of TLS and Sealane must have certificates of the authority; TCP is clear text for anybody.")]
+#[command(
+    after_help = "Without --cert, --key and --ca certificates for development are made, and the command says where. \
+                        Clients of TLS and Sealane must have certificates of the authority; TCP is clear text for anybody."
+)]
 pub(crate) struct Args {
     /// Redis protocol over TCP, in clear text
     #[arg(long, value_name = "ADDR")]
@@ -74,7 +76,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         eprintln!("sealane kv: only {files} open files are allowed, so at most about as many TCP and TLS clients");
     }
     if let Some(tcp) = args.tcp.filter(|tcp| !tcp.ip().is_loopback()) {
-        eprintln!("sealane kv: anybody who reaches {tcp} can read and change everything: TCP is clear text without a password");
+        eprintln!(
+            "sealane kv: anybody who reaches {tcp} can read and change everything: TCP is clear text without a password"
+        );
     }
     let server = Server::bind(&Config {
         tcp: args.tcp,
