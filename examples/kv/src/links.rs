@@ -21,7 +21,7 @@ pub(crate) const SERVER_NAME: &str = "localhost";
 /// How long a connection may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Sockets that installed sessions are spread over: a server slows down a host that begins more handshakes than a host does.
-pub(crate) const SOCKETS: usize = 20;
+pub(crate) const SOCKETS: usize = 8;
 /// Handshakes begun at once by each socket.
 const AT_ONCE: usize = 50;
 
@@ -306,6 +306,8 @@ impl Sealane {
         let sockets: Vec<Socket> = (0..SOCKETS.min(count))
             .map(|at| {
                 let builder = Socket::builder().installed_only().peer_timeout(PATIENCE).wait(Wait::Block);
+                // Their one loop polls them all.
+                let builder = builder.danger_helper_thread(false);
                 builder.bind(format!("127.0.1.{}:0", at + 1))
             })
             .collect::<Result<_, _>>()?;
@@ -366,10 +368,14 @@ impl Links for Sealane {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let together = self.pending.len() > 1;
-        let _batches: Vec<_> = self.sockets.iter().filter(|_| together).map(|(socket, _)| socket.batch()).collect();
+        // What leaves by one socket travels together.
+        self.pending.sort_by_key(|(endpoint, ..)| self.peers[*endpoint].0);
+        let mut batch = None;
         for (endpoint, tag, bytes) in self.pending.drain(..) {
             let (at, peer) = &self.peers[endpoint];
+            if batch.as_ref().is_none_or(|(of, _)| of != at) {
+                batch = Some((*at, self.sockets[*at].0.batch()));
+            }
             self.sockets[*at].0.send(peer, &bytes, tag)?;
             self.spare.push(bytes);
         }

@@ -75,6 +75,8 @@ pub struct Log {
     bytes: u64,
     bytes_after_rewrite: u64,
     unsynced: bool,
+    /// Something was added since the last commit.
+    fresh: bool,
     last_sync: Instant,
     /// Why nothing can be written now.
     failed: Option<String>,
@@ -190,6 +192,7 @@ impl Log {
             bytes,
             bytes_after_rewrite: bytes,
             unsynced: false,
+            fresh: false,
             last_sync: Instant::now(),
             failed: None,
             sync_failed,
@@ -200,6 +203,7 @@ impl Log {
 
     /// Adds commands.
     pub fn append(&mut self, commands: &[u8]) {
+        self.fresh = true;
         self.pending.extend_from_slice(commands);
         if let Some(rewrite) = &mut self.rewrite {
             rewrite.pending.extend_from_slice(commands);
@@ -236,7 +240,8 @@ impl Log {
                 self.sync_failed.store(true, Ordering::SeqCst);
             }
         }
-        self.fsync != Fsync::Always || self.failure().is_none()
+        let fresh = std::mem::take(&mut self.fresh);
+        !fresh || self.fsync != Fsync::Always || self.failure().is_none()
     }
 
     fn write(&mut self) {
