@@ -194,7 +194,7 @@ impl Engine {
         let end = (self.walked + WRITTEN_PER_TURN).min(self.store.table().places());
         if let Some(out) = log.rewriting() {
             for at in self.walked..end {
-                if let Some((key, entry)) = self.store.to_write(at) {
+                if let Some((key, entry)) = self.store.claim_for_rewrite(at) {
                     commands::keys::write_out(out, key, entry);
                 }
             }
@@ -210,7 +210,7 @@ impl Engine {
         let Some(out) = self.log.as_mut().and_then(Log::rewriting) else { return };
         for index in command.key_indexes(args.len()) {
             if let Some(at) = self.store.table().find(args.at(index))
-                && let Some((key, entry)) = self.store.to_write(at)
+                && let Some((key, entry)) = self.store.claim_for_rewrite(at)
             {
                 commands::keys::write_out(out, key, entry);
             }

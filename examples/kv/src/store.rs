@@ -324,7 +324,7 @@ impl Store {
     }
 
     /// Marks a place as written by the rewrite that is under way; its key and entry, unless it was before.
-    pub(crate) fn to_write(&mut self, at: usize) -> Option<(&[u8], &Entry)> {
+    pub(crate) fn claim_for_rewrite(&mut self, at: usize) -> Option<(&[u8], &Entry)> {
         let writing = self.writing;
         let entry = self.keys.value_mut(at)?;
         if entry.written == writing {

@@ -1,4 +1,9 @@
 //! What commands answer, word for word as Redis 7.0 does, and what malformed requests get.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "real sockets, and waiting for what a server does by itself"
+)]
 
 mod common;
 

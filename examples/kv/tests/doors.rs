@@ -1,5 +1,10 @@
 //! One data set behind three doors at once: what is written at one is read at the others, in pipelines and in messages; what is published
 //! reaches subscribers at all of them.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "real sockets, and waiting for what a server does by itself"
+)]
 
 mod common;
 

@@ -1,5 +1,10 @@
 //! The append-only file: what was acknowledged comes back, after kill -9 too; a torn end is cut, anything else refuses; rewriting loses
 //! nothing that happens meanwhile; a full disk is told in Redis's words.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "real sockets, and waiting for what a server does by itself"
+)]
 
 mod common;
 

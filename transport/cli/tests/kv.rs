@@ -1,6 +1,10 @@
 //! `sealane kv` as its guide shows it: real `redis-cli` and `redis-benchmark` at the TCP and TLS doors (skipped aloud where they are not
 //! installed), `kv cli` at Sealane's, kill -9, and the tables of docs/KV.md.
-#![expect(clippy::disallowed_types, reason = "a plain client of the protocol")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a plain client of the protocol, and time to be killed in"
+)]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

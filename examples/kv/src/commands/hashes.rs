@@ -36,7 +36,7 @@ fn edit<R>(call: &mut Call<'_>, edit: impl FnOnce(&mut Hash) -> R) -> Result<R, 
 
 pub(super) fn hset(call: &mut Call<'_>) -> Result<(), Fail> {
     let args = call.args;
-    if args.len() % 2 != 0 {
+    if !args.len().is_multiple_of(2) {
         let name = String::from_utf8_lossy(args.at(0)).to_lowercase();
         return Err(format!("ERR wrong number of arguments for '{name}' command").into());
     }

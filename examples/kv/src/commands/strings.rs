@@ -186,7 +186,7 @@ pub(super) fn mget(call: &mut Call<'_>) -> Result<(), Fail> {
 }
 
 fn pairs(call: &Call<'_>) -> Result<usize, Fail> {
-    if call.args.len() % 2 == 0 {
+    if call.args.len().is_multiple_of(2) {
         return Err(format!("ERR wrong number of arguments for '{}' command", name(call)).into());
     }
     Ok(call.args.len() / 2)
