@@ -152,11 +152,9 @@ pub(crate) fn fleet(args: &FleetArgs) -> Result<()> {
     let files = kv::child::raise_open_files(most);
     let mut clients = args.clients.clone();
     if files < most {
-        eprintln!(
-            "sealane kv: only {files} open files are allowed: fleets of more than {} clients are left out",
-            files - 256
-        );
-        clients.retain(|count| *count as u64 + 256 <= files);
+        let fit = files.saturating_sub(256) as usize;
+        eprintln!("sealane kv: only {files} open files are allowed, so the largest fleet has {fit} clients");
+        clients.iter_mut().for_each(|count| *count = (*count).min(fit));
     }
     let plan = fleet::Plan {
         clients,
