@@ -1,4 +1,4 @@
-"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt|measured|memory|chaos|nonce|fabric|handshake FILE. Exits 1 with the reason."""
+"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt|measured|memory|chaos|nonce|fabric|handshake|kv FILE. Exits 1 with the reason."""
 
 import json
 import sys
@@ -144,11 +144,25 @@ def handshake_faults(report):
         print("{:<12} p50 {:>8.0f} us  to TCP {}".format(row.get("mode"), row.get("p50_us"), row.get("ratio_to_tcp")))
 
 
+def kv_faults(report):
+    """The same for the key-value server: each peer answered everywhere, without an error. How fast is printed, not judged."""
+    rows = report.get("rows") or []
+    cells = {}
+    for row in rows:
+        cells.setdefault((row.get("workload"), row.get("value"), row.get("clients")), set()).add(row.get("peer"))
+        if row.get("errors") != 0 or not row.get("ops", 0) > 0 or not 0 < row.get("p50_us", 0) <= row.get("p99_us", 0):
+            yield f"{row}"
+        print("{:<8} {} {:>9.0f}/s  p99 {:>9.1f} us  server {:>7.2f} us".format(
+            row["peer"], row.get("workload") or row.get("clients"), row["ops"], row["p99_us"], row["server_cpu_us_per_op"]))
+    if not cells or any(peers != {"tcp", "tls", "sealane"} for peers in cells.values()):
+        yield f"not all peers everywhere: {cells}"
+
+
 def main():
     check, path = sys.argv[1:]
     with open(path, encoding="utf-8") as file:
         report = json.load(file)
-    judges = {"measured": measured_faults, "memory": memory_faults, "chaos": chaos_faults, "nonce": nonce_faults, "fabric": fabric_faults, "handshake": handshake_faults}
+    judges = {"measured": measured_faults, "memory": memory_faults, "chaos": chaos_faults, "nonce": nonce_faults, "fabric": fabric_faults, "handshake": handshake_faults, "kv": kv_faults}
     found = list(judges[check](report) if check in judges else faults(check, report))
     for row in (report.get("rows") or []) if check in COLUMNS else []:
         print("{:<12} {:>8} B  p50 {:>10} us  p99 {:>10} us".format(*(str(row.get(k)) for k in ("peer", "size", "p50_us", "p99_us"))))

@@ -2,10 +2,11 @@
 //! decided here; who runs the loop, and when, is `waiting`'s.
 #![expect(clippy::disallowed_methods, reason = "the driver is where the clock is read")]
 
+pub(crate) mod outside;
 pub(crate) mod tap;
 
 use std::collections::HashMap;
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::task::Waker;
 use std::time::{Duration, Instant as Clock};
 
@@ -19,12 +20,12 @@ use endpoint::state::{Event, Origin};
 use proto::time::Instant;
 use rustc_hash::FxHashMap;
 use udp::batch::{Datagrams, SendError};
-use udp::poll::{Set, Timer, Wake};
 use wire::ids::SessionId;
 
 use crate::error::Error;
 use crate::inbox::{Inbox, Item};
 use crate::neighbours::Neighbours;
+use outside::Outside;
 
 /// Trains that are taken from the kernel before the application sees what came with them.
 const TRAINS_PER_TURN: usize = 32;
@@ -126,14 +127,6 @@ pub(crate) struct Core {
     /// Where evidence is made and judged.
     pub(crate) works: Option<mpsc::Sender<Work>>,
     pub(crate) closed: bool,
-}
-
-/// What an outside event loop watches.
-pub(crate) struct Outside {
-    pub(crate) set: Arc<Set>,
-    pub(crate) timer: Timer,
-    pub(crate) ready: Wake,
-    pub(crate) armed: Instant,
 }
 
 impl Core {
@@ -393,8 +386,8 @@ impl Core {
         self.inbox.push(item);
         // All of them: the first may be of a future that was dropped, and would take the wake-up with it.
         self.inbox_wakers.drain(..).for_each(Waker::wake);
-        if let Some(outside) = &self.outside {
-            outside.ready.wake();
+        if let Some(outside) = &mut self.outside {
+            outside.ring();
         }
     }
 
@@ -452,46 +445,5 @@ impl Core {
         // The kernel had no room: look again soon, whether or not it tells.
         let stuck = self.stuck.as_ref().map(|_| Duration::from_micros(100));
         [timer, faults, stuck].into_iter().flatten().min()
-    }
-
-    /// Tells an outside event loop when to come back.
-    pub(crate) fn arm_outside(&mut self) {
-        if self.outside.is_none() {
-            return;
-        }
-        let now = self.now();
-        let idle = self.idle_for(now);
-        let pending = !self.inbox.is_empty();
-        if self.waits_since.is_some() {
-            self.flush_at(now);
-        }
-        if let Some(outside) = &mut self.outside {
-            let at = idle.map_or(Instant::FAR, |idle| now + idle);
-            // Only when it must ring earlier, or rang: one timer call per wait would cost more than the wait.
-            if at < outside.armed || outside.armed <= now {
-                outside.armed = at;
-                let _ = outside.timer.arm(idle.map(|idle| idle.max(Duration::from_nanos(1))));
-            }
-            if !pending {
-                outside.ready.drain();
-            }
-        }
-    }
-
-    /// What the descriptor told of was taken note of, whether or not the inbox is empty: a task drives, and tasks are woken.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn hush_outside(&self) {
-        if let Some(outside) = &self.outside {
-            outside.ready.drain();
-        }
-    }
-
-    /// The outside event loop's timer rang, or it was told that something is ready.
-    pub(crate) fn attend_outside(&mut self) {
-        if let Some(outside) = &mut self.outside
-            && outside.timer.drain()
-        {
-            outside.armed = Instant::FAR;
-        }
     }
 }

@@ -27,6 +27,7 @@ impl Drop for Batch<'_> {
         core.corks -= 1;
         core.flush_waiting();
         core.file();
+        core.arm_outside();
     }
 }
 

@@ -24,7 +24,8 @@ use udp::poll::{Set, Timer, Wake, wait_readable};
 
 use crate::bell::Bell;
 use crate::config::Wait;
-use crate::driver::{Core, Leader, Outside};
+use crate::driver::outside::Outside;
+use crate::driver::{Core, Leader};
 use crate::error::Error;
 
 /// Time without a poll after which the helper takes over. A handshake takes less: it is not disturbed.
@@ -413,10 +414,11 @@ impl Shared {
             let ready = Wake::new().map_err(Error::system("cannot make an event descriptor"))?;
             let added = set.add(core.udp.fds()).and_then(|()| set.add(timer.fd())).and_then(|()| set.add(ready.fd()));
             added.map_err(Error::system("cannot watch the socket"))?;
+            let mut outside = Outside::new(set, timer, ready);
             if !core.inbox.is_empty() {
-                ready.wake();
+                outside.ring();
             }
-            core.outside = Some(Outside { set: Arc::new(set), timer, ready, armed: Instant::FAR });
+            core.outside = Some(outside);
         }
         self.attend(&mut core);
         core.leader = Leader::Outside;
@@ -428,8 +430,8 @@ impl Shared {
     pub(crate) fn shut(&self) {
         let mut core = self.lock();
         core.closed = true;
-        if let Some(outside) = &core.outside {
-            outside.ready.wake();
+        if let Some(outside) = &mut core.outside {
+            outside.ring();
         }
         core.inbox_wakers.drain(..).for_each(Waker::wake);
         core.space_wakers.drain(..).for_each(Waker::wake);

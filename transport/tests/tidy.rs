@@ -29,6 +29,7 @@ const CRATES: &[(&str, &str, u32)] = &[
     ("benches/micro", "micro", 6),
     ("fuzz/targets", "targets", 5),
     ("benches/load", "load", 5),
+    ("examples/kv", "kv", 5),
     ("transport/cli", "sealane-cli", 6),
     ("benches/peers", "peers", 6),
 ];
@@ -53,6 +54,7 @@ const WORLDLY: &[&str] = &[
     "benches/micro/",
     "benches/load/",
     "benches/peers/",
+    "examples/kv/",
 ];
 
 /// What the root clippy.toml bans at the least.

@@ -40,7 +40,8 @@ pub struct Environment {
 }
 
 impl Environment {
-    pub(crate) fn new(mtu: Option<u32>, rounds: u32, cell_ms: u64) -> Self {
+    /// Of this machine, for a run of so many rounds and milliseconds a cell.
+    pub fn new(mtu: Option<u32>, rounds: u32, cell_ms: u64) -> Self {
         let socket = udp::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &Default::default());
         let caps = socket.as_ref().ok().map(Datagrams::caps);
         Self {

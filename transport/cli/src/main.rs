@@ -14,6 +14,7 @@ mod attack;
 mod audit;
 mod offload;
 mod doctor;
+mod kv;
 
 use anyhow::{Error, Result};
 use clap::{Parser, Subcommand};
@@ -62,6 +63,8 @@ enum Command {
     Audit(audit::Args),
     /// Network cards that seal for us: whether there is one, its test, and the same with modelled cards
     Offload(offload::Args),
+    /// A key-value server of the Redis protocol behind TCP, TLS and Sealane at once, and its benchmarks
+    Kv(kv::Args),
 }
 
 fn main() -> ExitCode {
@@ -71,6 +74,10 @@ fn main() -> ExitCode {
     }
     // So are those of attacks.
     if let Some(served) = attack::main_from_args(std::env::args().skip(1)) {
+        return served.map_or_else(|error| explain(&error), |()| ExitCode::SUCCESS);
+    }
+    // And those of the key-value benchmarks, and their clients.
+    if let Some(served) = ::kv::child::main_from_args(std::env::args().skip(1)) {
         return served.map_or_else(|error| explain(&error), |()| ExitCode::SUCCESS);
     }
     let cli = Cli::parse();
@@ -92,6 +99,7 @@ fn main() -> ExitCode {
         Command::Attack(args) => attack::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Offload(args) => offload::run(args),
+        Command::Kv(args) => kv::run(args).map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| explain(&error))
 }
