@@ -135,7 +135,10 @@ impl Error {
             Err(failure) => {
                 said.status = failure.status;
                 said.may_have_run = failure.may_have_run;
-                let end = failure.text.floor_char_boundary(SEALANE_ERROR_TEXT_BYTES - 1);
+                let mut end = failure.text.len().min(SEALANE_ERROR_TEXT_BYTES - 1);
+                while !failure.text.is_char_boundary(end) {
+                    end -= 1;
+                }
                 for (to, from) in said.text.iter_mut().zip(failure.text[..end].bytes()) {
                     *to = from as c_char;
                 }
