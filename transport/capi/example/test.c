@@ -235,9 +235,9 @@ static void calls(sealane_socket *client, sealane_peer *peer) {
     WORKS(sealane_call(client, peer, BYTES("later"), 0, &reply, &error));
     ASSERT(reply->length == 4 && memcmp(reply->payload, "late", 4) == 0);
     sealane_delivery_free(reply);
-    GIVES(SEALANE_REFUSED, sealane_call(client, peer, BYTES("refuse"), 0, &reply, &error));
+    GIVES(SEALANE_REFUSED, sealane_call(client, peer, BYTES("refuse"), 60000, &reply, &error));
     ASSERT(reply == NULL);
-    GIVES(SEALANE_REFUSED, sealane_call(client, peer, BYTES("forget"), 0, &reply, &error));
+    GIVES(SEALANE_REFUSED, sealane_call(client, peer, BYTES("forget"), 60000, &reply, &error));
     static uint8_t long_one[(1 << 20) + 1];
     GIVES(SEALANE_TOO_LONG, sealane_call(client, peer, long_one, sizeof long_one, 0, &reply, &error));
     WORKS(sealane_call(client, peer, long_one, sizeof long_one - 1, 0, &reply, &error));

@@ -85,7 +85,7 @@ class Blocking(unittest.TestCase):
         self.client.send_one_way(self.peer, b"nor here")
         for text in (b"refuse", b"forget"):
             with self.assertRaises(sealane.Error) as caught:
-                self.client.call(self.peer, text)
+                self.client.call(self.peer, text, deadline=60)
             self.assertEqual((caught.exception.status, caught.exception.may_have_run), (sealane.REFUSED, True))
 
     def test_bad_input(self):
