@@ -91,6 +91,19 @@ impl Peer {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RpcId(pub(crate) CallId);
 
+impl RpcId {
+    /// The name as two numbers, for programs in other languages, which cannot keep a Rust value.
+    pub const fn to_words(self) -> [u64; 2] {
+        [self.0.session.as_u64(), self.0.rpc.as_u48()]
+    }
+
+    /// What [`Self::to_words`] gave. Other numbers give `None`, or the name of no call.
+    pub fn from_words(words: [u64; 2]) -> Option<Self> {
+        let rpc = wire::ids::RpcId::from_u48(words[1]).ok()?;
+        Some(Self(CallId { session: wire::ids::SessionId::from_u64(words[0]), rpc }))
+    }
+}
+
 impl fmt::Debug for RpcId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}:{:?}", self.0.session, self.0.rpc)

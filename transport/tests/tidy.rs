@@ -31,6 +31,7 @@ const CRATES: &[(&str, &str, u32)] = &[
     ("benches/load", "load", 5),
     ("examples/kv", "kv", 5),
     ("transport/cli", "sealane-cli", 6),
+    ("transport/capi", "capi", 5),
     ("benches/peers", "peers", 6),
 ];
 
@@ -41,6 +42,7 @@ const NO_STD: &[&str] = &["transport/wire", "transport/record", "transport/proto
 const UNSAFE: &[(&str, &str)] = &[
     ("transport/udp/", "socket options and control messages are system calls"),
     ("mlx5-shim/", "a card's libraries are C, and it shares memory with us"),
+    ("transport/capi/", "pointers of C programs"),
     ("benches/heap/", "an allocator that counts is an `unsafe impl`"),
     ("transport/tests/allocations.rs", "an allocator that counts is an `unsafe impl`"),
 ];
