@@ -185,10 +185,10 @@ fn the_whole_socket() {
                 .all(|call| call.rpc.rpc.began() != sealane::Side::Client || call.rpc.out_length != 10)
         );
         server.close().unwrap();
-        assert_eq!(
-            one.join().unwrap(),
-            4 * 100 + 20 + u64::from(server.info().counters.messages_delivered > 4 * 150 + 20)
-        );
+        let served = one.join().unwrap();
+        // What was aborted may have arrived, and then may have been answered before the end.
+        let arrived = u64::from(server.info().counters.messages_delivered > 4 * 150 + 20);
+        assert!((4 * 100 + 20..=4 * 100 + 20 + arrived).contains(&served), "{served}");
     });
 }
 
