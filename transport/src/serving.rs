@@ -96,28 +96,40 @@ impl Socket {
         }
     }
 
-    /// Answers a request.
+    /// Answers a request. Blocks while more than the configured bytes are held for sending; see [`Self::try_reply`].
     ///
     /// # Errors
     /// [`Error::UnknownRequest`] when its caller gave up meanwhile.
     pub fn reply<'a>(&self, token: ReplyToken, body: impl Into<Body<'a>>) -> Result<(), Error> {
         let (body, this) = (body.into(), self.of(token.0));
-        let mut core = this.open_core()?;
-        loop {
-            match this.reply_now(&mut core, token.0, &body) {
-                Err(Error::WouldBlock { .. }) => {
-                    drop(core);
-                    this.await_space(body.len())?;
-                    core = this.open_core()?;
-                }
-                Err(why) => {
-                    // The right to answer is used up: the caller must not wait for what cannot come.
-                    let _ = core.endpoint.refuse(token.0);
-                    core.flush();
-                    return Err(why);
-                }
-                Ok(()) => return Ok(()),
+        while !this.replied(token.0, &body)? {
+            this.await_space(body.len())?;
+        }
+        Ok(())
+    }
+
+    /// [`Self::reply`] that never blocks: the right to answer comes back while too many bytes are held for sending, to be used when
+    /// earlier responses have left.
+    ///
+    /// # Errors
+    /// As [`Self::reply`].
+    pub fn try_reply<'a>(&self, token: ReplyToken, body: impl Into<Body<'a>>) -> Result<Option<ReplyToken>, Error> {
+        let replied = self.of(token.0).replied(token.0, &body.into())?;
+        Ok((!replied).then_some(token))
+    }
+
+    /// Whether there was room for the response. If it fails otherwise the right to answer is used up: the caller must not wait for what
+    /// cannot come.
+    fn replied(&self, id: CallId, body: &Body<'_>) -> Result<bool, Error> {
+        let mut core = self.open_core()?;
+        match self.reply_now(&mut core, id, body) {
+            Err(Error::WouldBlock { .. }) => Ok(false),
+            Err(why) => {
+                let _ = core.endpoint.refuse(id);
+                core.flush();
+                Err(why)
             }
+            Ok(()) => Ok(true),
         }
     }
 

@@ -274,6 +274,39 @@ fn a_full_send_buffer_says_so_or_blocks() {
     server.join().unwrap();
 }
 
+/// A response for which there is no room gives the right to answer back, and nothing waits.
+#[test]
+fn try_reply_never_blocks() {
+    common::bounded(|| {
+        let ca = Authority::new();
+        let server = ca.server().send_bytes_max(100_000).danger_helper_thread(false).bind("127.0.0.1:0").unwrap();
+        let client = ca.client().bind("127.0.0.1:0").unwrap();
+        let at = server.local_addr();
+        let caller = std::thread::spawn(move || {
+            let peer = client.peer(at, "localhost").unwrap();
+            let ids = [0, 1].map(|cookie| client.send(&peer, b"long", cookie).unwrap());
+            ids.map(|id| client.wait(id).unwrap().len())
+        });
+        let [first, second] = [0, 1].map(|_| match server.recv().unwrap() {
+            Delivery::Request(request) => request.token,
+            other => panic!("{other:?}"),
+        });
+        let body = pattern(2, 60_000);
+        assert!(server.try_reply(first, &body).unwrap().is_none());
+        // Nobody polls the server's socket meanwhile, so the first is still held.
+        let mut left = server.try_reply(second, &body).unwrap();
+        assert!(left.is_some());
+        while let Some(token) = left {
+            assert!(server.try_recv().unwrap().is_none());
+            left = server.try_reply(token, &body).unwrap();
+        }
+        while !caller.is_finished() {
+            assert!(server.try_recv().unwrap().is_none());
+        }
+        assert_eq!(caller.join().unwrap(), [60_000; 2]);
+    });
+}
+
 /// A response that `recv` gave cannot be waited for any more, however the socket waits.
 #[test]
 fn what_was_taken_is_gone() {
