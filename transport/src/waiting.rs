@@ -4,8 +4,8 @@
 //! waits for something polls the network itself. Of several that wait, one is the *leader*; it blocks in the kernel and
 //! files what arrives, the others sleep until it has something for them. While nobody waits, a helper thread leads, so
 //! that grants, acknowledgements and repeats do not stop because the application computes; it takes over when nobody
-//! has polled for [`HELPER_NAP`] (callers that spin: [`HELPER_NAP_SPIN`]) or up to twice as long. Whoever polls takes the lead from it
-//! while it sleeps, see `bell`.
+//! has polled for [`HELPER_NAP`] (callers that spin: [`HELPER_NAP_SPIN`]) or up to twice as long, and once more [`HELPER_AWAY`] after it was
+//! sent away. Whoever polls takes the lead from it while it sleeps, see `bell`.
 #![expect(clippy::disallowed_methods, reason = "the driver is where the clock is read")]
 
 use std::net::SocketAddr;

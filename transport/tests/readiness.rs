@@ -70,6 +70,31 @@ fn an_event_loop_serves_two_hundred_calls() {
     });
 }
 
+/// What is answered in an open batch waits for its end.
+#[test]
+fn a_batch_is_not_cut_short() {
+    bounded(|| {
+        let ca = Authority::new();
+        let server = ca.server().danger_helper_thread(false).bind("127.0.0.1:0").unwrap();
+        let readiness = server.readiness().unwrap();
+        let client = ca.client().bind("127.0.0.1:0").unwrap();
+        let peer = client.peer(server.local_addr(), "localhost").unwrap();
+        let caller = thread::spawn(move || client.call(&peer, b"a question").unwrap().len());
+        let mut looks = 0;
+        let Delivery::Request(request) = next(&server, &readiness, &mut looks) else { panic!("a request") };
+        let batch = server.batch();
+        let before = server.info().segments_sent;
+        server.reply(request.token, b"answer").unwrap();
+        assert_eq!(server.info().segments_sent, before, "it waits");
+        drop(batch);
+        assert!(server.info().segments_sent > before);
+        while !caller.is_finished() {
+            assert!(server.try_recv().unwrap().is_none());
+        }
+        assert_eq!(caller.join().unwrap(), 6);
+    });
+}
+
 /// Losses on the way make timers matter: they ring through the same descriptor.
 #[test]
 fn timers_ring_through_the_descriptor() {
