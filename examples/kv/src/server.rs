@@ -4,8 +4,9 @@
 //! epoll is watched level-triggered: a socket of Sealane may have more than one look takes, and a connection whose turn was cut short must
 //! be told of again. See decision 0029.
 
+use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,6 +76,8 @@ pub struct Server {
     next_id: u64,
     lent: Lent,
     stop: Stopper,
+    /// A descriptor to give up when there are no others: so that who comes then can be told.
+    spare: Option<File>,
     /// Connections that took part in this turn.
     active: Vec<usize>,
     again: Vec<usize>,
@@ -99,6 +102,21 @@ impl Stopper {
 
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
+        .iter()
+        .any(|no| error.raw_os_error() == Some(no.raw_os_error()))
+}
+
+/// Says that there is no room, as far as the connection takes it.
+fn turn_away(stream: &TcpStream) {
+    let _ = io::Write::write(&mut &*stream, b"-ERR max number of clients reached\r\n");
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener> {
@@ -160,6 +178,7 @@ impl Server {
             next_id: 1,
             lent: Lent::default(),
             stop: Stopper { stopped: Arc::default(), wake },
+            spare: spare(),
             active: Vec::new(),
             again: Vec::new(),
             sealane_again: false,
@@ -293,9 +312,23 @@ impl Server {
     fn accept(&mut self, secure: bool) {
         for _ in 0..ACCEPTED_PER_TURN {
             let listener = if secure { self.tls.as_ref().map(|(tls, _)| tls) } else { self.tcp.as_ref() };
-            let Some(Ok((stream, _))) = listener.map(TcpListener::accept) else { return };
+            let Some(listener) = listener else { return };
+            let stream = match listener.accept() {
+                // Whoever waits at the door would ring for ever. It is said of an empty door, too.
+                Err(error) if is_out_of_descriptors(&error) => {
+                    self.spare = None;
+                    let waited = listener.accept().map(|(stream, _)| turn_away(&stream));
+                    self.spare = spare();
+                    if waited.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Err(_) => return,
+                Ok((stream, _)) => stream,
+            };
             if self.engine.counts.connected as usize >= CONNECTIONS_MAX {
-                let _ = io::Write::write(&mut &stream, b"-ERR max number of clients reached\r\n");
+                turn_away(&stream);
                 continue;
             }
             if let Err(error) = self.welcome(stream, secure) {
@@ -304,15 +337,16 @@ impl Server {
         }
     }
 
-    fn welcome(&mut self, stream: std::net::TcpStream, secure: bool) -> Result<()> {
+    fn welcome(&mut self, stream: TcpStream, secure: bool) -> Result<()> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let tls = match &self.tls {
             Some((_, config)) if secure => Some(Tls::server(config)?),
             _ => None,
         };
-        let at = self.free.pop().unwrap_or(self.connections.len());
+        let at = self.free.last().copied().unwrap_or(self.connections.len());
         epoll::add(&self.epoll, &stream, EventData::new_u64(FIRST + at as u64), EventFlags::IN)?;
+        self.free.pop();
         let client = Client::new(self.next_id, if secure { "tls" } else { "tcp" });
         let connection = Some(Box::new(Connection::new(stream, tls, client)));
         match self.connections.get_mut(at) {

@@ -25,13 +25,17 @@ struct Server {
 
 impl Server {
     fn start(dir: &Path, more: &[&str]) -> Self {
+        Self::started(Command::new(SEALANE), dir, more)
+    }
+
+    fn started(mut command: Command, dir: &Path, more: &[&str]) -> Self {
         let certs = if dir.join("certs").exists() {
             ["--cert", "certs/server.pem", "--key", "certs/server.key", "--ca", "certs/ca.pem"].as_slice()
         } else {
             &["--development-certs", "certs"]
         };
         let any = "127.0.0.1:0";
-        let mut child = Command::new(SEALANE)
+        let mut child = command
             .args(["kv", "serve", "--tcp", any, "--tls", any, "--sealane", any])
             .args(certs)
             .args(more)
@@ -104,6 +108,39 @@ fn has_redis() -> bool {
         eprintln!("SKIPPED: redis-cli and redis-benchmark are not installed (apt-get install redis-tools)");
     }
     here
+}
+
+/// Who comes when the server has no descriptor left is told so at once, and those that are there are served.
+#[test]
+fn no_descriptor_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 48 && exec \"$0\" \"$@\"", SEALANE]);
+    let server = Server::started(limited, dir.path(), &[]);
+    let connect = || {
+        let stream = TcpStream::connect(&server.tcp).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        stream
+    };
+    let ping = |mut stream: &TcpStream| {
+        // Those who are turned away may be gone before they ask.
+        let _ = stream.write_all(b"PING\r\n");
+        let mut reply = [0; 7];
+        stream.read_exact(&mut reply).expect("an answer, or word that there is none");
+        reply
+    };
+    let mut there = vec![connect()];
+    assert_eq!(ping(&there[0]), *b"+PONG\r\n");
+    for _ in 0..100 {
+        there.push(connect());
+    }
+    let answers: Vec<_> = there.iter().map(ping).collect();
+    let served = answers.iter().filter(|answer| **answer == *b"+PONG\r\n").count();
+    assert!((2..48).contains(&served), "{served}");
+    assert!(answers[served..].iter().all(|answer| *answer == *b"-ERR ma"), "{answers:?}");
+    there.truncate(1);
+    assert_eq!(ping(&there[0]), *b"+PONG\r\n");
+    while ping(&connect()) != *b"+PONG\r\n" {}
 }
 
 #[test]
