@@ -6,9 +6,9 @@ use std::time::Duration;
 use sealane::{Body, CallOptions, Payload, RpcId};
 
 use crate::boundary::{bytes, handle, out, run};
-use crate::delivery::{CallId, Delivery, delivery, response, take_token};
+use crate::delivery::{CallId, Delivery, delivery, give_back, response, take_token};
 use crate::socket::{Live, Peer, Socket};
-use crate::status::{Error, Failure, SEALANE_NOTHING, SEALANE_OK, SEALANE_UNKNOWN_CALL};
+use crate::status::{Error, Failure, SEALANE_NOTHING, SEALANE_OK, SEALANE_UNKNOWN_CALL, SEALANE_WOULD_BLOCK};
 
 /// Sends a request and waits for its response, at most for `deadline_ms` milliseconds; 0 means no deadline (a peer that no longer
 /// answers is found out all the same). The deadline counts from when the request is taken for sending. `*reply` is a
@@ -84,6 +84,20 @@ pub unsafe extern "C" fn sealane_send_one_way(
 ) -> i32 {
     // SAFETY: the header's rules, which `post` passes on.
     unsafe { post(socket, peer, (data, length), id, error, |socket, peer, data| socket.send_one_way(peer, data)) }
+}
+
+/// `sealane_send_one_way` that never blocks: `SEALANE_WOULD_BLOCK` says that too many bytes are held for sending.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sealane_try_send_one_way(
+    socket: *const Socket,
+    peer: *const Peer,
+    data: *const u8,
+    length: usize,
+    id: *mut CallId,
+    error: *mut Error,
+) -> i32 {
+    // SAFETY: the header's rules, which `post` passes on.
+    unsafe { post(socket, peer, (data, length), id, error, |socket, peer, data| socket.try_send_one_way(peer, data)) }
 }
 
 /// Sends a message that wants no response, and waits until its receiver has all of it.
@@ -175,6 +189,31 @@ pub unsafe extern "C" fn sealane_reply(
             let (token, live, payload) = take_token(request)?;
             live.socket.reply(token, body(data, &payload))?;
             Ok(SEALANE_OK)
+        })
+    }
+}
+
+/// `sealane_reply` that never blocks: `SEALANE_WOULD_BLOCK` says that too many bytes are held for sending. The right to answer stays in
+/// the delivery then, for another try: see `sealane_socket_fd`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sealane_try_reply(
+    request: *mut Delivery,
+    data: *const u8,
+    length: usize,
+    error: *mut Error,
+) -> i32 {
+    // SAFETY: the header's rules: a live delivery that one thread has, readable bytes, room for an error.
+    unsafe {
+        run(error, || {
+            let data = bytes(data, length, "data")?;
+            let (token, live, payload) = take_token(request)?;
+            match live.socket.try_reply(token, body(data, &payload))? {
+                None => Ok(SEALANE_OK),
+                Some(token) => {
+                    give_back(request, token)?;
+                    Err(Failure::new(SEALANE_WOULD_BLOCK, "too many bytes are held for sending: try again"))
+                }
+            }
         })
     }
 }
