@@ -65,6 +65,7 @@ struct Knobs {
     receive_buffer_bytes: usize,
     message_bytes_max: usize,
     send_bytes_max: u64,
+    peer_send_bytes_max: u64,
     buffered_bytes_max: u64,
     peer_timeout: Duration,
     handshake_timeout: Duration,
@@ -110,6 +111,7 @@ impl Builder<NeedsTrust> {
                 receive_buffer_bytes: 4 << 20,
                 message_bytes_max: proto.message_bytes_max as usize,
                 send_bytes_max: 256 << 20,
+                peer_send_bytes_max: u64::MAX,
                 buffered_bytes_max: proto.buffered_bytes_max,
                 peer_timeout: proto.peer_timeout,
                 handshake_timeout: Duration::from_secs(10),
@@ -213,6 +215,14 @@ impl Builder<Ready> {
     #[must_use]
     pub fn send_bytes_max(mut self, bytes: u64) -> Self {
         self.knobs.send_bytes_max = bytes;
+        self
+    }
+
+    /// The same for each peer: a server that answers many keeps one that takes nothing from using up all there is. One message is
+    /// always taken. Default: no limit of its own.
+    #[must_use]
+    pub fn peer_send_bytes_max(mut self, bytes: u64) -> Self {
+        self.knobs.peer_send_bytes_max = bytes;
         self
     }
 
@@ -351,6 +361,7 @@ impl Knobs {
             (config.proto.incoming_bytes_max / 2).min(config.proto.unscheduled_bytes.into()) as u32;
         self.link_rate.apply(&mut config.proto);
         config.send_bytes_max = self.send_bytes_max;
+        config.peer_send_bytes_max = self.peer_send_bytes_max;
         config.handshake_timeout = self.handshake_timeout;
         self.renewal.apply(&mut config);
         config.attest = self.attest.clone();

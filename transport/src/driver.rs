@@ -13,6 +13,7 @@ use std::time::{Duration, Instant as Clock};
 use endpoint::block::Block;
 use endpoint::egress::Transmit;
 use endpoint::endpoint::Endpoint;
+use endpoint::error::Misuse;
 use endpoint::evidence::Work;
 use endpoint::pool::{Buffer, Payload};
 use endpoint::session::CallId;
@@ -88,6 +89,8 @@ pub(crate) struct Core {
     pub(crate) call_wakers: FxHashMap<CallId, Waker>,
     pub(crate) inbox_wakers: Vec<Waker>,
     pub(crate) space_wakers: Vec<Waker>,
+    /// Something was refused for want of room when so many messages had been let go, and nobody was told since that there is some.
+    short_since: Option<u64>,
     /// Addresses of calls that are under way, for what errors say.
     pub(crate) oversized: u64,
     /// Datagrams that the kernel refused to send.
@@ -141,6 +144,7 @@ impl Core {
             call_wakers: FxHashMap::default(),
             inbox_wakers: Vec::new(),
             space_wakers: Vec::new(),
+            short_since: None,
             oversized: 0,
             unsent: 0,
             segments: (0, 0),
@@ -376,10 +380,27 @@ impl Core {
                 }
             }
         }
-        if !self.space_wakers.is_empty() && self.endpoint.has_space_for(1) {
-            self.space_wakers.drain(..).for_each(Waker::wake);
+        if self.short_since.is_some_and(|then| then != self.endpoint.let_go()) {
+            self.tell_of_room();
         }
         filed
+    }
+
+    /// The endpoint did not take a message. If it was for want of room, whoever sent it is told when there is some.
+    pub(crate) fn refused(&mut self, why: Misuse) -> Error {
+        if matches!(why, Misuse::SendBufferFull { .. }) {
+            self.short_since.get_or_insert(self.endpoint.let_go());
+        }
+        why.into()
+    }
+
+    #[cold]
+    fn tell_of_room(&mut self) {
+        self.short_since = None;
+        self.space_wakers.drain(..).for_each(Waker::wake);
+        if let Some(outside) = &mut self.outside {
+            outside.tell_of_room();
+        }
     }
 
     fn deliver(&mut self, item: Item) {

@@ -37,6 +37,7 @@ mod socket;
 mod shards;
 #[cfg(feature = "aws-lc")]
 mod publishing;
+mod trying;
 mod serving;
 mod sessions;
 pub mod builder;

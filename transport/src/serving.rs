@@ -102,34 +102,34 @@ impl Socket {
     /// [`Error::UnknownRequest`] when its caller gave up meanwhile.
     pub fn reply<'a>(&self, token: ReplyToken, body: impl Into<Body<'a>>) -> Result<(), Error> {
         let (body, this) = (body.into(), self.of(token.0));
-        while !this.replied(token.0, &body)? {
-            this.await_space(body.len())?;
+        while let Some(then) = this.replied(token.0, &body)? {
+            this.await_room(then)?;
         }
         Ok(())
     }
 
     /// [`Self::reply`] that never blocks: the right to answer comes back while too many bytes are held for sending, to be used when
-    /// earlier responses have left.
+    /// earlier messages have left. [`Self::readiness`] tells of that.
     ///
     /// # Errors
     /// As [`Self::reply`].
     pub fn try_reply<'a>(&self, token: ReplyToken, body: impl Into<Body<'a>>) -> Result<Option<ReplyToken>, Error> {
-        let replied = self.of(token.0).replied(token.0, &body.into())?;
-        Ok((!replied).then_some(token))
+        let short = self.of(token.0).replied(token.0, &body.into())?;
+        Ok(short.map(|_| token))
     }
 
-    /// Whether there was room for the response. If it fails otherwise the right to answer is used up: the caller must not wait for what
-    /// cannot come.
-    fn replied(&self, id: CallId, body: &Body<'_>) -> Result<bool, Error> {
+    /// Where there is no room for the response, says how many messages had been let go then. If it fails otherwise the right to answer is
+    /// used up: the caller must not wait for what cannot come.
+    fn replied(&self, id: CallId, body: &Body<'_>) -> Result<Option<u64>, Error> {
         let mut core = self.open_core()?;
         match self.reply_now(&mut core, id, body) {
-            Err(Error::WouldBlock { .. }) => Ok(false),
+            Err(Error::WouldBlock { .. }) => Ok(Some(core.endpoint.let_go())),
             Err(why) => {
                 let _ = core.endpoint.refuse(id);
                 core.flush();
                 Err(why)
             }
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(None),
         }
     }
 
@@ -143,7 +143,7 @@ impl Socket {
             Body::Borrowed(bytes) => core.endpoint.copy(bytes),
             Body::Owned(payload) => payload.clone(),
         };
-        core.endpoint.reply(now, id, payload)?;
+        core.endpoint.reply(now, id, payload).map_err(|why| core.refused(why))?;
         core.flush_soon(now);
         self.shared.stir(core);
         Ok(())

@@ -11,7 +11,6 @@ use std::time::Duration;
 use endpoint::endpoint::To;
 use endpoint::pool::Payload;
 use endpoint::session::CallId;
-use proto::time::Instant;
 use udp::poll::Set;
 use wire::trailer::Kind;
 
@@ -21,7 +20,7 @@ use crate::error::Error;
 use crate::handles::Batch;
 use crate::info::Info;
 use crate::message::{Body, Peer, ReplyToken, RpcId};
-use crate::socket::{Socket, sending};
+use crate::socket::Socket;
 
 /// How long a shard waits at a time for word of a session that the first one opened.
 const WORD: Duration = Duration::from_millis(10);
@@ -136,23 +135,6 @@ impl Socket {
         let known = this.shared.wait_for(Some(WORD), |core| core.endpoint.reaches(target).then_some(()));
         // Out of time only means to look again: the session may have ended meanwhile.
         if this.shared.lock().closed && known.is_err() { Err(this.shared.ended()) } else { Ok(()) }
-    }
-
-    pub(crate) fn try_send_at(&self, this: &Self, peer: &Peer, body: &Body<'_>, cookie: u64) -> Result<RpcId, Error> {
-        let mut core = this.open_core()?;
-        let sending = sending(Kind::Request, cookie, false, Instant::FAR, false);
-        let now = core.now();
-        let sent = this.submit_now(&mut core, now, peer, body, sending);
-        this.shared.stir(&mut core);
-        drop(core);
-        if let (Err(Error::Connecting), To::Target(target)) = (&sent, peer.to) {
-            let mut core = self.open_core()?;
-            let now = core.now();
-            core.endpoint.connect(now, target)?;
-            core.flush_at(now);
-            self.shared.stir(&mut core);
-        }
-        sent.map(RpcId)
     }
 
     // ---- What comes ----
@@ -308,7 +290,7 @@ impl<'a> Shard<'a> {
     /// # Errors
     /// [`Error::WouldBlock`], or [`Error::Connecting`] while there is no session with `peer`.
     pub fn try_send<'b>(&self, peer: &Peer, body: impl Into<Body<'b>>, cookie: u64) -> Result<RpcId, Error> {
-        self.whole.try_send_at(self.this, peer, &body.into(), cookie)
+        self.whole.try_send_at(self.this, peer, &body.into(), Kind::Request, cookie)
     }
 
     /// [`Socket::send_one_way`] in this shard.
@@ -317,6 +299,14 @@ impl<'a> Shard<'a> {
     /// As [`Socket::send_one_way`].
     pub fn send_one_way<'b>(&self, peer: &Peer, body: impl Into<Body<'b>>) -> Result<RpcId, Error> {
         self.submit(peer, body, Kind::OneWay, 0, false, CallOptions::new()).map(RpcId)
+    }
+
+    /// [`Socket::try_send_one_way`] in this shard.
+    ///
+    /// # Errors
+    /// As [`Self::try_send`].
+    pub fn try_send_one_way<'b>(&self, peer: &Peer, body: impl Into<Body<'b>>) -> Result<RpcId, Error> {
+        self.whole.try_send_at(self.this, peer, &body.into(), Kind::OneWay, 0)
     }
 
     /// [`Socket::batch`] in this shard.

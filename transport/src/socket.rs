@@ -214,14 +214,6 @@ impl Socket {
         self.submit(peer, body.into(), Kind::Request, cookie, false, CallOptions::new(), false).map(RpcId)
     }
 
-    /// [`Self::send`] that never blocks.
-    ///
-    /// # Errors
-    /// [`Error::WouldBlock`] when too many bytes are held for sending.
-    pub fn try_send<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>, cookie: u64) -> Result<RpcId, Error> {
-        self.try_send_at(self.sender(peer, false), peer, &body.into(), cookie)
-    }
-
     /// Several messages that are sent at once travel together, which costs far less than one at a time: what is sent or
     /// replied while the returned value lives waits for it to be dropped, but never longer than 25 us.
     pub fn batch(&self) -> Batch<'_> {
@@ -234,7 +226,7 @@ impl Socket {
     }
 
     /// Sends a message that wants no response. It is repeated until its receiver has it; should that fail,
-    /// [`Self::recv`] says so.
+    /// [`Self::recv`] says so. Blocks as [`Self::send`]; see [`Self::try_send_one_way`].
     ///
     /// # Errors
     /// When it is not taken: nothing was sent.
@@ -279,8 +271,9 @@ impl Socket {
             core.endpoint.early_next(false);
             match taken {
                 Err(Error::WouldBlock { .. }) => {
+                    let then = core.endpoint.let_go();
                     drop(core);
-                    self.await_space(body.len())?;
+                    self.await_room(then)?;
                     core = self.open_core()?;
                 }
                 done => {
@@ -294,14 +287,10 @@ impl Socket {
         }
     }
 
-    /// Waits until a message of `bytes` may be held for sending. Looks at the network at least once, whatever there is.
-    pub(crate) fn await_space(&self, bytes: usize) -> Result<(), Error> {
-        let mut looked = false;
-        let fits = |core: &mut Core| {
-            let again = std::mem::replace(&mut looked, true);
-            (again && core.endpoint.has_space_for(bytes)).then_some(())
-        };
-        self.shared.wait_for(None, fits).map_err(|_| self.shared.ended())
+    /// Waits until one more message was let go than `then`. Looks at the network at least once: acknowledgements may be there.
+    pub(crate) fn await_room(&self, then: u64) -> Result<(), Error> {
+        let more = |core: &mut Core| (core.endpoint.let_go() != then).then_some(());
+        self.shared.wait_for(None, more).map_err(|_| self.shared.ended())
     }
 
     pub(crate) fn submit_now(
@@ -321,7 +310,7 @@ impl Socket {
             Body::Owned(payload) => payload.clone(),
         };
         let waited = sending.waited;
-        let id = core.endpoint.send(now, peer.to, payload, sending)?;
+        let id = core.endpoint.send(now, peer.to, payload, sending).map_err(|why| core.refused(why))?;
         if waited {
             core.flush_at(now)
         } else {
@@ -405,7 +394,8 @@ impl Socket {
     // ---- The socket itself ----
 
     /// A descriptor for an event loop of the application's own: readable when [`Self::try_recv`] should be called. It covers
-    /// the network, timers and what other threads filed.
+    /// the network, timers and what other threads filed; and room to send, once something was refused for want of it: what did not
+    /// fit is to be tried again whenever `try_recv` has given all there is.
     ///
     /// # Errors
     /// [`Error::System`] when the system has no descriptors left.

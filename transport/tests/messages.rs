@@ -265,6 +265,8 @@ fn a_full_send_buffer_says_so_or_blocks() {
     client.try_send(&peer, &body, 1).unwrap();
     let error = client.try_send(&peer, &body, 2).unwrap_err();
     assert!(matches!(error, Error::WouldBlock { held: 60_000, limit: 100_000 }), "{error}");
+    assert!(matches!(client.try_send_one_way(&peer, &body), Err(Error::WouldBlock { .. })));
+    client.try_send_one_way(&peer, &body[..40_000]).unwrap();
     // The blocking form waits for the first to be done.
     client.send(&peer, &body, 3).unwrap();
     for _ in 0..2 {
@@ -304,6 +306,56 @@ fn try_reply_never_blocks() {
             assert!(server.try_recv().unwrap().is_none());
         }
         assert_eq!(caller.join().unwrap(), [60_000; 2]);
+    });
+}
+
+/// A client that takes nothing uses up what is for itself, and not what is for others.
+#[test]
+fn one_peer_has_a_limit_of_its_own() {
+    common::bounded(|| {
+        let ca = Authority::new();
+        let server = ca.server().peer_send_bytes_max(100_000).danger_helper_thread(false).bind("127.0.0.1:0").unwrap();
+        let at = server.local_addr();
+        let request = || match server.recv().unwrap() {
+            Delivery::Request(request) => (request.peer.peer, request.token),
+            other => panic!("{other:?}"),
+        };
+        let idle = ca.client().danger_helper_thread(false).bind("127.0.0.1:0").unwrap();
+        let peer = idle.peer(at, "localhost").unwrap();
+        let ids = std::thread::scope(|scope| {
+            let connecting = scope.spawn(|| idle.connect(&peer).unwrap());
+            while !connecting.is_finished() {
+                assert!(server.try_recv().unwrap().is_none());
+            }
+            connecting.join().unwrap();
+            [0, 1].map(|cookie| idle.send(&peer, b"long", cookie).unwrap())
+        });
+        let [(session, first), (_, second)] = [request(), request()];
+        let body = pattern(4, 60_000);
+        assert!(server.try_reply(first, &body).unwrap().is_none());
+        // Nobody polls that client's socket.
+        let second = server.try_reply(second, &body).unwrap().expect("no room");
+        assert!(matches!(
+            server.try_send_one_way(&session, &body),
+            Err(Error::WouldBlock { held: 60_000, limit: 100_000 })
+        ));
+        let other = ca.client().bind("127.0.0.1:0").unwrap();
+        let beside = std::thread::spawn(move || {
+            let peer = other.peer(at, "localhost").unwrap();
+            other.call(&peer, b"long").unwrap().len()
+        });
+        assert!(server.try_reply(request().1, &body).unwrap().is_none());
+        while !beside.is_finished() {
+            assert!(server.try_recv().unwrap().is_none());
+        }
+        assert_eq!(beside.join().unwrap(), 60_000);
+        // It reads after all; the blocking form waits for it.
+        let reader = std::thread::spawn(move || ids.map(|id| idle.wait(id).unwrap().len()));
+        server.reply(second, &body).unwrap();
+        while !reader.is_finished() {
+            assert!(server.try_recv().unwrap().is_none());
+        }
+        assert_eq!(reader.join().unwrap(), [60_000; 2]);
     });
 }
 

@@ -225,3 +225,41 @@ fn other_threads_wake_the_loop() {
         });
     });
 }
+
+/// What was refused for want of room: the loop is told when there is some again, though another thread took the acknowledgements.
+#[test]
+fn room_rings_through_the_descriptor() {
+    bounded(|| {
+        let ca = Authority::new();
+        let server = ca.server().send_bytes_max(100_000).bind("127.0.0.1:0").unwrap();
+        let at = server.local_addr();
+        let client = ca.client().bind("127.0.0.1:0").unwrap();
+        let caller = thread::spawn(move || {
+            let peer = client.peer(at, "localhost").unwrap();
+            let ids = [0, 1].map(|cookie| client.send(&peer, b"long", cookie).unwrap());
+            ids.map(|id| client.wait(id).unwrap().len())
+        });
+        let readiness = server.readiness().unwrap();
+        let mut looks = 0;
+        let [first, second] = [0, 1].map(|_| match next(&server, &readiness, &mut looks) {
+            Delivery::Request(request) => request.token,
+            other => panic!("{other:?}"),
+        });
+        let body = pattern(3, 60_000);
+        // In a batch, or it might be gone before the second is tried.
+        let batch = server.batch();
+        assert!(server.try_reply(first, &body).unwrap().is_none());
+        let second = server.try_reply(second, &body).unwrap().expect("no room");
+        drop(batch);
+        // The helper thread pumps meanwhile: this one does not look.
+        let since = std::time::Instant::now();
+        while server.info().held_bytes > 0 {
+            assert!(since.elapsed() < LONG, "{}", server.info());
+            thread::yield_now();
+        }
+        assert!(wait_readable(&[readiness.as_fd()], Some(Duration::ZERO)).unwrap().any(), "nobody tells of the room");
+        while server.try_recv().unwrap().is_some() {}
+        assert!(server.try_reply(second, &body).unwrap().is_none());
+        assert_eq!(caller.join().unwrap(), [60_000; 2]);
+    });
+}

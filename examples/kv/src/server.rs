@@ -258,6 +258,7 @@ impl Server {
         self.active = active;
         if let Some(sessions) = &mut self.sessions {
             sessions.write(&mut self.lent, durable);
+            self.sealane_again |= sessions.has_waited();
             sessions.tick(self.engine.store.now_ms);
         }
         Ok(())
@@ -380,7 +381,7 @@ impl Server {
             self.active.push(at);
         }
         if let Some(sessions) = &mut self.sessions {
-            sessions.notify(&of);
+            sessions.notify(&mut self.engine, &of);
         }
     }
 }

@@ -1,18 +1,20 @@
 //! Owns the door of Sealane: each request is one message with one or several commands, its response has their replies. What a client set up
 //! (version 3, a name, subscriptions) is kept per session; one that set up nothing costs nothing here. What is published leaves as one-way
-//! messages.
+//! messages. Nothing here blocks: what there is no room to send for waits, and with it what its session asks for next.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use anyhow::Result;
 use rustc_hash::FxHashMap;
-use sealane::{Clients, Delivery, Identity, Peer, Readiness, ReplyToken, RpcId, Socket, Trust};
+use sealane::{
+    Clients, Delivery, Error, Identity, Payload, Peer, Readiness, ReplyToken, Request, RpcId, Socket, Trust,
+};
 
 use crate::engine::{Client, Engine};
 use crate::requests;
 use crate::resp::Out;
-use crate::stream::Lent;
+use crate::stream::{Lent, UNSENT_MAX};
 use crate::tls::Credentials;
 
 /// Bytes of replies in one response.
@@ -31,12 +33,27 @@ const KEPT_MS: u64 = 3_600_000;
 const TIDY_MS: u64 = 10_000;
 /// Notices whose failure is still noticed.
 const WATCHED_NOTICES: usize = 4096;
-/// Bytes of messages held until their receivers have them.
-const SEND_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of messages that one client has not acknowledged; further ones wait here. All together have no limit, as those of connections have
+/// none: it would let those that take nothing use up what the others need.
+const PEER_SEND_BYTES_MAX: u64 = 32 << 20;
+/// Requests of one session that wait because its replies do. Further ones are refused, as those are past `UNSENT_MAX` bytes.
+const WAITING_MAX: usize = 1024;
 
 struct Kept {
     client: Client,
     seen_ms: u64,
+}
+
+/// A session that is behind.
+#[derive(Default)]
+struct Behind {
+    /// Replies and notices for which there was no room.
+    out: VecDeque<(Option<ReplyToken>, Payload)>,
+    /// Bytes of the notices among them.
+    notice_bytes: usize,
+    /// What came meanwhile. As a connection with bytes that have not left is not read, this does not run before those have.
+    requests: VecDeque<Request>,
+    request_bytes: usize,
 }
 
 /// The door.
@@ -45,7 +62,12 @@ pub(crate) struct Sessions {
     readiness: Readiness,
     kept: FxHashMap<Peer, Kept>,
     plain: Client,
-    replies: Vec<(ReplyToken, Vec<u8>)>,
+    replies: Vec<(Peer, ReplyToken, Vec<u8>)>,
+    behind: FxHashMap<Peer, Behind>,
+    /// Those of them whose requests may run.
+    ready: Vec<Peer>,
+    /// There may be room again.
+    looked: bool,
     notices: VecDeque<(RpcId, Peer)>,
     tidied_ms: u64,
 }
@@ -61,7 +83,11 @@ pub(crate) fn bind(address: std::net::SocketAddr, credentials: &Credentials) -> 
     let trust = Trust::pem(credentials.authority.as_bytes())?;
     let identity = Identity::pem(credentials.certificate.as_bytes(), credentials.key.as_bytes())?;
     let builder = Socket::builder().trust(trust).identity(identity).serve(Clients::Authenticated);
-    Ok(builder.send_bytes_max(SEND_BYTES_MAX).danger_helper_thread(false).bind(address)?)
+    Ok(builder
+        .send_bytes_max(u64::MAX)
+        .peer_send_bytes_max(PEER_SEND_BYTES_MAX)
+        .danger_helper_thread(false)
+        .bind(address)?)
 }
 
 impl Sessions {
@@ -73,6 +99,9 @@ impl Sessions {
             kept: FxHashMap::default(),
             plain: Client::new(0, "sealane"),
             replies: Vec::new(),
+            behind: FxHashMap::default(),
+            ready: Vec::new(),
+            looked: false,
             notices: VecDeque::new(),
             tidied_ms: 0,
         })
@@ -85,13 +114,20 @@ impl Sessions {
     /// Takes what is there and runs it; the replies stay until [`Self::write`]. Whether there may be more.
     pub(crate) fn read(&mut self, engine: &mut Engine, lent: &mut Lent, ids: &mut u64) -> Result<bool> {
         let mut bytes = 0;
+        self.looked = true;
         while self.replies.len() < REQUESTS_PER_TURN && bytes < REPLIES_PER_TURN {
-            match self.socket.try_recv()? {
+            let next = match self.waited() {
+                Some(request) => Some(Delivery::Request(request)),
+                None => self.socket.try_recv()?,
+            };
+            match next {
                 None => return Ok(false),
                 Some(Delivery::Request(request)) => {
-                    let replies = self.run(engine, &request.peer.peer, &request.payload, lent.take(), ids);
+                    let Some(request) = self.waits(request) else { continue };
+                    let peer = request.peer.peer;
+                    let replies = self.run(engine, &peer, &request.payload, lent.take(), ids);
                     bytes += replies.len();
-                    self.replies.push((request.token, replies));
+                    self.replies.push((peer, request.token, replies));
                 }
                 Some(Delivery::OneWay(message)) => {
                     // Commands whose replies nobody wants.
@@ -103,6 +139,44 @@ impl Sessions {
             }
         }
         Ok(true)
+    }
+
+    /// Whether there is something to run that waited.
+    pub(crate) fn has_waited(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// A request that waited and may run now.
+    fn waited(&mut self) -> Option<Request> {
+        while let Some(peer) = self.ready.last() {
+            if let Some(behind) = self.behind.get_mut(peer).filter(|behind| behind.out.is_empty()) {
+                if let Some(request) = behind.requests.pop_front() {
+                    behind.request_bytes -= request.payload.len();
+                    return Some(request);
+                }
+                self.behind.remove(peer);
+            }
+            self.ready.pop();
+        }
+        None
+    }
+
+    /// Gives the request back if it may run now.
+    fn waits(&mut self, request: Request) -> Option<Request> {
+        if self.behind.is_empty() {
+            return Some(request);
+        }
+        let Some(behind) = self.behind.get_mut(&request.peer.peer).filter(|behind| !behind.out.is_empty()) else {
+            return Some(request);
+        };
+        behind.request_bytes += request.payload.len();
+        if behind.requests.len() >= WAITING_MAX || behind.request_bytes > UNSENT_MAX {
+            behind.request_bytes -= request.payload.len();
+            let _ = self.socket.refuse(request.token);
+        } else {
+            behind.requests.push_back(request);
+        }
+        None
     }
 
     fn run(&mut self, engine: &mut Engine, peer: &Peer, bytes: &[u8], into: Vec<u8>, ids: &mut u64) -> Vec<u8> {
@@ -143,35 +217,81 @@ impl Sessions {
 
     /// Sends the replies; without `durable` what they say must not be told, and their callers get an error.
     pub(crate) fn write(&mut self, lent: &mut Lent, durable: bool) {
+        if std::mem::take(&mut self.looked) && !self.behind.is_empty() {
+            self.catch_up();
+        }
         if self.replies.is_empty() {
             return;
         }
-        let _together = (self.replies.len() > 1).then(|| self.socket.batch());
-        for (token, replies) in self.replies.drain(..) {
+        let socket = Arc::clone(&self.socket);
+        let _together = (self.replies.len() > 1).then(|| socket.batch());
+        for (peer, token, replies) in std::mem::take(&mut self.replies) {
             // A caller that is gone wants no reply.
             if !durable {
-                let _ = self.socket.refuse(token);
-            } else if replies.len() <= COPIED_MAX {
-                let _ = self.socket.reply(token, &replies);
-                lent.put(replies);
+                let _ = socket.refuse(token);
+            } else if replies.len() > COPIED_MAX || !self.behind.is_empty() {
+                self.send(peer, Some(token), replies.into());
             } else {
-                let _ = self.socket.reply(token, replies);
+                if let Ok(Some(token)) = socket.try_reply(token, &replies) {
+                    self.behind.entry(peer).or_default().out.push_back((Some(token), replies.clone().into()));
+                }
+                lent.put(replies);
             }
         }
     }
 
-    /// Sends what was published for these clients: one message each.
-    pub(crate) fn notify(&mut self, notices: &FxHashMap<u64, Vec<&crate::pubsub::Notice>>) {
+    /// Sends a reply or a notice, behind what waits already.
+    fn send(&mut self, peer: Peer, token: Option<ReplyToken>, bytes: Payload) {
+        let left = match self.behind.get(&peer).is_some_and(|behind| !behind.out.is_empty()) {
+            true => Some((token, bytes)),
+            false => send_now(&self.socket, &mut self.notices, &peer, token, bytes),
+        };
+        if let Some((token, bytes)) = left {
+            let behind = self.behind.entry(peer).or_default();
+            behind.notice_bytes += if token.is_none() { bytes.len() } else { 0 };
+            behind.out.push_back((token, bytes));
+        }
+    }
+
+    /// There may be room for what waits.
+    fn catch_up(&mut self) {
+        let _together = self.socket.batch();
+        for (peer, behind) in &mut self.behind {
+            while let Some((token, bytes)) = behind.out.pop_front() {
+                let notice_bytes = if token.is_none() { bytes.len() } else { 0 };
+                if let Some(left) = send_now(&self.socket, &mut self.notices, peer, token, bytes) {
+                    behind.out.push_front(left);
+                    break;
+                }
+                behind.notice_bytes -= notice_bytes;
+            }
+            if behind.out.is_empty() && !behind.requests.is_empty() {
+                self.ready.push(*peer);
+            }
+        }
+        self.behind.retain(|_, behind| !behind.out.is_empty() || !behind.requests.is_empty());
+    }
+
+    /// Sends what was published for these clients: one message each. Who leaves too much of it waiting is no longer told.
+    pub(crate) fn notify(&mut self, engine: &mut Engine, notices: &FxHashMap<u64, Vec<&crate::pubsub::Notice>>) {
         if self.kept.is_empty() {
             return;
         }
-        let _together = self.socket.batch();
+        let socket = Arc::clone(&self.socket);
+        let _together = socket.batch();
+        let mut told = Vec::new();
         for (peer, kept) in &self.kept {
             let Some(of) = notices.get(&kept.client.id) else { continue };
             let mut out = Out { bytes: Vec::new(), is_v3: kept.client.is_v3 };
             of.iter().for_each(|notice| notice.write(&mut out));
-            if let Ok(id) = self.socket.send_one_way(peer, out.bytes) {
-                self.notices.push_back((id, *peer));
+            told.push((*peer, out.bytes));
+        }
+        for (peer, bytes) in told {
+            self.send(peer, None, bytes.into());
+            if self.behind.get(&peer).is_some_and(|behind| behind.notice_bytes > UNSENT_MAX)
+                && let Some(mut kept) = self.kept.remove(&peer)
+            {
+                engine.leave(&mut kept.client);
             }
         }
         let over = self.notices.len().saturating_sub(WATCHED_NOTICES);
@@ -185,5 +305,29 @@ impl Sessions {
         }
         self.tidied_ms = now_ms;
         self.kept.retain(|_, kept| kept.client.is_subscribed() || now_ms.saturating_sub(kept.seen_ms) < KEPT_MS);
+    }
+}
+
+/// Sends a reply or a notice; gives back what there is no room for. A client that is gone wants neither.
+fn send_now(
+    socket: &Socket,
+    notices: &mut VecDeque<(RpcId, Peer)>,
+    peer: &Peer,
+    token: Option<ReplyToken>,
+    bytes: Payload,
+) -> Option<(Option<ReplyToken>, Payload)> {
+    match token {
+        Some(token) => match socket.try_reply(token, bytes.clone()) {
+            Ok(Some(token)) => Some((Some(token), bytes)),
+            Ok(None) | Err(_) => None,
+        },
+        None => match socket.try_send_one_way(peer, bytes.clone()) {
+            Err(Error::WouldBlock { .. }) => Some((None, bytes)),
+            Ok(id) => {
+                notices.push_back((id, *peer));
+                None
+            }
+            Err(_) => None,
+        },
     }
 }

@@ -60,12 +60,17 @@ impl Secure {
 }
 
 fn socket(server: &Running) -> (Socket, Peer) {
+    socket_with(server, true)
+}
+
+fn socket_with(server: &Running, helper: bool) -> (Socket, Peer) {
     let own = &server.certificates.client;
     let socket = Socket::builder()
         .trust(Trust::pem(own.authority.as_bytes()).unwrap())
         .identity(Identity::pem(own.certificate.as_bytes(), own.key.as_bytes()).unwrap())
         // Who wants to be told something takes messages, too.
         .serve(Clients::Authenticated)
+        .danger_helper_thread(helper)
         .bind("127.0.0.1:0")
         .unwrap();
     let peer = socket.peer(server.sealane, "localhost").unwrap();
@@ -123,6 +128,35 @@ fn messages_hold_whole_commands() {
     assert_eq!(call(b"GET nope\r\n"), "_\r\n");
     let (other, there) = socket(&server);
     assert_eq!(&*other.call(&there, b"GET nope\r\n").unwrap(), b"$-1\r\n");
+}
+
+/// Clients that ask for much and take nothing wait for themselves alone; when they take it after all, it is there.
+#[test]
+fn who_does_not_read_stalls_nobody() {
+    let server = Running::new();
+    let (reader, there) = socket(&server);
+    let mut set = Vec::new();
+    command(&mut set, &[b"SET", b"long", &vec![7; 6_000_000]]);
+    assert_eq!(&*reader.call(&there, set).unwrap(), b"+OK\r\n");
+    // Nobody polls their sockets, and each asks for twice what it may have under way.
+    let idle: Vec<(Socket, Vec<_>)> = (0..6)
+        .map(|_| {
+            let (idle, peer) = socket_with(&server, false);
+            idle.connect(&peer).unwrap();
+            let ids = (0..12).map(|n| idle.send(&peer, b"GET long\r\n", n).unwrap()).collect();
+            (idle, ids)
+        })
+        .collect();
+    let expected = reader.call(&there, b"GET long\r\n").unwrap().len();
+    for n in 1..=100 {
+        assert_eq!(&*reader.call(&there, b"INCR n\r\n").unwrap(), format!(":{n}\r\n").as_bytes());
+    }
+    assert!(server.client().ask("GET long").len() > 6_000_000);
+    for (idle, ids) in &idle {
+        for id in ids {
+            assert_eq!(idle.wait(*id).unwrap().len(), expected);
+        }
+    }
 }
 
 #[test]

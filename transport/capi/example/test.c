@@ -66,6 +66,7 @@ static sealane_socket *client_socket(void) {
                                       read_file("client.key", key, sizeof key), &error));
     WORKS(sealane_config_message_bytes_max(config, 1 << 20, &error));
     WORKS(sealane_config_send_bytes_max(config, 1 << 24, &error));
+    WORKS(sealane_config_peer_send_bytes_max(config, 1 << 23, &error));
     WORKS(sealane_config_mtu(config, 9000, &error));
     WORKS(sealane_config_timeouts(config, 20000, 0, &error));
     sealane_socket *socket;
@@ -122,11 +123,13 @@ static void bad_arguments(sealane_socket *client, sealane_peer *peer) {
     GIVES(SEALANE_INVALID, sealane_send(client, NULL, NULL, 0, 0, NULL, &error));
     GIVES(SEALANE_INVALID, sealane_try_send(NULL, peer, NULL, 0, 0, NULL, &error));
     GIVES(SEALANE_INVALID, sealane_send_one_way(client, peer, NULL, 9, NULL, &error));
+    GIVES(SEALANE_INVALID, sealane_try_send_one_way(client, NULL, NULL, 0, NULL, &error));
     GIVES(SEALANE_INVALID, sealane_tell(client, NULL, NULL, 0, &error));
     GIVES(SEALANE_INVALID, sealane_connect(client, NULL, &error));
     GIVES(SEALANE_INVALID, sealane_recv(NULL, 0, &none, &error));
     GIVES(SEALANE_INVALID, sealane_try_recv(client, NULL, &error));
     GIVES(SEALANE_INVALID, sealane_reply(NULL, NULL, 0, &error));
+    GIVES(SEALANE_INVALID, sealane_try_reply(NULL, NULL, 0, &error));
     GIVES(SEALANE_INVALID, sealane_refuse(NULL, &error));
     GIVES(SEALANE_INVALID, sealane_delivery_free_payload(NULL, &error));
     GIVES(SEALANE_INVALID, sealane_delivery_identity(NULL, NULL, &error));
@@ -141,6 +144,8 @@ static void bad_arguments(sealane_socket *client, sealane_peer *peer) {
     GIVES(SEALANE_UNKNOWN_CALL, sealane_abort(client, nonsense, &error));
     GIVES(SEALANE_ADDRESS, sealane_peer_new(client, "no address", "localhost", (sealane_peer **)&none, &error));
     GIVES(SEALANE_INVALID, sealane_peer_new(client, "127.0.0.1:1", NULL, (sealane_peer **)&none, &error));
+    GIVES(SEALANE_INVALID, sealane_config_send_bytes_max(NULL, 1, &error));
+    GIVES(SEALANE_INVALID, sealane_config_peer_send_bytes_max(NULL, 1, &error));
     uint8_t secret[32] = {1};
     GIVES(SEALANE_INVALID, sealane_install_session(client, "127.0.0.1:1", 9, secret, 32, "x", (sealane_peer **)&none, &error));
     GIVES(SEALANE_INVALID, sealane_install_session(client, "127.0.0.1:1", 1, secret, 31, "x", (sealane_peer **)&none, &error));
@@ -290,6 +295,56 @@ static void information(sealane_socket *client) {
     for (int32_t status = SEALANE_OTHER - 2; status < 4; status++) ASSERT(strlen(sealane_strerror(status)) > 3);
 }
 
+/* A server that never blocks: what there is no room for is tried again when the descriptor has told of something. */
+static void room(void) {
+    sealane_config *config = sealane_config_new();
+    WORKS(sealane_config_trust_file(config, path("ca.pem"), &error));
+    WORKS(sealane_config_identity_files(config, path("server.pem"), path("server.key"), &error));
+    WORKS(sealane_config_serve(config, SEALANE_CLIENTS_AUTHENTICATED, &error));
+    WORKS(sealane_config_send_bytes_max(config, 100000, &error));
+    sealane_socket *server, *client = client_socket();
+    WORKS(sealane_socket_new(config, "127.0.0.1:0", &server, &error));
+    sealane_config_free(config);
+    sealane_peer *peer = peer_of(client, server), *back;
+    sealane_delivery *requests[2];
+    static uint8_t answer[60000];
+    for (uint64_t n = 0; n < 2; n++) {
+        WORKS(sealane_send(client, peer, BYTES("long"), n, NULL, &error));
+        requests[n] = polled(server);
+        ASSERT(requests[n]->kind == SEALANE_REQUEST);
+    }
+    WORKS(sealane_delivery_peer(requests[0], &back, &error));
+    /* Messages of which none has been acknowledged yet: sooner or later there is no room. */
+    int32_t status = SEALANE_OK, sent = 0;
+    while (status == SEALANE_OK && sent < 100000) {
+        status = sealane_try_send_one_way(server, back, answer, sizeof answer, NULL, NULL);
+        sent += status == SEALANE_OK;
+    }
+    ASSERT(status == SEALANE_WOULD_BLOCK && sent > 0);
+    for (int n = 0; n < 2; n++) {
+        while ((status = sealane_try_reply(requests[n], answer, sizeof answer, NULL)) == SEALANE_WOULD_BLOCK) {
+            int fd;
+            WORKS(sealane_socket_fd(server, &fd, &error));
+            struct pollfd watched = {.fd = fd, .events = POLLIN};
+            ASSERT(poll(&watched, 1, 60000) == 1);
+            sealane_delivery *came;
+            /* The client takes no messages, and those are what fails. */
+            while ((status = sealane_try_recv(server, &came, NULL)) == SEALANE_OK) sealane_delivery_free(came);
+            ASSERT(status == SEALANE_NOTHING);
+        }
+        ASSERT(status == SEALANE_OK);
+        GIVES(SEALANE_UNKNOWN_REQUEST, sealane_try_reply(requests[n], answer, sizeof answer, &error));
+        sealane_delivery_free(requests[n]);
+        sealane_delivery *came = polled(client);
+        ASSERT(came->kind == SEALANE_RESPONSE && came->length == sizeof answer);
+        sealane_delivery_free(came);
+    }
+    sealane_peer_free(back);
+    sealane_peer_free(peer);
+    sealane_socket_free(client);
+    sealane_socket_free(server);
+}
+
 /* Installed secrets, a call that nobody answers, deliveries and peers that outlive their socket. */
 static void installed(void) {
     sealane_config *config = sealane_config_new();
@@ -354,6 +409,7 @@ int main(int argc, char **argv) {
     for (int n = 0; n < 2; n++) ASSERT(pthread_create(&calling[n], NULL, call_often, &both[n]) == 0);
     for (int n = 0; n < 2; n++) pthread_join(calling[n], NULL);
     information(client);
+    room();
     installed();
     sealane_peer_free(peer);
     WORKS(sealane_socket_close(client, &error));

@@ -411,6 +411,14 @@ int32_t sealane_config_send_bytes_max(struct sealane_config *config,
                                       struct sealane_error *error);
 
 /**
+ * The same for each peer: a server that answers many keeps one that takes nothing from using up all there is. One message is always
+ * taken. Default: no limit of its own.
+ */
+int32_t sealane_config_peer_send_bytes_max(struct sealane_config *config,
+                                           uint64_t bytes,
+                                           struct sealane_error *error);
+
+/**
  * The path MTU in bytes, the IP header included, from 1,280 to 65,535. Default: the route's own.
  */
 int32_t sealane_config_mtu(struct sealane_config *config, uint32_t bytes, struct sealane_error *error);
@@ -452,8 +460,9 @@ int32_t sealane_socket_address(const struct sealane_socket *socket, char **addre
 
 /**
  * A descriptor for `poll`, `epoll` or an event loop: readable when `sealane_try_recv` should be called until it says
- * `SEALANE_NOTHING`. It covers the network, timers and what other threads filed. It belongs to the socket, is the same at every
- * call, and ends when the socket is freed: do not read from it, and do not close it.
+ * `SEALANE_NOTHING`. It covers the network, timers and what other threads filed; and room to send, once something got
+ * `SEALANE_WOULD_BLOCK`: that is to be tried again whenever `sealane_try_recv` has said `SEALANE_NOTHING`. It belongs to the socket, is
+ * the same at every call, and ends when the socket is freed: do not read from it, and do not close it.
  */
 int32_t sealane_socket_fd(const struct sealane_socket *socket,
                           int *fd,
@@ -575,6 +584,16 @@ int32_t sealane_send_one_way(const struct sealane_socket *socket,
                              struct sealane_error *error);
 
 /**
+ * `sealane_send_one_way` that never blocks: `SEALANE_WOULD_BLOCK` says that too many bytes are held for sending.
+ */
+int32_t sealane_try_send_one_way(const struct sealane_socket *socket,
+                                 const struct sealane_peer *peer,
+                                 const uint8_t *data,
+                                 size_t length,
+                                 struct sealane_call_id *id,
+                                 struct sealane_error *error);
+
+/**
  * Sends a message that wants no response, and waits until its receiver has all of it.
  */
 int32_t sealane_tell(const struct sealane_socket *socket,
@@ -615,6 +634,15 @@ int32_t sealane_reply(struct sealane_delivery *request,
                       const uint8_t *data,
                       size_t length,
                       struct sealane_error *error);
+
+/**
+ * `sealane_reply` that never blocks: `SEALANE_WOULD_BLOCK` says that too many bytes are held for sending. The right to answer stays in
+ * the delivery then, for another try: see `sealane_socket_fd`.
+ */
+int32_t sealane_try_reply(struct sealane_delivery *request,
+                          const uint8_t *data,
+                          size_t length,
+                          struct sealane_error *error);
 
 /**
  * Refuses a request: its caller gets `SEALANE_REFUSED`. The delivery stays, to be freed.

@@ -58,6 +58,7 @@ _FUNCTIONS = {
     "config_wait": [c_void_p, c_int32],
     "config_message_bytes_max": [c_void_p, c_size_t],
     "config_send_bytes_max": [c_void_p, c_uint64],
+    "config_peer_send_bytes_max": [c_void_p, c_uint64],
     "config_mtu": [c_void_p, c_uint32],
     "config_timeouts": [c_void_p, c_uint64, c_uint64],
     "socket_new": [c_void_p, c_char_p, POINTER(c_void_p)],
@@ -71,11 +72,13 @@ _FUNCTIONS = {
     "send": [c_void_p, c_void_p, c_void_p, c_size_t, c_uint64, POINTER(_CallId)],
     "try_send": [c_void_p, c_void_p, c_void_p, c_size_t, c_uint64, POINTER(_CallId)],
     "send_one_way": [c_void_p, c_void_p, c_void_p, c_size_t, POINTER(_CallId)],
+    "try_send_one_way": [c_void_p, c_void_p, c_void_p, c_size_t, POINTER(_CallId)],
     "tell": [c_void_p, c_void_p, c_void_p, c_size_t],
     "abort": [c_void_p, _CallId],
     "recv": [c_void_p, c_int64, POINTER(_DeliveryPointer)],
     "try_recv": [c_void_p, POINTER(_DeliveryPointer)],
     "reply": [_DeliveryPointer, c_void_p, c_size_t],
+    "try_reply": [_DeliveryPointer, c_void_p, c_size_t],
     "refuse": [_DeliveryPointer],
     "delivery_identity": [_DeliveryPointer, POINTER(c_void_p)],
     "delivery_address": [_DeliveryPointer, POINTER(c_void_p)],
@@ -203,6 +206,12 @@ class Delivery:
         _do("reply", self._pointer, pointer, length)
         del kept
 
+    def try_reply(self, data):
+        """`reply` that never blocks: after an `Error` with the status WOULD_BLOCK it may be tried again."""
+        pointer, length, kept = _bytes(data)
+        _do("try_reply", self._pointer, pointer, length)
+        del kept
+
     def echo(self):
         """Answers a request with its own bytes, without any copy."""
         seen = self._pointer.contents
@@ -234,7 +243,8 @@ class Socket:
     """
 
     def __init__(self, address="0.0.0.0:0", ca=None, cert=None, key=None, serve=None, installed=False, wait=ADAPTIVE,
-                 message_bytes_max=None, send_bytes_max=None, mtu=None, peer_timeout=0, handshake_timeout=0):
+                 message_bytes_max=None, send_bytes_max=None, peer_send_bytes_max=None, mtu=None, peer_timeout=0,
+                 handshake_timeout=0):
         config = c_void_p(_library.sealane_config_new())
         try:
             if installed:
@@ -249,7 +259,7 @@ class Socket:
                 if serve:
                     _do("config_serve", config, serve)
             _do("config_wait", config, wait)
-            for knob in ("message_bytes_max", "send_bytes_max", "mtu"):
+            for knob in ("message_bytes_max", "send_bytes_max", "peer_send_bytes_max", "mtu"):
                 if locals()[knob] is not None:
                     _do("config_" + knob, config, locals()[knob])
             _do("config_timeouts", config, int(peer_timeout * 1000), int(handshake_timeout * 1000))
@@ -311,6 +321,10 @@ class Socket:
     def send_one_way(self, peer, data):
         """Sends a message that wants no response. It is repeated until its receiver has it."""
         return self._send("send_one_way", peer, data)
+
+    def try_send_one_way(self, peer, data):
+        """`send_one_way` that never blocks, as `try_send`."""
+        return self._send("try_send_one_way", peer, data)
 
     def tell(self, peer, data):
         """`send_one_way` that waits until the receiver has all of it."""
@@ -422,22 +436,22 @@ class AsyncSocket:
                 return future.set_result(delivery)
         self._came.append(delivery)
 
+    async def _in_room(self, attempt, *arguments):
+        """What `attempt` gives as soon as there is room for it: the descriptor tells of that, too."""
+        while True:
+            self._room.clear()
+            try:
+                return attempt(*arguments)
+            except Error as error:
+                if error.status != WOULD_BLOCK:
+                    raise
+            await self._room.wait()
+
     async def call(self, peer, data):
         """Sends a request and gives its response. Cancelled, as by `asyncio.wait_for`, it tells the peer."""
         cookie, self._next = self._next, self._next + 1
         future = self._loop.create_future()
-        while True:
-            self._room.clear()
-            try:
-                name = self.socket.try_send(peer, data, cookie)
-                break
-            except Error as error:
-                if error.status != WOULD_BLOCK:
-                    raise
-            try:  # until something came: with it go bytes that were held, if not always
-                await asyncio.wait_for(self._room.wait(), 0.05)
-            except asyncio.TimeoutError:
-                self._drain()
+        name = await self._in_room(self.socket.try_send, peer, data, cookie)
         self._calls[cookie], self._names[cookie] = future, name
         try:
             return await future
@@ -467,7 +481,7 @@ class AsyncSocket:
             finally:
                 if delivery.kind == REQUEST:
                     try:
-                        delivery.refuse() if data is None else delivery.reply(data)
+                        delivery.refuse() if data is None else await self._in_room(delivery.try_reply, data)
                     except Error:
                         pass  # its caller gave up, or the socket is closed
 
@@ -490,6 +504,7 @@ class AsyncSocket:
                     future.set_exception(closed)
             self._calls.clear()
             self._waiting.clear()
+            self._room.set()
 
     async def close(self):
         """Ends all calls."""

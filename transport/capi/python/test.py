@@ -157,6 +157,22 @@ class Asynchronous(unittest.TestCase):
         asyncio.run(main())
 
 
+    def test_more_replies_than_are_held(self):
+        async def handler(came):
+            return came.payload * 60_000
+
+        async def main():
+            serving, calling = server(sealane.AsyncSocket, send_bytes_max=200_000), client(sealane.AsyncSocket)
+            async with serving, calling:
+                task = asyncio.ensure_future(serving.serve(handler))
+                peer = calling.peer(serving.address, "localhost")
+                got = await asyncio.wait_for(asyncio.gather(*(calling.call(peer, bytes([n])) for n in range(40))), 60)
+                self.assertEqual(got, [bytes([n]) * 60_000 for n in range(40)])
+            await task
+
+        asyncio.run(main())
+
+
 class Header(unittest.TestCase):
     def test_the_module_says_what_the_header_says(self):
         path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../include/sealane.h")

@@ -33,6 +33,7 @@ pub struct Config {
     wait: Wait,
     message_bytes_max: Option<usize>,
     send_bytes_max: Option<u64>,
+    peer_send_bytes_max: Option<u64>,
     mtu: Option<u32>,
     peer_timeout: Option<Duration>,
     handshake_timeout: Option<Duration>,
@@ -63,6 +64,7 @@ impl Config {
         builder = builder.wait(self.wait);
         builder = with(builder, self.message_bytes_max, Builder::message_bytes_max);
         builder = with(builder, self.send_bytes_max, Builder::send_bytes_max);
+        builder = with(builder, self.peer_send_bytes_max, Builder::peer_send_bytes_max);
         builder = with(builder, self.mtu, Builder::mtu);
         builder = with(builder, self.peer_timeout, Builder::peer_timeout);
         Ok(with(builder, self.handshake_timeout, Builder::handshake_timeout))
@@ -250,6 +252,20 @@ pub unsafe extern "C" fn sealane_config_send_bytes_max(config: *mut Config, byte
         run(error, || {
             let config = handle_mut(config, "config")?;
             config.send_bytes_max = Some(bytes);
+            Ok(SEALANE_OK)
+        })
+    }
+}
+
+/// The same for each peer: a server that answers many keeps one that takes nothing from using up all there is. One message is always
+/// taken. Default: no limit of its own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sealane_config_peer_send_bytes_max(config: *mut Config, bytes: u64, error: *mut Error) -> i32 {
+    // SAFETY: the header's rules: a live configuration, room for an error.
+    unsafe {
+        run(error, || {
+            let config = handle_mut(config, "config")?;
+            config.peer_send_bytes_max = Some(bytes);
             Ok(SEALANE_OK)
         })
     }

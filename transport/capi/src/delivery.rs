@@ -175,6 +175,16 @@ pub(crate) unsafe fn take_token(
     }
 }
 
+/// Puts the right to answer back: it was not used.
+///
+/// # Safety
+/// As [`whole`].
+pub(crate) unsafe fn give_back(delivery: *mut Delivery, token: ReplyToken) -> Result<(), Failure> {
+    // SAFETY: the caller's promise.
+    unsafe { whole(delivery)?.token = Some(token) };
+    Ok(())
+}
+
 /// Frees a delivery and its payload. A request that was not answered is refused by it: nobody could answer it any more. Null is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sealane_delivery_free(delivery: *mut Delivery) {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealane::{Body, CallOptions, Payload};
+use sealane::{Body, CallOptions, Payload, RpcId};
 
 use crate::boundary::{bytes, handle, out, run};
-use crate::delivery::{CallId, Delivery, delivery, response, take_token};
+use crate::delivery::{CallId, Delivery, delivery, give_back, response, take_token};
 use crate::socket::{Live, Peer, Socket};
-use crate::status::{Error, Failure, SEALANE_NOTHING, SEALANE_OK, SEALANE_UNKNOWN_CALL};
+use crate::status::{Error, Failure, SEALANE_NOTHING, SEALANE_OK, SEALANE_UNKNOWN_CALL, SEALANE_WOULD_BLOCK};
 
 /// Sends a request and waits for its response, at most for `deadline_ms` milliseconds; 0 means no deadline (a peer that no longer
 /// answers is found out all the same). The deadline counts from when the request is taken for sending. `*reply` is a
@@ -52,15 +52,8 @@ pub unsafe extern "C" fn sealane_send(
     id: *mut CallId,
     error: *mut Error,
 ) -> i32 {
-    // SAFETY: the header's rules: a live socket and peer, readable bytes, room for a name and an error.
-    unsafe {
-        run(error, || {
-            let socket = handle(socket, "socket")?;
-            let peer = socket.own(handle(peer, "peer")?)?;
-            name(id, socket.0.socket.send(peer, bytes(data, length, "data")?, cookie)?);
-            Ok(SEALANE_OK)
-        })
-    }
+    // SAFETY: the header's rules, which `post` passes on.
+    unsafe { post(socket, peer, (data, length), id, error, |socket, peer, data| socket.send(peer, data, cookie)) }
 }
 
 /// `sealane_send` that never blocks: `SEALANE_WOULD_BLOCK` says that too many bytes are held for sending.
@@ -74,15 +67,8 @@ pub unsafe extern "C" fn sealane_try_send(
     id: *mut CallId,
     error: *mut Error,
 ) -> i32 {
-    // SAFETY: the header's rules: a live socket and peer, readable bytes, room for a name and an error.
-    unsafe {
-        run(error, || {
-            let socket = handle(socket, "socket")?;
-            let peer = socket.own(handle(peer, "peer")?)?;
-            name(id, socket.0.socket.try_send(peer, bytes(data, length, "data")?, cookie)?);
-            Ok(SEALANE_OK)
-        })
-    }
+    // SAFETY: the header's rules, which `post` passes on.
+    unsafe { post(socket, peer, (data, length), id, error, |socket, peer, data| socket.try_send(peer, data, cookie)) }
 }
 
 /// Sends a message that wants no response. It is repeated until its receiver has it; should that fail, a `SEALANE_FAILED` is delivered.
@@ -96,15 +82,22 @@ pub unsafe extern "C" fn sealane_send_one_way(
     id: *mut CallId,
     error: *mut Error,
 ) -> i32 {
-    // SAFETY: the header's rules: a live socket and peer, readable bytes, room for a name and an error.
-    unsafe {
-        run(error, || {
-            let socket = handle(socket, "socket")?;
-            let peer = socket.own(handle(peer, "peer")?)?;
-            name(id, socket.0.socket.send_one_way(peer, bytes(data, length, "data")?)?);
-            Ok(SEALANE_OK)
-        })
-    }
+    // SAFETY: the header's rules, which `post` passes on.
+    unsafe { post(socket, peer, (data, length), id, error, |socket, peer, data| socket.send_one_way(peer, data)) }
+}
+
+/// `sealane_send_one_way` that never blocks: `SEALANE_WOULD_BLOCK` says that too many bytes are held for sending.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sealane_try_send_one_way(
+    socket: *const Socket,
+    peer: *const Peer,
+    data: *const u8,
+    length: usize,
+    id: *mut CallId,
+    error: *mut Error,
+) -> i32 {
+    // SAFETY: the header's rules, which `post` passes on.
+    unsafe { post(socket, peer, (data, length), id, error, |socket, peer, data| socket.try_send_one_way(peer, data)) }
 }
 
 /// Sends a message that wants no response, and waits until its receiver has all of it.
@@ -200,6 +193,31 @@ pub unsafe extern "C" fn sealane_reply(
     }
 }
 
+/// `sealane_reply` that never blocks: `SEALANE_WOULD_BLOCK` says that too many bytes are held for sending. The right to answer stays in
+/// the delivery then, for another try: see `sealane_socket_fd`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sealane_try_reply(
+    request: *mut Delivery,
+    data: *const u8,
+    length: usize,
+    error: *mut Error,
+) -> i32 {
+    // SAFETY: the header's rules: a live delivery that one thread has, readable bytes, room for an error.
+    unsafe {
+        run(error, || {
+            let data = bytes(data, length, "data")?;
+            let (token, live, payload) = take_token(request)?;
+            match live.socket.try_reply(token, body(data, &payload))? {
+                None => Ok(SEALANE_OK),
+                Some(token) => {
+                    give_back(request, token)?;
+                    Err(Failure::new(SEALANE_WOULD_BLOCK, "too many bytes are held for sending: try again"))
+                }
+            }
+        })
+    }
+}
+
 /// Refuses a request: its caller gets `SEALANE_REFUSED`. The delivery stays, to be freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sealane_refuse(request: *mut Delivery, error: *mut Error) -> i32 {
@@ -234,14 +252,29 @@ fn body<'a>(data: &'a [u8], payload: &Payload) -> Body<'a> {
     payload.slice(start..start + data.len()).into()
 }
 
-/// Writes the name of what was sent, where it is wanted.
+/// Sends what the caller has, by `how`; its name is written to `id`, unless that is null.
 ///
 /// # Safety
-/// `id` is null, or may be written to.
-unsafe fn name(id: *mut CallId, named: sealane::RpcId) {
-    if !id.is_null() {
-        // SAFETY: the caller's promise.
-        unsafe { id.write(CallId::of(named)) };
+/// The header's rules: a live socket and peer, readable bytes, room for a name and an error.
+unsafe fn post(
+    socket: *const Socket,
+    peer: *const Peer,
+    (data, length): (*const u8, usize),
+    id: *mut CallId,
+    error: *mut Error,
+    how: impl FnOnce(&sealane::Socket, &sealane::Peer, &[u8]) -> Result<RpcId, sealane::Error>,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        run(error, || {
+            let socket = handle(socket, "socket")?;
+            let peer = socket.own(handle(peer, "peer")?)?;
+            let sent = how(&socket.0.socket, peer, bytes(data, length, "data")?)?;
+            if !id.is_null() {
+                id.write(CallId::of(sent));
+            }
+            Ok(SEALANE_OK)
+        })
     }
 }
 

@@ -117,8 +117,9 @@ pub unsafe extern "C" fn sealane_socket_address(
 }
 
 /// A descriptor for `poll`, `epoll` or an event loop: readable when `sealane_try_recv` should be called until it says
-/// `SEALANE_NOTHING`. It covers the network, timers and what other threads filed. It belongs to the socket, is the same at every
-/// call, and ends when the socket is freed: do not read from it, and do not close it.
+/// `SEALANE_NOTHING`. It covers the network, timers and what other threads filed; and room to send, once something got
+/// `SEALANE_WOULD_BLOCK`: that is to be tried again whenever `sealane_try_recv` has said `SEALANE_NOTHING`. It belongs to the socket, is
+/// the same at every call, and ends when the socket is freed: do not read from it, and do not close it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sealane_socket_fd(socket: *const Socket, fd: *mut c_int, error: *mut Error) -> i32 {
     // SAFETY: the header's rules: a live socket, room for a number and an error. Both may hold anything before.

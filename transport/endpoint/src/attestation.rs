@@ -153,7 +153,7 @@ impl State {
         // It is none of the messages that the peer states a length for.
         let limit = core::mem::replace(&mut session.message_max, EVIDENCE_MAX);
         let body = Payload::from(statement);
-        self.held_bytes += body.len() as u64;
+        self.room.hold(body.len());
         let message = Queued {
             id,
             kind: Kind::Request,

@@ -47,6 +47,8 @@ pub struct Config {
     pub segment_packets_max: usize,
     /// Bytes of our messages that are held until they are acknowledged. Default 256 MiB.
     pub send_bytes_max: u64,
+    /// The same in one session; one message is always taken. Default: no limit of its own.
+    pub peer_send_bytes_max: u64,
     /// Buffers of each size that are kept for later messages, however large they are; of small ones more are. Default 4: a
     /// large message then finds memory that is mapped already. 0 where many endpoints share a machine's memory.
     pub kept_buffers_min: usize,
@@ -109,6 +111,7 @@ impl Config {
             segment_bytes_max: 65_469,
             segment_packets_max: 64,
             send_bytes_max: 256 << 20,
+            peer_send_bytes_max: u64::MAX,
             kept_buffers_min: 4,
             sessions_max: wire::limits::SESSIONS_MAX,
             handshakes_max: 4096,

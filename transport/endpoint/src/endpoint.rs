@@ -33,6 +33,7 @@ use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::rates::Strangers;
 use crate::resting::Rests;
+use crate::room::{Room, may_hold};
 use crate::session::{CallId, Queued};
 use crate::state::{Entropy, Event, State, Target};
 use crate::tokens::Tokens;
@@ -122,7 +123,7 @@ impl Endpoint {
                 queue_deadline: Instant::FAR,
                 idle_look: Instant::FAR,
                 notices: VecDeque::new(),
-                held_bytes: 0,
+                room: Room::default(),
                 early_next: false,
                 early_answered: Vec::new(),
                 ended: Vec::new(),
@@ -250,13 +251,14 @@ impl Endpoint {
             }
         };
         let state = &mut self.state;
-        let length = body.len() as u64;
+        let length = body.len();
         let session = state.sessions[slot as usize].as_mut().ok_or(Misuse::NoSession)?;
         if session.keys.is_some() && !state.machine.may_begin(slot, session.ids.next_sequence()) {
             // Too far ahead of the oldest call that is still open: the peer would not take it. [P-7.2]
-            let (held, limit) = (state.held_bytes, state.config.send_bytes_max);
+            let (held, limit) = (state.room.held, state.config.send_bytes_max);
             return Err(Misuse::SendBufferFull { held, limit });
         }
+        may_hold(session.sending_bytes, length, state.config.peer_send_bytes_max)?;
         let Some(id) = session.ids.take() else {
             state.retire(slot);
             return Err(Misuse::KeysExhausted);
@@ -265,7 +267,7 @@ impl Endpoint {
         let Sending { kind, cookie, waited, deadline, streamed } = sending;
         let message = Queued { id, kind, body, cookie, waited, streamed, deadline, aborted: false, early: false };
         let may_send = session.may_send;
-        state.held_bytes += length;
+        state.room.hold(length);
         if may_send {
             state.begin(slot, message, now)?;
         } else {
@@ -279,11 +281,11 @@ impl Endpoint {
     }
 
     fn may_hold(&mut self, bytes: usize) -> Result<(), Misuse> {
-        if self.state.held_bytes + bytes as u64 > self.state.config.send_bytes_max {
+        let limit = self.state.config.send_bytes_max;
+        if self.state.room.held + bytes as u64 > limit {
             self.state.tidy();
         }
-        let (held, limit) = (self.state.held_bytes, self.state.config.send_bytes_max);
-        if self.has_space_for(bytes) { Ok(()) } else { Err(Misuse::SendBufferFull { held, limit }) }
+        may_hold(self.state.room.held, bytes, limit)
     }
 
     fn request(&self, id: CallId) -> Option<(u32, u32)> {
@@ -305,6 +307,7 @@ impl Endpoint {
         self.may_hold(length)?;
         let state = &mut self.state;
         let session = state.sessions[peer as usize].as_mut().ok_or(Misuse::NoSession)?;
+        may_hold(session.sending_bytes, length, state.config.peer_send_bytes_max)?;
         if length > session.message_max {
             return Err(Misuse::TooLong { length, limit: session.message_max });
         }
@@ -324,7 +327,8 @@ impl Endpoint {
         }
         // The machine went from "in service" to "responding" just now, which it does once: the id's only use. [P-3.3]
         let frozen = Message::freeze(Id::response(id.rpc), body, trailer, &acks[..acks_len]);
-        state.held_bytes += length as u64;
+        state.room.hold(length);
+        session.sending_bytes += length as u64;
         let call = state.calls[slot as usize].as_mut().expect("a request in service has both halves");
         call.out = Some(frozen);
         call.whole = None;
@@ -363,7 +367,7 @@ impl Endpoint {
         };
         message.aborted = true;
         let body = core::mem::replace(&mut message.body, Payload::empty());
-        self.state.held_bytes -= body.len() as u64;
+        self.state.room.let_go(body.len());
         true
     }
 
@@ -393,7 +397,7 @@ impl Endpoint {
 
     /// Whether anything of the application is under way: messages queued, going out, coming in, or waiting for an ack.
     pub fn is_busy(&self) -> bool {
-        self.state.machine.rpcs_open() > 0 || self.state.held_bytes > 0
+        self.state.machine.rpcs_open() > 0 || self.state.room.held > 0
     }
 
     // ---- The contract ----
@@ -487,12 +491,5 @@ impl Endpoint {
     /// What the way to the peer of a session carries that moved.
     pub fn path_carries(&mut self, session: SessionId, datagram_max: usize) {
         self.state.path_carries(session, datagram_max);
-    }
-
-    /// Whether a message of `bytes` may be held for sending now.
-    pub const fn has_space_for(&self, bytes: usize) -> bool {
-        let (held, limit) = (self.state.held_bytes, self.state.config.send_bytes_max);
-        // One message is always taken, however low the limit is.
-        held == 0 || held + bytes as u64 <= limit
     }
 }

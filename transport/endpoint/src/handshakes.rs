@@ -240,6 +240,7 @@ impl State {
             ids: Ids::new(side),
             may_send: false,
             queued: VecDeque::new(),
+            sending_bytes: 0,
             heard: now,
             dying: false,
             closing: false,

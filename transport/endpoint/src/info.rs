@@ -93,7 +93,7 @@ impl Endpoint {
             sessions: self.state.sessions_open,
             resting: self.state.rests.count,
             accepting: self.state.accepting.len(),
-            held_bytes: self.state.held_bytes,
+            held_bytes: self.state.room.held,
             notices: self.state.notices.len(),
             strangers: self.state.strangers.len(),
             attesting: self.state.evidence.timers.len(),
@@ -115,7 +115,12 @@ impl Endpoint {
 
     /// Bytes of our messages that are held until they are acknowledged.
     pub const fn held_bytes(&self) -> u64 {
-        self.state.held_bytes
+        self.state.room.held
+    }
+
+    /// How many messages of ours were let go: as long as it stays the same, there is no more room for others than there was.
+    pub const fn let_go(&self) -> u64 {
+        self.state.room.let_go
     }
 
     /// How many RPCs are open.

@@ -24,6 +24,7 @@ mod resting;
 mod tickets;
 mod parting;
 pub mod device;
+mod room;
 pub mod state;
 mod spread;
 mod queued;

@@ -148,7 +148,7 @@ mod with_tls {
             let session = self.sessions[slot as usize].as_mut().expect("a session in use");
             for message in session.queued.iter_mut().filter(|message| message.early && !message.aborted) {
                 message.aborted = true;
-                self.held_bytes -= core::mem::replace(&mut message.body, Payload::empty()).len() as u64;
+                self.room.let_go(core::mem::replace(&mut message.body, Payload::empty()).len());
                 let id = CallId { session: session.id, rpc: message.id.message().rpc() };
                 let (cookie, waited, address) = (message.cookie, message.waited, session.address);
                 let (why, may_have_run) = (Ended::Failed(Failure::PeerRestarted), true);

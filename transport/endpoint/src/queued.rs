@@ -26,7 +26,7 @@ impl State {
                     continue;
                 }
                 message.aborted = true;
-                self.held_bytes -= core::mem::replace(&mut message.body, Payload::empty()).len() as u64;
+                self.room.let_go(core::mem::replace(&mut message.body, Payload::empty()).len());
                 let id = CallId { session: session.id, rpc: message.id.message().rpc() };
                 let (cookie, waited, address) = (message.cookie, message.waited, session.address);
                 let (why, may_have_run) = (Ended::Failed(Failure::Deadline), message.early);
@@ -59,7 +59,7 @@ impl State {
         why: &Ended,
     ) {
         for message in queued.into_iter().filter(|message| !message.aborted) {
-            self.held_bytes -= message.body.len() as u64;
+            self.room.let_go(message.body.len());
             let id = CallId { session, rpc: message.id.message().rpc() };
             let (cookie, waited, may_have_run, why) = (message.cookie, message.waited, message.early, why.clone());
             self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });

@@ -151,6 +151,7 @@ impl Resting {
             ids: self.ids,
             may_send: true,
             queued: VecDeque::new(),
+            sending_bytes: 0,
             heard: self.heard,
             dying: false,
             closing: false,

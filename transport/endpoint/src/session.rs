@@ -151,6 +151,8 @@ pub struct Session {
     pub may_send: bool,
     /// Messages that wait for that.
     pub queued: VecDeque<Queued>,
+    /// Bytes of our messages that are under way in it.
+    pub(crate) sending_bytes: u64,
     /// The last valid packet of the peer.
     pub heard: Instant,
     /// The handshake failed: only its farewell is awaited.

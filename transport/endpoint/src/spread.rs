@@ -151,6 +151,7 @@ impl State {
             ids: Ids::new(opened.side),
             may_send: true,
             queued: VecDeque::new(),
+            sending_bytes: 0,
             heard: opened.since,
             dying: false,
             closing: false,

@@ -32,6 +32,7 @@ use crate::paths::Paths;
 use crate::pool::{Buffer, Payload, Pool};
 use crate::rates::Strangers;
 use crate::resting::Rests;
+use crate::room::Room;
 use crate::session::{Answered, CallId, Protection, Queued, Session};
 use crate::tokens::Tokens;
 
@@ -247,8 +248,8 @@ pub struct State {
     pub(crate) strangers: VecDeque<(SocketAddr, Vec<u8>)>,
     /// What of handshakes waits for something to leave with.
     pub(crate) parting: Parting,
-    /// Bytes of our messages that are held.
-    pub(crate) held_bytes: u64,
+    /// What of our messages is held.
+    pub(crate) room: Room,
     /// RPCs whose message was delivered and that can be forgotten.
     pub(crate) ended: Vec<u32>,
     /// The message that is sent next may go with a first flight.
@@ -347,11 +348,12 @@ impl State {
         let limit = session.message_max;
         let geometry = Geometry::cut(length.min(limit), session.datagram_max);
         if length > limit {
-            self.held_bytes -= length as u64;
+            self.room.let_go(length);
             // The id was taken and is never used: our floor must not wait for it. [P-7.2]
             self.machine.skip(slot, rpc);
             return Err(Misuse::TooLong { length, limit });
         }
+        session.sending_bytes += length as u64;
         let floor = self.machine.floor(slot);
         let mut acks = [None; PIGGYBACK_ACKS_MAX];
         let acks_len = if geometry.records() == 1 && length + 256 < session.datagram_max {
@@ -372,9 +374,7 @@ impl State {
 
     pub(crate) fn put_call(&mut self, slot: u32, call: Call) {
         let index = slot as usize;
-        if self.calls.len() <= index {
-            self.calls.resize_with(index + 1, || None);
-        }
+        self.calls.resize_with(self.calls.len().max(index + 1), || None);
         self.calls[index] = Some(call);
     }
 
@@ -392,10 +392,13 @@ impl State {
         let place = self.calls.get_mut(slot as usize)?;
         let call = place.as_mut()?;
         if let Some(out) = &mut call.out {
-            self.held_bytes -= u64::from(out.geometry().length());
-            let session = peer.and_then(|peer| self.sessions[peer as usize].as_mut());
-            if let Some(keys) = session.and_then(|session| session.keys.as_mut()) {
-                out.unbind(&mut keys.sealing);
+            let length = out.geometry().length();
+            self.room.let_go(length as usize);
+            if let Some(session) = peer.and_then(|peer| self.sessions[peer as usize].as_mut()) {
+                session.sending_bytes -= u64::from(length);
+                if let Some(keys) = session.keys.as_mut() {
+                    out.unbind(&mut keys.sealing);
+                }
             }
         }
         let caller = Caller { cookie: call.cookie, waited: call.waited, streamed: call.streamed };

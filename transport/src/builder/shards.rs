@@ -122,6 +122,7 @@ pub(super) fn share(mut config: Config, count: u16) -> Config {
     let message = u64::from(config.proto.message_bytes_max);
     config.shard = Shard { number: 0, count };
     config.send_bytes_max = part(config.send_bytes_max, message);
+    config.peer_send_bytes_max = part(config.peer_send_bytes_max, message);
     let proto = &mut config.proto;
     proto.buffered_bytes_max = part(proto.buffered_bytes_max, message);
     proto.buffered_bytes_per_host_max = part(proto.buffered_bytes_per_host_max, message);

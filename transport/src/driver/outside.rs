@@ -20,11 +20,13 @@ pub(crate) struct Outside {
     rung: bool,
     /// The loop itself is looking: what it finds needs no bell unless it is left behind.
     looks: bool,
+    /// There is room for what was refused, and the loop has not looked since.
+    room: bool,
 }
 
 impl Outside {
     pub(crate) fn new(set: Set, timer: Timer, ready: Wake) -> Self {
-        Self { set: Arc::new(set), timer, ready, armed: Instant::FAR, rung: false, looks: false }
+        Self { set: Arc::new(set), timer, ready, armed: Instant::FAR, rung: false, looks: false, room: false }
     }
 
     /// Something is there.
@@ -32,6 +34,14 @@ impl Outside {
         if !self.rung && !self.looks {
             self.rung = true;
             self.ready.wake();
+        }
+    }
+
+    /// There is room for what was refused. Who looks just now tries again afterwards in any case.
+    pub(crate) fn tell_of_room(&mut self) {
+        if !self.looks {
+            self.room = true;
+            self.ring();
         }
     }
 
@@ -49,6 +59,7 @@ impl Core {
         let pending = !self.inbox.is_empty();
         let Some(outside) = &mut self.outside else { return };
         outside.looks = false;
+        let pending = pending || outside.room;
         if pending {
             outside.ring();
         } else {
@@ -86,7 +97,7 @@ impl Core {
     pub(crate) fn attend_outside(&mut self) {
         let now = self.now();
         if let Some(outside) = &mut self.outside {
-            outside.looks = true;
+            (outside.looks, outside.room) = (true, false);
             if outside.armed <= now && outside.timer.drain() {
                 outside.armed = Instant::FAR;
             }
