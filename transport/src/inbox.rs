@@ -46,6 +46,10 @@ impl Inbox {
         self.items.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
     pub(crate) fn push(&mut self, item: Item) {
         self.bytes += item.bytes();
         self.items.push_back(item);

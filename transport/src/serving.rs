@@ -8,7 +8,7 @@ use endpoint::session::CallId;
 use crate::delivery::Delivery;
 use crate::driver::Core;
 use crate::error::Error;
-use crate::inbox::Item;
+use crate::inbox::{Inbox, Item};
 use crate::message::{Body, Failed, OneWay, PeerInfo, ReplyToken, Request, Response, RpcId};
 use crate::socket::Socket;
 use crate::stream::MessageStream;
@@ -57,17 +57,71 @@ impl Socket {
     }
 
     pub(crate) fn try_recv_here(&self) -> Result<Option<Delivery>, Error> {
+        self.look(|inbox| inbox.pop().map(|item| self.delivery(item)))
+    }
+
+    /// Takes what has come, at most `most` at once, and gives how many those are; waits at most for `span` if nothing has. What they are
+    /// answered with in one [`Self::batch`] then travels together.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the socket was closed.
+    pub fn recv_many(&self, into: &mut impl Extend<Delivery>, most: usize, span: Duration) -> Result<usize, Error> {
+        if self.is_spread() {
+            let Some(first) = self.recv_any(Some(span))? else { return Ok(0) };
+            into.extend([first]);
+            return Ok(1 + self.try_recv_many(into, most.saturating_sub(1))?);
+        }
+        self.recv_many_here(into, most, span)
+    }
+
+    pub(crate) fn recv_many_here(
+        &self,
+        into: &mut impl Extend<Delivery>,
+        most: usize,
+        span: Duration,
+    ) -> Result<usize, Error> {
+        let some = |core: &mut Core| (!core.inbox.is_empty()).then(|| self.take_many(&mut core.inbox, into, most));
+        match self.shared.wait_for(Some(span), some) {
+            Ok(count) => Ok(count),
+            Err(WaitEnd::TimedOut) => Ok(0),
+            Err(WaitEnd::Closed) => Err(self.shared.ended()),
+        }
+    }
+
+    /// [`Self::recv_many`] that does not wait: for event loops, which pay for one look at the network, not for one a message.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the socket was closed.
+    pub fn try_recv_many(&self, into: &mut impl Extend<Delivery>, most: usize) -> Result<usize, Error> {
+        let mut count = 0;
+        for this in self.all() {
+            count += this.try_recv_many_here(into, most - count)?;
+        }
+        Ok(count)
+    }
+
+    pub(crate) fn try_recv_many_here(&self, into: &mut impl Extend<Delivery>, most: usize) -> Result<usize, Error> {
+        self.look(|inbox| self.take_many(inbox, into, most))
+    }
+
+    fn take_many(&self, inbox: &mut Inbox, into: &mut impl Extend<Delivery>, most: usize) -> usize {
+        let count = inbox.len().min(most);
+        into.extend((0..count).filter_map(|_| inbox.pop()).map(|item| self.delivery(item)));
+        count
+    }
+
+    /// Takes from what has come. Looks at the network once, unless there is something already.
+    fn look<T>(&self, take: impl FnOnce(&mut Inbox) -> T) -> Result<T, Error> {
         let mut core = self.open_core()?;
         self.shared.attend(&mut core);
         core.attend_outside();
         if core.inbox.is_empty() {
             core.pump(true);
         }
-        let item = core.inbox.pop();
+        let taken = take(&mut core.inbox);
         core.arm_outside();
         self.shared.leave(&mut core);
-        drop(core);
-        Ok(item.map(|item| self.delivery(item)))
+        Ok(taken)
     }
 
     pub(crate) fn delivery(&self, item: Item) -> Delivery {

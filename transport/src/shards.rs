@@ -338,6 +338,22 @@ impl<'a> Shard<'a> {
         self.this.try_recv_here()
     }
 
+    /// [`Socket::recv_many`] of what came to this shard.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the socket was closed.
+    pub fn recv_many(&self, into: &mut impl Extend<Delivery>, most: usize, span: Duration) -> Result<usize, Error> {
+        self.this.recv_many_here(into, most, span)
+    }
+
+    /// [`Socket::try_recv_many`] of what came to this shard.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the socket was closed.
+    pub fn try_recv_many(&self, into: &mut impl Extend<Delivery>, most: usize) -> Result<usize, Error> {
+        self.this.try_recv_many_here(into, most)
+    }
+
     /// [`Socket::reply`], cheapest where the request came in: here.
     ///
     /// # Errors

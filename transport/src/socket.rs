@@ -393,7 +393,7 @@ impl Socket {
 
     // ---- The socket itself ----
 
-    /// A descriptor for an event loop of the application's own: readable when [`Self::try_recv`] should be called. It covers
+    /// A descriptor for an event loop of the application's own: readable when [`Self::try_recv_many`] or [`Self::try_recv`] should be. It covers
     /// the network, timers and what other threads filed; and room to send, once something was refused for want of it: what did not
     /// fit is to be tried again whenever `try_recv` has given all there is.
     ///

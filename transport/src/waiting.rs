@@ -4,8 +4,7 @@
 //! waits for something polls the network itself. Of several that wait, one is the *leader*; it blocks in the kernel and
 //! files what arrives, the others sleep until it has something for them. While nobody waits, a helper thread leads, so
 //! that grants, acknowledgements and repeats do not stop because the application computes; it takes over when nobody
-//! has polled for [`HELPER_NAP`] (callers that spin: [`HELPER_NAP_SPIN`]) or up to twice as long, and once more [`HELPER_AWAY`] after it was
-//! sent away. Whoever polls takes the lead from it while it sleeps, see `bell`.
+//! has polled for [`HELPER_NAP`] (callers that spin: [`HELPER_NAP_SPIN`]), while the socket is in use [`HELPER_AWAY`], or up to twice as long. Whoever polls takes the lead from it while it sleeps, see `bell`.
 #![expect(clippy::disallowed_methods, reason = "the driver is where the clock is read")]
 
 use std::net::SocketAddr;
@@ -361,14 +360,18 @@ impl Shared {
         offload::software::warm_up();
         let mut polls = self.polls.load(Ordering::Relaxed);
         let mut quiet = 0;
+        let mut nap = self.nap();
         while !self.stop.load(Ordering::Acquire) {
-            self.bell.sleep(false, Some(self.nap()));
+            self.bell.sleep(false, Some(nap));
             let now = self.polls.load(Ordering::Relaxed);
             if now != polls {
                 polls = now;
                 quiet = 0;
+                // Many processes may share a processor, and each look of each takes it from one that works.
+                nap = self.nap().max(HELPER_AWAY);
                 continue;
             }
+            nap = self.nap();
             // Nobody is in a hurry.
             #[cfg(feature = "aws-lc")]
             handshake::ready::make();

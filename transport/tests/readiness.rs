@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::tap::Tap;
-use common::{Authority, LONG, bounded, hostile, numbered, patient, pattern, seed, with_faults};
+use common::{Authority, LONG, bounded, hostile, numbered, patient, pattern, seed, until, with_faults};
 use sealane::{Delivery, Error, Socket};
 use udp::poll::{Set, wait_readable};
 
@@ -252,11 +252,7 @@ fn room_rings_through_the_descriptor() {
         let second = server.try_reply(second, &body).unwrap().expect("no room");
         drop(batch);
         // The helper thread pumps meanwhile: this one does not look.
-        let since = std::time::Instant::now();
-        while server.info().held_bytes > 0 {
-            assert!(since.elapsed() < LONG, "{}", server.info());
-            thread::yield_now();
-        }
+        until("the responses have left", || server.info().held_bytes == 0);
         assert!(wait_readable(&[readiness.as_fd()], Some(Duration::ZERO)).unwrap().any(), "nobody tells of the room");
         while server.try_recv().unwrap().is_some() {}
         assert!(server.try_reply(second, &body).unwrap().is_none());

@@ -23,7 +23,7 @@ pub(crate) struct BenchArgs {
     /// Bytes of a value
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "64,1024,4096")]
     values: Vec<usize>,
-    /// Peers: tcp, tls, sealane
+    /// Peers: tcp, tls, sealane, and udp: bare datagrams in clear text, which nothing repeats: the floor
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "tcp,tls,sealane", value_parser = peer)]
     peers: Vec<Peer>,
     /// Client processes, with one connection each
@@ -83,7 +83,8 @@ fn workload(name: &str) -> Result<Workload, String> {
 }
 
 fn peer(name: &str) -> Result<Peer, String> {
-    Peer::ALL.into_iter().find(|peer| peer.name() == name).ok_or_else(|| "one of tcp, tls, sealane".to_owned())
+    let all = Peer::ALL.into_iter().chain([Peer::Udp]);
+    all.into_iter().find(|peer| peer.name() == name).ok_or_else(|| "one of tcp, tls, sealane, udp".to_owned())
 }
 
 fn both() -> Result<Both> {
