@@ -111,8 +111,9 @@ fn serve() -> Result<()> {
         credentials: Some(spec.credentials),
         ..Config::default()
     };
-    let server = Server::bind(&config)?;
-    say(&serde_json::to_string(&server.addresses())?)?;
+    let mut server = Server::bind(&config)?;
+    let [tcp, tls, sealane] = server.addresses();
+    say(&serde_json::to_string(&[tcp, tls, sealane, Some(server.open_floor()?)])?)?;
     let socket = server.socket();
     std::thread::spawn(move || {
         let _ = answer(socket);
@@ -209,15 +210,15 @@ impl Drop for Child {
 #[derive(Debug)]
 pub(crate) struct ServerChild {
     child: Child,
-    pub(crate) addresses: [SocketAddr; 3],
+    pub(crate) addresses: [SocketAddr; 4],
 }
 
 impl ServerChild {
     pub(crate) fn start(credentials: &Credentials, cpu: Option<usize>) -> Result<Self> {
         let mut child = Child::start(SERVER, &ServerSpec { credentials: credentials.clone(), cpu })?;
-        let addresses: [Option<SocketAddr>; 3] = serde_json::from_str(&child.hear()?)?;
-        let [Some(tcp), Some(tls), Some(sealane)] = addresses else { bail!("the server has not all doors") };
-        Ok(Self { child, addresses: [tcp, tls, sealane] })
+        let addresses: [Option<SocketAddr>; 4] = serde_json::from_str(&child.hear()?)?;
+        let [Some(tcp), Some(tls), Some(sealane), Some(udp)] = addresses else { bail!("the server has not all doors") };
+        Ok(Self { child, addresses: [tcp, tls, sealane, udp] })
     }
 
     pub(crate) fn cpu_nanos(&mut self) -> Result<u64> {

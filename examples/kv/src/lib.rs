@@ -23,6 +23,7 @@ pub mod tls;
 mod requests;
 mod stream;
 mod sessions;
+mod floor;
 pub mod server;
 pub mod workload;
 mod links;

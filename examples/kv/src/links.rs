@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::time::Timespec;
 use sealane::{Delivery, Identity, Peer, Readiness, Role, Socket, Trust, Wait};
 
+use crate::floor::{DATAGRAM_MAX, TAG_BYTES};
 use crate::resp::reply_bytes;
 use crate::stream::READ_BYTES;
 use crate::tls::{Credentials, Tls};
@@ -22,6 +23,8 @@ pub(crate) const SERVER_NAME: &str = "localhost";
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Sockets that installed sessions are spread over: a server slows down a host that begins more handshakes than a host does.
 pub(crate) const SOCKETS: usize = 8;
+/// Messages taken from a socket at once.
+const TAKEN_MAX: usize = 256;
 /// Handshakes begun at once by each socket.
 const AT_ONCE: usize = 50;
 
@@ -48,6 +51,16 @@ fn has_error(mut bytes: &[u8], count: usize) -> Result<bool> {
     }
     ensure!(bytes.is_empty(), "there are more replies than commands");
     Ok(error)
+}
+
+/// Sleeps until one of the connections has something, at most so long.
+fn wait_for(epoll: &OwnedFd, events: &mut Vec<Event>, most: Duration) -> Result<()> {
+    let timeout = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: most.subsec_nanos().into() };
+    events.clear();
+    match epoll::wait(epoll, rustix::buffer::spare_capacity(events), Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 // ---- TCP, and TLS over it ----
@@ -205,12 +218,7 @@ impl Links for Streams {
     }
 
     fn wait(&mut self, most: Duration, took: Took<'_>) -> Result<()> {
-        let timeout = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: most.subsec_nanos().into() };
-        self.events.clear();
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        wait_for(&self.epoll, &mut self.events, most)?;
         for event in &self.events {
             let at = event.data.u64() as usize;
             let stream = &mut self.streams[at];
@@ -251,6 +259,7 @@ pub(crate) struct Sealane {
     epoll: OwnedFd,
     peers: Vec<(usize, Peer)>,
     pending: Vec<(usize, u64, Vec<u8>)>,
+    came: Vec<Delivery>,
     spare: Vec<Vec<u8>>,
     /// Commands of each message, by the low bits of its tag.
     counts: rustc_hash::FxHashMap<u64, usize>,
@@ -281,6 +290,7 @@ impl Sealane {
             epoll,
             peers,
             pending: Vec::new(),
+            came: Vec::new(),
             spare: Vec::new(),
             counts: rustc_hash::FxHashMap::default(),
             events: Vec::with_capacity(64),
@@ -335,16 +345,9 @@ impl Sealane {
         Self::over(sockets, peers)
     }
 
-    fn drain(&mut self, at: usize, first: Option<Delivery>, took: Took<'_>) -> Result<()> {
-        let mut next = first;
-        loop {
-            let delivery = match next.take() {
-                Some(delivery) => delivery,
-                None => match self.sockets[at].0.try_recv()? {
-                    Some(delivery) => delivery,
-                    None => return Ok(()),
-                },
-            };
+    /// What came out of one socket.
+    fn take(&mut self, took: Took<'_>) -> Result<()> {
+        for delivery in self.came.drain(..) {
             match delivery {
                 Delivery::Response(response) => {
                     let count = self.counts.remove(&response.cookie).context("a reply that nobody asked for")?;
@@ -354,6 +357,7 @@ impl Sealane {
                 _ => {}
             }
         }
+        Ok(())
     }
 }
 
@@ -384,18 +388,82 @@ impl Links for Sealane {
 
     fn wait(&mut self, most: Duration, took: Took<'_>) -> Result<()> {
         if self.sockets.len() == 1 {
-            let first = self.sockets[0].0.recv_timeout(most)?;
-            return if first.is_some() { self.drain(0, first, took) } else { Ok(()) };
+            self.sockets[0].0.recv_many(&mut self.came, TAKEN_MAX, most)?;
+            return self.take(took);
         }
-        let timeout = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: most.subsec_nanos().into() };
-        self.events.clear();
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        wait_for(&self.epoll, &mut self.events, most)?;
         for at in 0..self.events.len() {
             let socket = self.events[at].data.u64() as usize;
-            self.drain(socket, None, took)?;
+            self.sockets[socket].0.try_recv_many(&mut self.came, TAKEN_MAX)?;
+            self.take(took)?;
+        }
+        Ok(())
+    }
+}
+
+// ---- Bare datagrams ----
+
+/// Sockets that are connected to the floor. Nothing is repeated: a lost datagram ends the measurement.
+pub(crate) struct Datagrams {
+    epoll: OwnedFd,
+    sockets: Vec<UdpSocket>,
+    pending: Vec<(usize, Vec<u8>)>,
+    counts: rustc_hash::FxHashMap<u64, usize>,
+    read: Vec<u8>,
+    events: Vec<Event>,
+}
+
+impl Datagrams {
+    pub(crate) fn connect(server: SocketAddr, count: usize) -> Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut sockets = Vec::with_capacity(count);
+        for at in 0..count {
+            let socket = UdpSocket::bind("127.0.0.1:0")?;
+            socket.connect(server)?;
+            socket.set_nonblocking(true)?;
+            epoll::add(&epoll, &socket, EventData::new_u64(at as u64), EventFlags::IN)?;
+            sockets.push(socket);
+        }
+        Ok(Self {
+            epoll,
+            sockets,
+            pending: Vec::new(),
+            counts: rustc_hash::FxHashMap::default(),
+            read: vec![0; DATAGRAM_MAX],
+            events: Vec::with_capacity(64),
+        })
+    }
+}
+
+impl Links for Datagrams {
+    fn send(&mut self, endpoint: usize, tag: u64, commands: &[u8], count: usize) -> Result<()> {
+        ensure!(TAG_BYTES + commands.len() <= DATAGRAM_MAX, "a message is longer than a datagram");
+        let mut bytes = tag.to_le_bytes().to_vec();
+        bytes.extend_from_slice(commands);
+        self.counts.insert(tag, count);
+        self.pending.push((endpoint, bytes));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        for (endpoint, bytes) in self.pending.drain(..) {
+            self.sockets[endpoint].send(&bytes)?;
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, most: Duration, took: Took<'_>) -> Result<()> {
+        wait_for(&self.epoll, &mut self.events, most)?;
+        for event in &self.events {
+            let length = match self.sockets[event.data.u64() as usize].recv(&mut self.read) {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let (tag, replies) = self.read[..length].split_first_chunk().context("a reply is cut short")?;
+            let tag = u64::from_le_bytes(*tag);
+            let count = self.counts.remove(&tag).context("a reply that nobody asked for")?;
+            took(tag, has_error(replies, count)?);
         }
         Ok(())
     }

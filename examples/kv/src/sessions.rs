@@ -62,6 +62,8 @@ pub(crate) struct Sessions {
     readiness: Readiness,
     kept: FxHashMap<Peer, Kept>,
     plain: Client,
+    /// What came and has not run.
+    came: VecDeque<Delivery>,
     replies: Vec<(Peer, ReplyToken, Vec<u8>)>,
     behind: FxHashMap<Peer, Behind>,
     /// Those of them whose requests may run.
@@ -98,6 +100,7 @@ impl Sessions {
             readiness,
             kept: FxHashMap::default(),
             plain: Client::new(0, "sealane"),
+            came: VecDeque::new(),
             replies: Vec::new(),
             behind: FxHashMap::default(),
             ready: Vec::new(),
@@ -112,30 +115,38 @@ impl Sessions {
     }
 
     /// Takes what is there and runs it; the replies stay until [`Self::write`]. Whether there may be more.
+    ///
+    /// What comes meanwhile is for the next turn: who came first does not wait until nobody comes any more.
     pub(crate) fn read(&mut self, engine: &mut Engine, lent: &mut Lent, ids: &mut u64) -> Result<bool> {
-        let mut bytes = 0;
         self.looked = true;
-        while self.replies.len() < REQUESTS_PER_TURN && bytes < REPLIES_PER_TURN {
+        let mut full = false;
+        if self.came.is_empty() {
+            full = self.socket.try_recv_many(&mut self.came, REQUESTS_PER_TURN)? == REQUESTS_PER_TURN;
+        }
+        let mut bytes = 0;
+        while bytes < REPLIES_PER_TURN {
             let next = match self.waited() {
-                Some(request) => Some(Delivery::Request(request)),
-                None => self.socket.try_recv()?,
+                Some(request) => Delivery::Request(request),
+                None => match self.came.pop_front() {
+                    Some(delivery) => delivery,
+                    None => return Ok(full),
+                },
             };
             match next {
-                None => return Ok(false),
-                Some(Delivery::Request(request)) => {
+                Delivery::Request(request) => {
                     let Some(request) = self.waits(request) else { continue };
                     let peer = request.peer.peer;
                     let replies = self.run(engine, &peer, &request.payload, lent.take(), ids);
                     bytes += replies.len();
                     self.replies.push((peer, request.token, replies));
                 }
-                Some(Delivery::OneWay(message)) => {
+                Delivery::OneWay(message) => {
                     // Commands whose replies nobody wants.
                     let replies = self.run(engine, &message.peer.peer, &message.payload, lent.take(), ids);
                     lent.put(replies);
                 }
-                Some(Delivery::Failed(failed)) => self.failed(engine, failed.id),
-                Some(_) => {}
+                Delivery::Failed(failed) => self.failed(engine, failed.id),
+                _ => {}
             }
         }
         Ok(true)

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::links::{Links, Sealane, Streams};
+use crate::links::{Datagrams, Links, Sealane, Streams};
 use crate::tls::Credentials;
 use crate::workload::{self, Chooser, Op, Random, Workload};
 
@@ -23,10 +23,12 @@ pub enum Peer {
     Tls,
     /// Sealane.
     Sealane,
+    /// Bare datagrams in clear text, which get lost: the floor.
+    Udp,
 }
 
 impl Peer {
-    /// All of them, in the order of rows.
+    /// Those that a user has, in the order of rows.
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Tls, Self::Sealane];
 
     /// As rows name it.
@@ -35,6 +37,7 @@ impl Peer {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Sealane => "sealane",
+            Self::Udp => "udp",
         }
     }
 }
@@ -134,6 +137,7 @@ impl Worker {
             Peer::Tls => Box::new(Streams::connect(job.server, Some(&job.credentials), job.endpoints)?),
             Peer::Sealane if job.installed => Box::new(Sealane::install(job.server, job.endpoints, install)?),
             Peer::Sealane => Box::new(Sealane::connect(job.server, &job.credentials)?),
+            Peer::Udp => Box::new(Datagrams::connect(job.server, job.endpoints)?),
         };
         let chooser = Chooser::new(job.workload, job.records, job.seed, job.of);
         Ok(Self {
