@@ -122,6 +122,8 @@ pub(crate) struct Core {
     pub(crate) spun: u32,
     /// Until when the leader sleeps in the kernel, if nothing comes.
     pub(crate) asleep_until: Instant,
+    /// The leader was told to wake up.
+    pub(crate) woken: bool,
     /// It sleeps on one socket, which must stay the only one.
     pub(crate) asleep_alone: bool,
     pub(crate) followers: usize,
@@ -162,6 +164,7 @@ impl Core {
             leader: Leader::Nobody,
             spun: 0,
             asleep_until: Instant::ZERO,
+            woken: false,
             asleep_alone: false,
             followers: 0,
             helper_parked: false,

@@ -118,6 +118,10 @@ impl Datagrams for Rung {
     fn fds(&self) -> BorrowedFd<'_> {
         self.set.fd()
     }
+
+    fn set(&self) -> Option<&Set> {
+        Some(&self.set)
+    }
 }
 
 #[cfg(test)]

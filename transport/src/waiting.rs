@@ -54,8 +54,9 @@ pub(crate) struct Shared {
     wanting: AtomicU32,
     news: Condvar,
     wake: Wake,
-    /// The network's descriptor once more, to wait on without the lock.
-    network: OwnedFd,
+    /// The network's descriptor once more, to wait on without the lock. Readable when woken, too, if `joined`.
+    network: Set,
+    joined: bool,
     /// The one socket behind it, where there is only one at first.
     alone: Option<OwnedFd>,
     polls: AtomicU64,
@@ -86,15 +87,18 @@ impl Shared {
         let local = udp.local_addr();
         let core = Core::new(endpoint, udp);
         let network = core.udp.fds().try_clone_to_owned().map_err(Error::system("cannot watch the socket"))?;
+        let wake = Wake::new().map_err(Error::system("cannot make an event descriptor"))?;
+        let joined = core.udp.set().is_some_and(|set| set.add(wake.fd()).is_ok());
         let alone = core.udp.alone().map(|fd| fd.try_clone_to_owned()).transpose();
         let alone = alone.map_err(Error::system("cannot watch the socket"))?;
         let shared = Arc::new(Self {
             alone,
             core: Mutex::new(core),
             wanting: AtomicU32::new(0),
-            network,
+            network: network.into(),
+            joined,
             news: Condvar::new(),
-            wake: Wake::new().map_err(Error::system("cannot make an event descriptor"))?,
+            wake,
             polls: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             helper: Mutex::new(None),
@@ -163,7 +167,7 @@ impl Shared {
         if core.leader == Leader::Helper {
             core.leader = Leader::Nobody;
             // It sleeps on, unless the network cannot be taken from it: then it wakes with the next datagram, and steps back.
-            let _ = self.bell.watch(self.network.as_fd(), false);
+            let _ = self.bell.watch(self.network.fd(), false);
             self.bell.ring_in(self.nap().max(HELPER_AWAY));
         }
     }
@@ -183,7 +187,7 @@ impl Shared {
         if core.asleep_alone && core.leader == Leader::Caller && core.udp.alone().is_none() {
             // A second socket was made while the leader sleeps on the first.
             core.asleep_alone = false;
-            self.wake.wake();
+            self.wake_leader(core);
         }
         if core.helper_parked && core.leader == Leader::Nobody {
             core.helper_parked = false;
@@ -316,16 +320,27 @@ impl Shared {
             return self.lock();
         }
         // A failed wait is a short one: the caller looks again in any case.
-        let network = alone.unwrap_or(&self.network).as_fd();
-        let watched = if held_back { self.wake.fd() } else { network };
-        if wait_readable(&[watched, self.wake.fd()], timeout).is_ok_and(|ready| ready.has(1)) {
+        let network = alone.map_or(self.network.fd(), |alone| alone.as_fd());
+        let _ = match (held_back, self.joined && alone.is_none()) {
+            (true, _) => wait_readable(&[self.wake.fd()], timeout).map(drop),
+            (false, true) => self.network.wait(timeout).map(drop),
+            (false, false) => wait_readable(&[network, self.wake.fd()], timeout).map(drop),
+        };
+        let mut core = self.lock();
+        if std::mem::take(&mut core.woken) {
             self.wake.drain();
             // The end is for all who wait, and two may be here: a helper that was told to step back, and who told it.
             if self.stop.load(Ordering::SeqCst) {
                 self.wake.wake();
             }
         }
-        self.lock()
+        core
+    }
+
+    /// Ends the sleep of the caller who leads. It takes the word back, with the lock: nobody finds it later and sleeps no more.
+    fn wake_leader(&self, core: &mut Core) {
+        core.woken = true;
+        self.wake.wake();
     }
 
     /// Tells whoever is in the kernel that there is something new to wait for: an earlier timer, or something filed.
@@ -338,7 +353,7 @@ impl Shared {
                 self.bell.ring_in(at.since(core.now()));
             } else {
                 core.asleep_until = Instant::ZERO;
-                self.wake.wake();
+                self.wake_leader(core);
             }
         }
         core.arm_outside();
@@ -349,7 +364,7 @@ impl Shared {
         self.news.notify_all();
         if core.leader == Leader::Caller {
             core.asleep_until = Instant::ZERO;
-            self.wake.wake();
+            self.wake_leader(core);
         }
         core.arm_outside();
     }
@@ -393,7 +408,7 @@ impl Shared {
                 Leader::Nobody | Leader::Helper => {
                     core.leader = Leader::Helper;
                     // Should it fail it looks often instead.
-                    let watched = self.bell.watch(self.network.as_fd(), true).is_ok();
+                    let watched = self.bell.watch(self.network.fd(), true).is_ok();
                     let most = (!watched).then_some(DEAF_PAUSE);
                     while core.leader == Leader::Helper && !self.stop.load(Ordering::Acquire) {
                         core.pump(true);

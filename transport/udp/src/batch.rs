@@ -12,6 +12,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::caps::Caps;
+use crate::poll::Set;
 
 /// One datagram or one train to send.
 #[derive(Debug, Clone, Copy)]
@@ -125,6 +126,12 @@ pub trait Datagrams: Send {
     /// `transmit` has room; a set of several tells nothing of that.
     fn fds(&self) -> BorrowedFd<'_>;
 
+    /// What [`Self::fds`] is, where it is a set that others may join: who also waits for something else adds that, and waits for all of it
+    /// by one descriptor. Default: none.
+    fn set(&self) -> Option<&Set> {
+        None
+    }
+
     /// The socket that everything arrives at, when it is only one: always the same one, as long as there is any. Who waits on it itself is
     /// woken sooner than through a set, on the CPU of a sender on the same machine. Default: none.
     fn alone(&self) -> Option<BorrowedFd<'_>> {
@@ -166,6 +173,10 @@ impl<D: Datagrams + ?Sized> Datagrams for Box<D> {
 
     fn fds(&self) -> BorrowedFd<'_> {
         (**self).fds()
+    }
+
+    fn set(&self) -> Option<&Set> {
+        (**self).set()
     }
 
     fn alone(&self) -> Option<BorrowedFd<'_>> {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::{Datagrams, Received, SendError, Transmit};
 use crate::caps::Caps;
+use crate::poll::Set;
 use crate::sys;
 
 /// A reordered datagram is let go after this long even if nothing passes it.
@@ -212,6 +213,10 @@ impl<D: Datagrams> Datagrams for Faulty<D> {
 
     fn fds(&self) -> BorrowedFd<'_> {
         self.inner.fds()
+    }
+
+    fn set(&self) -> Option<&Set> {
+        self.inner.set()
     }
 
     fn watched(&mut self, on: bool) -> io::Result<()> {

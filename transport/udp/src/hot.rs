@@ -156,6 +156,10 @@ impl Datagrams for Hot {
         self.set.fd()
     }
 
+    fn set(&self) -> Option<&Set> {
+        Some(&self.set)
+    }
+
     fn alone(&self) -> Option<BorrowedFd<'_>> {
         self.flow.is_none().then(|| self.main.fds())
     }

@@ -16,6 +16,8 @@ compile_error!(
 #[cfg(target_os = "linux")]
 mod sys;
 #[cfg(target_os = "linux")]
+pub mod poll;
+#[cfg(target_os = "linux")]
 pub mod fork;
 #[cfg(target_os = "linux")]
 pub mod links;
@@ -29,8 +31,6 @@ pub mod mmsg;
 pub mod steering;
 #[cfg(target_os = "linux")]
 pub mod fault;
-#[cfg(target_os = "linux")]
-pub mod poll;
 #[cfg(target_os = "linux")]
 pub mod hot;
 

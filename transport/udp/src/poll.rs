@@ -94,7 +94,18 @@ impl Set {
 
     /// Waits until any of the set is readable; whether one is.
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
-        Ok(wait_readable(&[self.fd()], timeout)?.any())
+        match uninterrupted(timeout, |left| sys::epoll_wait(self.fd(), left)) {
+            // Before Linux 5.11 its timeouts were of whole milliseconds.
+            Err(errno) if errno.0 == libc::ENOSYS => Ok(wait_readable(&[self.fd()], timeout)?.any()),
+            found => Ok(found? > 0),
+        }
+    }
+}
+
+impl From<OwnedFd> for Set {
+    /// One that was made elsewhere, and is shared with its maker.
+    fn from(set: OwnedFd) -> Self {
+        Self(set)
     }
 }
 
@@ -141,20 +152,27 @@ fn wait(fds: &[BorrowedFd<'_>], events: i16, timeout: Option<Duration>) -> io::R
         poll.fd = fd.as_raw_fd();
     }
     let polls = &mut polls[..fds.len()];
+    uninterrupted(timeout, |left| sys::ppoll(polls, left))?;
+    let mask = polls.iter().enumerate().map(|(i, poll)| u32::from(poll.revents != 0) << i);
+    Ok(Ready(mask.fold(0, |all, one| all | one)))
+}
+
+/// Waits until the time is over even if signals come meanwhile.
+fn uninterrupted<T>(
+    timeout: Option<Duration>,
+    mut wait: impl FnMut(Option<Duration>) -> Result<T, sys::Errno>,
+) -> Result<T, sys::Errno> {
     // A mere look needs no deadline, nor does a wait for ever.
     let deadline = timeout.filter(|t| !t.is_zero()).and_then(|t| sys::now().checked_add(t));
     let mut left = timeout;
     loop {
-        match sys::ppoll(polls, left) {
-            Ok(_) => break,
+        match wait(left) {
             Err(errno) if errno.0 == libc::EINTR => {
                 left = deadline.map_or(timeout, |d| Some(d.saturating_duration_since(sys::now())));
             }
-            Err(errno) => return Err(errno.into()),
+            done => return done,
         }
     }
-    let mask = polls.iter().enumerate().map(|(i, poll)| u32::from(poll.revents != 0) << i);
-    Ok(Ready(mask.fold(0, |all, one| all | one)))
 }
 
 /// Keeps the calling thread on one CPU from now on.

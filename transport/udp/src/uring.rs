@@ -234,6 +234,10 @@ impl Datagrams for Uring {
         self.set.fd()
     }
 
+    fn set(&self) -> Option<&Set> {
+        Some(&self.set)
+    }
+
     fn watched(&mut self, on: bool) -> io::Result<()> {
         if self.watched != on {
             let change = if on { Set::add } else { Set::remove };
