@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use crate::child::{Clients, ServerChild, cpus};
@@ -179,7 +179,8 @@ pub fn run(plan: &Plan, both: &Both, progress: &mut dyn FnMut(&str)) -> Result<V
             let mut cells: Vec<Vec<Cell>> = plan.peers.iter().map(|_| Vec::new()).collect();
             for round in 0..plan.rounds {
                 for (at, peer) in plan.peers.iter().enumerate() {
-                    progress(&format!("{value} B, workload {}, {}", workload.name(), peer.name()));
+                    let what = format!("{value} B, workload {}, {}", workload.name(), peer.name());
+                    progress(&what);
                     // Workloads that insert leave what they inserted: each begins with the same.
                     let inserts = matches!(workload, Workload::D | Workload::E);
                     if inserts || at == 0 && round == 0 {
@@ -187,7 +188,7 @@ pub fn run(plan: &Plan, both: &Both, progress: &mut dyn FnMut(&str)) -> Result<V
                     }
                     let seed = u64::from(round) + 1;
                     let jobs = jobs(plan, both, (*peer, *workload, *value), &server, client_cpu, seed);
-                    cells[at].push(cell(&jobs, &mut server)?);
+                    cells[at].push(cell(&jobs, &mut server).context(what)?);
                 }
             }
             let first = rows.len();
