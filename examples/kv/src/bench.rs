@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
-use crate::child::{Clients, ServerChild, cpus};
+use crate::child::{Clients, Elsewhere, ServerChild, cpus};
 use crate::resp::{command, reply_bytes};
 use crate::tls::Credentials;
 use crate::worker::{Job, Long, Outcome, Peer};
@@ -45,6 +45,8 @@ pub struct Plan {
     pub rounds: u32,
     /// Milliseconds that a cell is measured, after a tenth of it as warm-up.
     pub cell_ms: u64,
+    /// Another server than ours.
+    pub elsewhere: Option<Elsewhere>,
 }
 
 /// Bytes of one message's values, where their length says how many commands it has.
@@ -172,7 +174,10 @@ struct Cell {
 pub fn run(plan: &Plan, both: &Both, progress: &mut dyn FnMut(&str)) -> Result<Vec<Row>> {
     ensure!(plan.clients > 0 && plan.outstanding > 0 && plan.rounds > 0, "nothing to be measured");
     let (client_cpu, server_cpu) = cpus();
-    let mut server = ServerChild::start(&both.server, server_cpu)?;
+    let mut server = match &plan.elsewhere {
+        Some(other) => ServerChild::elsewhere(other),
+        None => ServerChild::start(&both.server, server_cpu)?,
+    };
     let mut rows = Vec::new();
     for value in &plan.values {
         for workload in &plan.workloads {

@@ -1,5 +1,6 @@
 /* What becomes of a command: run by Redis, answered here because it is about the session, or refused because no module can carry it.
  * docs/REDIS.md has the table. Commands run through a detached context: only for those does Redis look at the memory limit as it is. */
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,7 +36,7 @@ struct Run {
 };
 
 static RedisModuleCtx *context;
-static RedisModuleUser *acting; /* the user of `acting_name`, until users may have changed */
+static RedisModuleUser *acting; /* the user of `acting_name`, for this turn */
 static char *acting_name;
 static bool is_open; /* the default user needs no password */
 static uint64_t clients;
@@ -109,12 +110,16 @@ static char *copied(RedisModuleString *text) {
     return copy;
 }
 
-void commands_look_at_users(void) {
+void commands_forget_user(void) {
     if (acting) RedisModule_FreeModuleUser(acting);
     RedisModule_Free(acting_name);
     acting = NULL;
     acting_name = NULL;
     RedisModule_SetContextUser(context, NULL);
+}
+
+void commands_look_at_users(void) {
+    commands_forget_user();
     bool on = false, nopass = false;
     RedisModuleCallReply *user = RedisModule_Call(context, "ACL", "cc", "GETUSER", "default");
     RedisModuleCallReply *flags = user ? RedisModule_CallReplyArrayElement(user, 1) : NULL;
@@ -128,13 +133,12 @@ void commands_look_at_users(void) {
     if (user) RedisModule_FreeCallReply(user);
 }
 
-/* From now on commands run as this session's user, if it has proven to be one. Users may be gone at any time, so none is kept for long. */
+/* From now on commands run as this session's user, if it has proven to be one. It is kept for a turn at most: Redis frees users. */
 static bool act(const Session *session) {
     if (!session->user && !is_open) return false;
     const char *name = session->user ? session->user : "default";
     if (!acting || strcmp(acting_name, name) != 0) {
-        if (acting) RedisModule_FreeModuleUser(acting);
-        RedisModule_Free(acting_name);
+        commands_forget_user();
         RedisModuleString *text = RedisModule_CreateString(NULL, name, strlen(name));
         acting = RedisModule_GetModuleUserFromUserName(text);
         RedisModule_FreeString(NULL, text);
@@ -171,7 +175,9 @@ static void refuse(Run *run, RedisModuleString *what, const char *why) {
 
 static void arity(Run *run) {
     bytes_text(run->out, "-ERR wrong number of arguments for '");
+    size_t from = run->out->length;
     bytes_quoted(run->out, run->args.argv[0]);
+    for (; from < run->out->length; from++) run->out->bytes[from] = (char)tolower((unsigned char)run->out->bytes[from]);
     bytes_text(run->out, "' command\r\n");
     run->spoiled = true;
 }
@@ -195,11 +201,32 @@ static void bulk(Bytes *out, const char *text) {
     bytes_text(out, "\r\n");
 }
 
-/* Asks Redis; whether it did it. */
-static bool ask(Run *run, const char *name, const char *format, RedisModuleString **argv, size_t argc) {
-    RedisModule_SelectDb(context, run->session->db);
+/* A call of a command. Few and short arguments are handed over as bytes: of a string that is ours, too, Redis would not make a number where
+ * it stores one. */
+static RedisModuleCallReply *call(const char *name, const char *flags, RedisModuleString **argv, size_t argc) {
+    enum { FEW = 8, SHORT = 44 };
+    const char *bytes[FEW] = {NULL};
+    size_t lengths[FEW] = {0}, n = 0;
+    char format[FEW + 16] = "bbbbbbbb";
+    for (; n < argc && n < FEW; n++) {
+        bytes[n] = RedisModule_StringPtrLen(argv[n], &lengths[n]);
+        if (lengths[n] > SHORT) break;
+    }
     errno = 0;
-    RedisModuleCallReply *reply = RedisModule_Call(context, name, format, argv, argc);
+    if (n < argc) {
+        snprintf(format, sizeof format, "v%s", flags);
+        return RedisModule_Call(context, name, format, argv, argc);
+    }
+    snprintf(format + argc, sizeof format - argc, "%s", flags);
+    /* What the format does not name is not looked at. */
+    return RedisModule_Call(context, name, format, bytes[0], lengths[0], bytes[1], lengths[1], bytes[2], lengths[2], bytes[3], lengths[3], bytes[4],
+                            lengths[4], bytes[5], lengths[5], bytes[6], lengths[6], bytes[7], lengths[7]);
+}
+
+/* Asks Redis; whether it did it. */
+static bool ask(Run *run, const char *name, const char *flags, RedisModuleString **argv, size_t argc) {
+    RedisModule_SelectDb(context, run->session->db);
+    RedisModuleCallReply *reply = call(name, flags, argv, argc);
     bool done = false;
     if (reply) {
         size_t length;
@@ -223,7 +250,7 @@ static bool ask(Run *run, const char *name, const char *format, RedisModuleStrin
 /* Redis judges the password, and writes down a wrong one; the user is ours to remember. */
 static bool authenticate(Run *run, RedisModuleString **argv, size_t argc) {
     size_t before = run->out->length;
-    if (!ask(run, "AUTH", "vE", argv, argc)) return false;
+    if (!ask(run, "AUTH", "E", argv, argc)) return false;
     run->out->length = before;
     char *user = argc == 1 ? RedisModule_Strdup("default") : copied(argv[0]);
     RedisModule_Free(run->session->user);
@@ -240,14 +267,14 @@ static void auth(Run *run) {
 static void select_db(Run *run) {
     if (run->args.argc != 2) return arity(run);
     long long db = 0;
-    if (ask(run, "SELECT", "vSEC", run->args.argv + 1, 1) && RedisModule_StringToLongLong(run->args.argv[1], &db) == REDISMODULE_OK)
+    if (ask(run, "SELECT", "SEC", run->args.argv + 1, 1) && RedisModule_StringToLongLong(run->args.argv[1], &db) == REDISMODULE_OK)
         run->session->db = (int)db;
 }
 
 static bool set_name(Run *run, RedisModuleString *name) {
     RedisModuleString *argv[2] = {RedisModule_CreateString(NULL, "SETNAME", 7), name};
     size_t before = run->out->length, length;
-    bool done = ask(run, "CLIENT", "vE", argv, 2);
+    bool done = ask(run, "CLIENT", "E", argv, 2);
     RedisModule_FreeString(NULL, argv[0]);
     if (!done) return false;
     run->out->length = before;
@@ -296,7 +323,7 @@ static void hello(Run *run) {
     bulk(run->out, RedisModule_GetContextFlags(context) & REDISMODULE_CTX_FLAGS_MASTER ? "master" : "replica");
     bulk(run->out, "modules");
     RedisModuleString *list = RedisModule_CreateString(NULL, "LIST", 4);
-    ask(run, "MODULE", version == 3 ? "vE3" : "vE", &list, 1);
+    ask(run, "MODULE", version == 3 ? "E3" : "E", &list, 1);
     RedisModule_FreeString(NULL, list);
 }
 
@@ -317,7 +344,7 @@ static void client(Run *run) {
         bytes_format(run->out, ":%llu\r\n", (unsigned long long)run->session->client);
     } else if (is_word(what, "list") || is_word(what, "kill") || is_word(what, "pause") || is_word(what, "unpause") ||
                is_word(what, "unblock") || is_word(what, "help")) {
-        ask(run, "CLIENT", run->session->version == 3 ? "vEC3" : "vEC", args->argv + 1, args->argc - 1);
+        ask(run, "CLIENT", run->session->version == 3 ? "EC3" : "EC", args->argv + 1, args->argc - 1);
     } else {
         refuse(run, what, NO_CONNECTION);
     }
@@ -331,7 +358,7 @@ static void drop_queued(Run *run) {
 
 static void multi(Run *run) {
     if (run->args.argc != 1) return arity(run);
-    if (run->multi) return error(run, "ERR MULTI calls can not be nested");
+    if (run->multi) return bytes_text(run->out, "-ERR MULTI calls can not be nested\r\n"); /* which spoils nothing */
     run->multi = true;
     run->spoiled = false;
     bytes_text(run->out, "+OK\r\n");
@@ -368,7 +395,7 @@ static void run_one(Run *run, enum how how) {
     size_t length;
     const char *name = RedisModule_StringPtrLen(run->args.argv[0], &length);
     if (memchr(name, 0, length)) return unknown(run);
-    static const char *FORMATS[2][2] = {{"v!EMSC", "v!EMSC3"}, {"v!EMC", "v!EMC3"}};
+    static const char *FORMATS[2][2] = {{"!EMSC", "!EMSC3"}, {"!EMC", "!EMC3"}};
     counts.commands++;
     ask(run, name, FORMATS[how == RUN_UNSCRIPTED][run->session->version == 3], run->args.argv + 1, run->args.argc - 1);
     if (is_word(run->args.argv[0], "acl") || is_word(run->args.argv[0], "config")) commands_look_at_users();

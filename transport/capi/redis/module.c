@@ -1,8 +1,9 @@
 /* Sealane for redis-server: clients of Sealane reach its data as those of TCP do. docs/REDIS.md says how to load it, and what it cannot do.
  *
  * A message of commands is a request, and their replies are its response. Redis's event loop watches the socket's descriptor. What comes is
- * run inside of a command of ours, `sealane.turn`: only at the end of a command, or of a timer's call, does Redis write to its log and to
- * its replicas what a module's calls changed, and a reply must not leave long before that. */
+ * run inside of a command of ours, `sealane.turn`: only at the end of a command, or of a timer's call, does Redis hand on to its log and its
+ * replicas what a module's calls changed. It writes the log before it waits for events again, and then sends its replies; so where there is a
+ * log, ours leave in the next round of its loop, which is asked for. */
 #include <sealane.h>
 #include <stdio.h>
 #include <string.h>
@@ -38,6 +39,17 @@ static Kept *behind;
 static Session plain = {.version = 2};
 static char *listening;
 static bool turning;
+
+/* Replies that wait for the log. */
+typedef struct {
+    uint64_t session;
+    sealane_delivery *request;
+    Bytes replies;
+} Answer;
+
+static Answer *answers;
+static size_t answers_count, answers_room;
+static bool has_log;
 
 /* ---- Sessions that are kept ---- */
 
@@ -112,6 +124,36 @@ static bool answer(sealane_delivery *request, const Bytes *replies) {
     return status != SEALANE_WOULD_BLOCK;
 }
 
+static void answer_or_wait(uint64_t id, sealane_delivery *request, const Bytes *replies) {
+    if (answer(request, replies)) return sealane_delivery_free(request);
+    Kept *of = find(id);
+    wait_in_line(of ? of : keep(id), request, replies);
+}
+
+static void answer_all(void *data) {
+    (void)data;
+    for (size_t n = 0; sealane && n < answers_count; n++) {
+        Kept *of = find(answers[n].session);
+        if (of && of->first)
+            wait_in_line(of, answers[n].request, &answers[n].replies);
+        else
+            answer_or_wait(answers[n].session, answers[n].request, &answers[n].replies);
+        bytes_free(&answers[n].replies);
+    }
+    answers_count = 0;
+}
+
+/* What is in `out` leaves when the log was written. */
+static void answer_later(uint64_t id, sealane_delivery *request) {
+    if (answers_count == 0) RedisModule_EventLoopAddOneShot(answer_all, NULL);
+    if (answers_count == answers_room) {
+        answers_room = answers_room ? answers_room * 2 : REQUESTS_PER_TURN;
+        answers = RedisModule_Realloc(answers, answers_room * sizeof *answers);
+    }
+    answers[answers_count++] = (Answer){id, request, out};
+    out = (Bytes){NULL, 0, 0};
+}
+
 static size_t serve(sealane_delivery *came, const char *refusal) {
     Kept *of = find(came->id.session);
     if (of && of->first) {
@@ -136,21 +178,23 @@ static size_t serve(sealane_delivery *came, const char *refusal) {
             bytes_text(&out, "-ERR max number of clients reached\r\n");
         }
     }
-    if (came->kind == SEALANE_REQUEST && !answer(came, &out)) {
-        wait_in_line(of ? of : keep(id), came, &out);
-        return bytes;
-    }
-    sealane_delivery_free(came);
     if (of && session_is_plain(&of->session)) forget(of);
+    if (came->kind != SEALANE_REQUEST) {
+        sealane_delivery_free(came);
+    } else if (has_log && !refusal) {
+        answer_later(id, came);
+    } else {
+        answer_or_wait(id, came, &out);
+    }
     return bytes;
 }
 
-/* Requests that waited for room, as far as there is some. Whether more could run, were the turn not long enough already. */
+/* Requests that waited for room, as far as there is some. Whether there is more to do in the next round. */
 static bool catch_up(size_t *bytes) {
     bool more = false;
     for (Kept **at = &behind; *at;) {
         Kept *of = *at;
-        while (of->first && !more) {
+        while (of->first) {
             Waiting *next = of->first;
             if (!next->has_run) {
                 if (*bytes >= REPLIES_PER_TURN) {
@@ -161,6 +205,10 @@ static bool catch_up(size_t *bytes) {
                 *bytes += out.length;
                 next->has_run = true;
                 bytes_add(&next->replies, out.bytes, out.length);
+                if (has_log) {
+                    more = true;
+                    break;
+                }
             }
             if (!answer(next->request, &next->replies)) break;
             leave_line(of);
@@ -233,6 +281,8 @@ static void readable(int fd, void *data, int mask) {
         out = theirs;
         return;
     }
+    has_log = flags & REDISMODULE_CTX_FLAGS_AOF;
+    commands_forget_user();
     turning = true;
     RedisModuleCallReply *reply = RedisModule_Call(context, "sealane.turn", "!");
     turning = false;
@@ -273,6 +323,8 @@ static void shut_down(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t sub,
     watched = -1;
     for (; behind; behind = behind->next)
         while (behind->first) leave_line(behind);
+    for (size_t n = 0; n < answers_count; n++) sealane_delivery_free(answers[n].request);
+    answers_count = 0;
     sealane_socket_free(sealane);
     sealane = NULL;
 }

@@ -52,8 +52,10 @@ typedef struct {
 extern Counts counts;
 
 void commands_init(RedisModuleCtx *ctx);
-/* Users may have changed. */
+/* Whether the default user needs a password is looked at: that may change at any time. */
 void commands_look_at_users(void);
+/* A turn begins: users may have gone. */
+void commands_forget_user(void);
 /* Runs all commands of one message; their replies go to `out`. */
 void commands_run(Session *session, const uint8_t *message, size_t length, Bytes *out);
 /* Answers all of them with one error instead. */
