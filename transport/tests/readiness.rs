@@ -252,9 +252,7 @@ fn room_rings_through_the_descriptor() {
         let second = server.try_reply(second, &body).unwrap().expect("no room");
         drop(batch);
         // The helper thread pumps meanwhile: this one does not look.
-        let since = std::time::Instant::now();
         while server.info().held_bytes > 0 {
-            assert!(since.elapsed() < LONG, "{}", server.info());
             thread::yield_now();
         }
         assert!(wait_readable(&[readiness.as_fd()], Some(Duration::ZERO)).unwrap().any(), "nobody tells of the room");
