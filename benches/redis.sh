@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Beside real Redis: starts redis-server with TLS on free ports, runs redis-benchmark against it and against `sealane kv serve`, over TCP and
-# TLS, and `sealane kv bench` beside them. Installs redis-server where it is missing (apt, as root).
+# TLS, and `sealane kv bench` beside them. Then the same `kv bench` measures redis-server with our module: its TCP, its TLS, and Sealane; left
+# out, aloud, where its header cannot be had. Installs redis-server where it is missing (apt, as root).
 #   benches/redis.sh [--json] [--quick]
 # Rows: {server, peer, workload, value, ops, p50_us, p99_us, server_cpu_us_per_op}; workload is redis-benchmark's `get` or `set`, or YCSB's letter.
 set -euo pipefail
@@ -37,7 +38,16 @@ trap finish EXIT
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 redis_tcp=$(free_port) redis_tls=$(free_port)
 tls=(--tls --cert "$dir/certs/client.pem" --key "$dir/certs/client.key" --cacert "$dir/certs/ca.pem")
-redis-server --bind 127.0.0.1 --port "$redis_tcp" --tls-port "$redis_tls" --save "" --dir "$dir" \
+# As `kv bench` does with its own server: one core for the server, another for clients, where there are two.
+core=(); (($(nproc) > 1)) && core=(taskset -c 1)
+module=()
+if make -C transport/capi/redis >&2; then
+  redis_sealane=$(free_port)
+  module=(--loadmodule "$PWD/target/capi-release/redis/sealane.so" "127.0.0.1:$redis_sealane" "$dir/certs/server.pem" "$dir/certs/server.key" "$dir/certs/ca.pem")
+else
+  say "LEFT OUT: redis-server with the module, which was not built"
+fi
+"${core[@]}" redis-server --bind 127.0.0.1 --port "$redis_tcp" --tls-port "$redis_tls" --save "" --dir "$dir" "${module[@]}" \
   --tls-cert-file "$dir/certs/server.pem" --tls-key-file "$dir/certs/server.key" --tls-ca-cert-file "$dir/certs/ca.pem" >"$dir/redis.log" &
 pids+=($!)
 redis_pid=$!
@@ -82,11 +92,19 @@ measure redis "$redis_pid" tls "$redis_tls" "${tls[@]}"
 measure sealane-kv "$kv_pid" tls "$kv_tls" "${tls[@]}"
 say "sealane kv bench"
 "$sealane" kv bench --json --workloads a,c --values 64,1024 "${bench[@]}" >"$dir/bench"
-python3 - "$dir/rows" "$dir/bench" "$json" <<'P'
+echo '{"rows": []}' >"$dir/module"
+if ((${#module[@]})); then
+  say "sealane kv bench --at: redis-server with the module"
+  "$sealane" kv bench --json --workloads a,c --values 64,1024,4096 --rounds 4 "${bench[@]}" --pid "$redis_pid" \
+    --at "127.0.0.1:$redis_tcp,127.0.0.1:$redis_tls,127.0.0.1:$redis_sealane" \
+    --cert "$dir/certs/client.pem" --key "$dir/certs/client.key" --ca "$dir/certs/ca.pem" >"$dir/module"
+fi
+python3 - "$dir/rows" "$dir/bench" "$json" "$dir/module" <<'P'
 import json, sys
 rows = [json.loads(line) for line in open(sys.argv[1])]
 report = json.load(open(sys.argv[2]))
 rows += [dict(server="sealane-kv", **row) for row in report["rows"]]
+rows += [dict(server="redis", **row) for row in json.load(open(sys.argv[4]))["rows"]]
 if sys.argv[3] == "1":
     print(json.dumps({"rows": rows, "environment": report["environment"]}))
 else:

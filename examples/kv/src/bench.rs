@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
-use crate::child::{Clients, ServerChild, cpus};
+use crate::child::{Clients, Elsewhere, ServerChild, cpus};
 use crate::resp::{command, reply_bytes};
 use crate::tls::Credentials;
 use crate::worker::{Job, Long, Outcome, Peer};
@@ -45,6 +45,8 @@ pub struct Plan {
     pub rounds: u32,
     /// Milliseconds that a cell is measured, after a tenth of it as warm-up.
     pub cell_ms: u64,
+    /// Another server than ours.
+    pub elsewhere: Option<Elsewhere>,
 }
 
 /// Bytes of one message's values, where their length says how many commands it has.
@@ -172,7 +174,10 @@ struct Cell {
 pub fn run(plan: &Plan, both: &Both, progress: &mut dyn FnMut(&str)) -> Result<Vec<Row>> {
     ensure!(plan.clients > 0 && plan.outstanding > 0 && plan.rounds > 0, "nothing to be measured");
     let (client_cpu, server_cpu) = cpus();
-    let mut server = ServerChild::start(&both.server, server_cpu)?;
+    let mut server = match &plan.elsewhere {
+        Some(other) => ServerChild::elsewhere(other),
+        None => ServerChild::start(&both.server, server_cpu)?,
+    };
     let mut rows = Vec::new();
     for value in &plan.values {
         for workload in &plan.workloads {
@@ -184,10 +189,11 @@ pub fn run(plan: &Plan, both: &Both, progress: &mut dyn FnMut(&str)) -> Result<V
                     // Workloads that insert leave what they inserted: each begins with the same.
                     let inserts = matches!(workload, Workload::D | Workload::E);
                     if inserts || at == 0 && round == 0 {
-                        records(server.addresses[0], plan.records, *value)?;
+                        records(server.address(Peer::Tcp)?, plan.records, *value)?;
                     }
                     let seed = u64::from(round) + 1;
-                    let jobs = jobs(plan, both, (*peer, *workload, *value), &server, client_cpu, seed);
+                    let address = server.address(*peer)?;
+                    let jobs = jobs(plan, both, (*peer, *workload, *value), address, client_cpu, seed);
                     cells[at].push(cell(&jobs, &mut server).context(what)?);
                 }
             }
@@ -205,13 +211,13 @@ fn jobs(
     plan: &Plan,
     both: &Both,
     (peer, workload, value): (Peer, Workload, usize),
-    server: &ServerChild,
+    address: SocketAddr,
     cpu: Option<usize>,
     seed: u64,
 ) -> Vec<Job> {
     let job = |at: usize| Job {
         peer,
-        server: server.addresses[peer as usize],
+        server: address,
         credentials: both.client.clone(),
         of: (at as u64, plan.clients as u64),
         endpoints: 1,

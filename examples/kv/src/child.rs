@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::links::secret;
 use crate::server::{Config, Server};
 use crate::tls::Credentials;
-use crate::worker::{Job, Outcome, Worker};
+use crate::worker::{Job, Outcome, Peer, Worker};
 
 const SERVER: &str = "kv-bench-server";
 const CLIENT: &str = "kv-bench-client";
@@ -206,27 +206,78 @@ impl Drop for Child {
     }
 }
 
+/// A server that runs already, behind all three doors: another one than ours, to be compared with it.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    /// Where TCP, TLS and Sealane are listened for.
+    pub addresses: [SocketAddr; 3],
+    /// Its process, for the CPU time that it takes.
+    pub pid: u32,
+}
+
+#[derive(Debug)]
+enum Process {
+    Ours(Child),
+    Other(u32),
+}
+
 /// A server in a process of its own, behind all three doors.
 #[derive(Debug)]
 pub(crate) struct ServerChild {
-    child: Child,
-    pub(crate) addresses: [SocketAddr; 4],
+    process: Process,
+    addresses: [SocketAddr; 3],
+    /// Where bare datagrams are taken, if they are.
+    floor: Option<SocketAddr>,
+}
+
+/// CPU time of all threads of a process.
+fn nanos_of(pid: u32) -> Result<u64> {
+    let mut nanos = 0;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).context("the server's process is gone")? {
+        let said = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        nanos += said.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(nanos)
 }
 
 impl ServerChild {
+    pub(crate) fn elsewhere(server: &Elsewhere) -> Self {
+        Self { process: Process::Other(server.pid), addresses: server.addresses, floor: None }
+    }
+
+    fn ask(&mut self, line: &str) -> Result<String> {
+        match &mut self.process {
+            Process::Ours(child) => child.ask(line),
+            Process::Other(_) => bail!("that server answers no questions"),
+        }
+    }
+
     pub(crate) fn start(credentials: &Credentials, cpu: Option<usize>) -> Result<Self> {
         let mut child = Child::start(SERVER, &ServerSpec { credentials: credentials.clone(), cpu })?;
         let addresses: [Option<SocketAddr>; 4] = serde_json::from_str(&child.hear()?)?;
-        let [Some(tcp), Some(tls), Some(sealane), Some(udp)] = addresses else { bail!("the server has not all doors") };
-        Ok(Self { child, addresses: [tcp, tls, sealane, udp] })
+        let [Some(tcp), Some(tls), Some(sealane), floor] = addresses else { bail!("the server has not all doors") };
+        Ok(Self { process: Process::Ours(child), addresses: [tcp, tls, sealane], floor })
+    }
+
+    pub(crate) fn address(&self, peer: Peer) -> Result<SocketAddr> {
+        let [tcp, tls, sealane] = self.addresses;
+        match peer {
+            Peer::Tcp => Ok(tcp),
+            Peer::Tls => Ok(tls),
+            Peer::Sealane => Ok(sealane),
+            Peer::Udp => self.floor.context("that server takes no bare datagrams"),
+        }
     }
 
     pub(crate) fn cpu_nanos(&mut self) -> Result<u64> {
-        Ok(self.child.ask("cpu")?.parse()?)
+        match self.process {
+            Process::Ours(_) => Ok(self.ask("cpu")?.parse()?),
+            Process::Other(pid) => nanos_of(pid),
+        }
     }
 
     pub(crate) fn memory(&mut self) -> Result<u64> {
-        Ok(self.child.ask("memory")?.parse()?)
+        Ok(self.ask("memory")?.parse()?)
     }
 }
 
@@ -244,7 +295,7 @@ impl Clients {
                     break;
                 }
                 ensure!(serde_json::from_str::<Value>(&said).is_ok(), "a client said {said}");
-                let answer = server.child.ask(&said)?;
+                let answer = server.ask(&said)?;
                 child.tell(&answer)?;
             }
         }

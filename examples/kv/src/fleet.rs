@@ -90,17 +90,17 @@ pub fn run(plan: &Plan, both: &Both, progress: &mut dyn FnMut(&str)) -> Result<V
 fn cell(plan: &Plan, both: &Both, peer: Peer, clients: usize) -> Result<Row> {
     let (client_cpu, server_cpu) = cpus();
     let mut server = ServerChild::start(&both.server, server_cpu)?;
-    records(server.addresses[0], RECORDS, SHORT_BYTES)?;
+    records(server.address(Peer::Tcp)?, RECORDS, SHORT_BYTES)?;
     let long = vec![b'l'; LONG_BYTES];
     let sets = (0..LONG_COUNT).map(|at| {
         let mut bytes = Vec::new();
         command(&mut bytes, &[b"SET", format!("long:{at}").as_bytes(), &long]);
         bytes
     });
-    fill(server.addresses[0], sets)?;
+    fill(server.address(Peer::Tcp)?, sets)?;
     let job = Job {
         peer,
-        server: server.addresses[peer as usize],
+        server: server.address(peer)?,
         credentials: both.client.clone(),
         of: (0, 1),
         endpoints: clients,

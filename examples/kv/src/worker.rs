@@ -13,6 +13,9 @@ use crate::links::{Datagrams, Links, Sealane, Streams};
 use crate::tls::Credentials;
 use crate::workload::{self, Chooser, Op, Random, Workload};
 
+/// How long a server may be silent.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// What operations travel over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -180,9 +183,14 @@ impl Worker {
         let mut dirty = Vec::new();
         loop {
             self.links.flush()?;
-            self.wait(Duration::from_secs(5))?;
+            let since = Instant::now();
+            self.wait(SILENCE)?;
             let now = Instant::now();
-            ensure!(!self.done.is_empty() || now < end, "no reply for five seconds");
+            // A wait may end with a part of a reply.
+            ensure!(
+                !self.done.is_empty() || now.saturating_duration_since(since) < SILENCE,
+                "no reply for five seconds"
+            );
             self.measuring = now >= warm && now < end;
             if now >= end {
                 return self.finish();

@@ -270,7 +270,7 @@ typedef struct sealane_error {
  */
 typedef struct sealane_call_id {
   /**
-   * Of the session.
+   * Of the session: the same in all that comes in it, so that a server can keep what a client chose.
    */
   uint64_t session;
   /**

@@ -27,7 +27,7 @@ pub const SEALANE_PROTECTION_FIRST_FLIGHT: i32 = 1;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallId {
-    /// Of the session.
+    /// Of the session: the same in all that comes in it, so that a server can keep what a client chose.
     pub session: u64,
     /// In the session.
     pub rpc: u64,

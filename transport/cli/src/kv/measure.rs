@@ -1,15 +1,19 @@
 //! `sealane kv bench` and `sealane kv fleet`: what is asked for, and tables of what came of it. Measuring is `kv`'s.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use kv::bench::{self, Both};
+use kv::child::Elsewhere;
 use kv::fleet;
 use kv::tls::Credentials;
 use kv::worker::Peer;
 use kv::workload::Workload;
 use serde_json::json;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use super::Certificates;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -47,6 +51,14 @@ pub(crate) struct BenchArgs {
     /// Milliseconds that each peer is measured in a round
     #[arg(long, value_name = "MS", default_value_t = 600)]
     cell_ms: u64,
+    /// Measure another server of the protocol, which runs already: where its TCP, TLS and Sealane are
+    #[arg(long, value_name = "TCP,TLS,SEALANE", value_delimiter = ',', requires = "pid", requires = "cert")]
+    at: Vec<SocketAddr>,
+    /// Its process, for its CPU time
+    #[arg(long, requires = "at")]
+    pid: Option<u32>,
+    #[command(flatten)]
+    certificates: Certificates,
     /// Short: one round, two workloads, two lengths
     #[arg(long)]
     quick: bool,
@@ -116,14 +128,21 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
         rate: args.rate,
         rounds: args.rounds,
         cell_ms: args.cell_ms,
+        elsewhere: None,
     };
+    let mut both = both()?;
+    if let (Some(pid), Some(own)) = (args.pid, args.certificates.read()?) {
+        let addresses = args.at[..].try_into().context("--at takes three addresses: of TCP, TLS and Sealane")?;
+        plan.elsewhere = Some(Elsewhere { addresses, pid });
+        both.client = own;
+    }
     if args.quick {
         plan.workloads.truncate(2);
         plan.values.truncate(2);
         (plan.rounds, plan.cell_ms) = (1, plan.cell_ms.min(300));
     }
     let bar = spinner();
-    let rows = bench::run(&plan, &both()?, &mut |what| bar.set_message(what.to_owned()))?;
+    let rows = bench::run(&plan, &both, &mut |what| bar.set_message(what.to_owned()))?;
     bar.finish_and_clear();
     if args.json {
         let host = load::Environment::new(None, plan.rounds, plan.cell_ms);
