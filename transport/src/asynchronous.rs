@@ -299,6 +299,33 @@ impl AsyncSocket {
         replied.await?
     }
 
+    /// Ends when nobody waits for the reply to this request any more: its caller gave up, its deadline passed there, or its session ended.
+    /// Who works on a long answer races this against the work. A caller that only falls silent is not noticed. [P-8.6]
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn cancelled(&self, token: &ReplyToken) -> Result<(), Error> {
+        /// Whose waker is remembered only as long as somebody waits.
+        struct Watched<'a>(&'a AsyncSocket, CallId);
+        impl Drop for Watched<'_> {
+            fn drop(&mut self) {
+                self.0.socket.shared.lock().call_wakers.remove(&self.1);
+            }
+        }
+        let id = token.0;
+        let _watched = Watched(self, id);
+        let ended = poll_fn(|cx| {
+            self.poll(cx, |core, cx| {
+                let asked = core.endpoint.is_asked(id);
+                if asked {
+                    core.call_wakers.insert(id, cx.waker().clone());
+                }
+                (!asked).then_some(())
+            })
+        });
+        ended.await
+    }
+
     /// As [`Socket::info`].
     pub fn info(&self) -> Info {
         self.socket.info()

@@ -139,6 +139,61 @@ fn a_dropped_call_is_cancelled_at_the_server() {
     });
 }
 
+/// [P-8.6] A server that works on an answer hears that nobody waits for it any more, whatever the reason; and nothing while somebody does.
+#[test]
+fn a_server_hears_of_callers_that_gave_up() {
+    run(async {
+        let ca = Authority::new();
+        let (server, client, peer) = bind(&ca);
+        let asked = async || {
+            let Delivery::Request(request) = server.recv().await.unwrap() else { panic!("a request") };
+            request
+        };
+        // Answered, in spite of one who listened meanwhile.
+        let (back, ()) = tokio::join!(client.call(&peer, b"wanted"), async {
+            let request = asked().await;
+            assert!(timeout(Duration::from_millis(50), server.cancelled(&request.token)).await.is_err());
+            server.reply(request.token, b"here").await.unwrap();
+        });
+        assert_eq!(&*back.unwrap(), b"here");
+        // Dropped, by a caller that the server listens for already.
+        let calling = Arc::clone(&client);
+        let call = tokio::spawn(async move { calling.call(&peer, b"dropped").await.map(drop) });
+        let request = asked().await;
+        let (heard, ()) = tokio::join!(server.cancelled(&request.token), async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            call.abort();
+        });
+        heard.unwrap();
+        // Its deadline; and once more of what ended before.
+        let late = client.call_with(&peer, b"late", CallOptions::new().deadline(Duration::from_millis(20)));
+        let (error, request) = tokio::join!(late, asked());
+        assert!(matches!(error.unwrap_err(), Error::Deadline { .. }));
+        server.cancelled(&request.token).await.unwrap();
+        server.cancelled(&request.token).await.unwrap();
+        // The client is gone.
+        let calling = Arc::clone(&client);
+        let call = tokio::spawn(async move { calling.call(&peer, b"gone").await.map(drop) });
+        let request = asked().await;
+        let (heard, ()) = tokio::join!(server.cancelled(&request.token), async {
+            tokio::task::spawn_blocking(move || client.socket().close()).await.unwrap().unwrap();
+        });
+        heard.unwrap();
+        assert!(call.await.unwrap().is_err());
+        // And the server itself.
+        let client = AsyncSocket::new(ca.client().bind("127.0.0.1:0").unwrap()).unwrap();
+        let peer = client.peer(server.socket().local_addr(), "localhost").unwrap();
+        let call = tokio::spawn(async move { client.call(&peer, b"x").await.map(drop) });
+        let request = asked().await;
+        let (heard, ()) = tokio::join!(server.cancelled(&request.token), async {
+            let closing = Arc::clone(&server);
+            tokio::task::spawn_blocking(move || closing.socket().close()).await.unwrap().unwrap();
+        });
+        assert!(matches!(heard, Ok(()) | Err(Error::Closed)), "{heard:?}");
+        assert!(call.await.unwrap().is_err());
+    });
+}
+
 /// tokio's timeout around a call, and the call's own deadline.
 #[test]
 fn timeouts_and_deadlines() {

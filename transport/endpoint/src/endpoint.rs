@@ -286,7 +286,7 @@ impl Endpoint {
         if self.has_space_for(bytes) { Ok(()) } else { Err(Misuse::SendBufferFull { held, limit }) }
     }
 
-    fn request(&self, id: CallId) -> Option<(u32, u32)> {
+    pub(crate) fn request(&self, id: CallId) -> Option<(u32, u32)> {
         let (peer, session) = self.state.session(id.session)?;
         let slot = self.state.machine.find(peer, id.rpc)?;
         let (_, _, state) = self.state.machine.rpc(slot)?;
