@@ -1,0 +1,4 @@
+//! The example's command.
+#![forbid(unsafe_code)]
+
+fn main() {}
