@@ -4,6 +4,7 @@
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use sealane::{AsyncSocket, Delivery, Error, PeerInfo, Protection, ReplyToken, Request};
@@ -12,6 +13,21 @@ use tower_service::Service;
 
 /// Responses up to this are copied into the socket's own buffers, which it uses again; longer ones are handed over.
 const COPIED_MAX: usize = 8 << 10;
+
+/// Sockets that were served.
+static SERVED: AtomicU64 = AtomicU64::new(0);
+
+/// A session of a socket that is served, unlike all others in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Session {
+    pub(crate) socket: u64,
+    number: u64,
+}
+
+/// A number for a socket that is served from now on.
+pub(crate) fn next_socket() -> u64 {
+    SERVED.fetch_add(1, Ordering::Relaxed)
+}
 
 /// A request, for a service.
 #[derive(Debug)]
@@ -23,8 +39,8 @@ pub struct Incoming {
     pub peer: PeerInfo,
     /// How it was protected on its way.
     pub protection: Protection,
-    /// The session that it came in. Another session has another number, as long as the socket lives.
-    pub session: u64,
+    /// The session that it came in.
+    pub session: Session,
 }
 
 /// Answers what comes until the socket is closed. At most `at_once` requests are worked on; while there are so many, no more are taken,
@@ -34,7 +50,21 @@ pub struct Incoming {
 ///
 /// # Errors
 /// What the service says when it is not ready.
-pub async fn serve<S>(socket: Arc<AsyncSocket>, mut service: S, at_once: usize) -> Result<(), S::Error>
+pub async fn serve<S>(socket: Arc<AsyncSocket>, service: S, at_once: usize) -> Result<(), S::Error>
+where
+    S: Service<Incoming, Response = Vec<u8>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send,
+{
+    serve_as(next_socket(), socket, service, at_once).await
+}
+
+pub(crate) async fn serve_as<S>(
+    number: u64,
+    socket: Arc<AsyncSocket>,
+    mut service: S,
+    at_once: usize,
+) -> Result<(), S::Error>
 where
     S: Service<Incoming, Response = Vec<u8>> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -51,7 +81,7 @@ where
                 Err(_) => return Ok(()),
             }
         };
-        let session = request.id.to_words()[0];
+        let session = Session { socket: number, number: request.id.to_words()[0] };
         let Request { payload, peer, protection, token, .. } = request;
         // Ready is the one that was asked, so that one takes the request.
         let next = service.clone();

@@ -21,19 +21,19 @@ use tower_service::Service;
 use crate::limits::{Limits, WINDOW};
 use crate::message::{self, Ask, CallNumber};
 use crate::producer::{Handling, Producer};
-use crate::serve::{self, Incoming};
+use crate::serve::{self, Incoming, Session};
 use crate::status;
 use crate::stream::{Stream, answer};
 use crate::uplink::{Uplink, UplinkBody, Whole};
 
-type Key = (u64, CallNumber);
+type Key = (Session, CallNumber);
 
 #[derive(Default)]
 struct Table {
     streams: HashMap<Key, Kept>,
     calls: usize,
     /// Calls of each session that has any.
-    of_session: HashMap<u64, usize>,
+    of_session: HashMap<Session, usize>,
 }
 
 struct Kept {
@@ -79,14 +79,32 @@ impl Shared {
     }
 }
 
+/// A socket that is served. When it is not any more, nobody can ask for what its calls still have.
+struct Served {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let mut table = self.shared.table();
+        let ended: Vec<Kept> =
+            table.streams.extract_if(|(session, _), _| session.socket == self.number).map(|(_, kept)| kept).collect();
+        drop(table);
+        for kept in ended {
+            kept.stream.fail(Status::unavailable("the server was closed"));
+        }
+    }
+}
+
 /// The place of a call among those that are worked on.
 struct Place {
     shared: Arc<Shared>,
-    session: u64,
+    session: Session,
 }
 
 impl Place {
-    fn take(shared: &Arc<Shared>, session: u64) -> Result<Self, Status> {
+    fn take(shared: &Arc<Shared>, session: Session) -> Result<Self, Status> {
         let limits = &shared.limits;
         let mut table = shared.table();
         if table.calls >= limits.calls {
@@ -159,10 +177,9 @@ where
     pub async fn serve(self, socket: Arc<AsyncSocket>) {
         // A call has at most a window of parts and one of pulls open, and a word that it is there or that it ends.
         let at_once = self.shared.limits.calls.saturating_mul(2 * WINDOW as usize + 2);
-        match serve::serve(socket, self, at_once).await {
-            Ok(()) => {}
-            Err(never) => match never {},
-        }
+        let number = serve::next_socket();
+        let _served = Served { shared: Arc::clone(&self.shared), number };
+        let Ok(()) = serve::serve_as(number, socket, self, at_once).await;
     }
 
     /// What is done about a message, as a future without a reference to us.

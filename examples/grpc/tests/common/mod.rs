@@ -2,9 +2,12 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(unreachable_pub, reason = "a module that every test file includes for itself")]
 
+mod cut;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use cut::Cut;
 use grpc::board::Boards;
 use grpc::certs::{Certificates, Pair, SERVER_NAME};
 use grpc::channel::Channel;
