@@ -29,3 +29,5 @@ pub mod routes;
 pub mod proto;
 pub mod board;
 pub mod certs;
+pub mod show;
+pub mod bench;

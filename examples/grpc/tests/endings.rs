@@ -109,7 +109,7 @@ impl Board for Odd {
                 let (tell, later) = mpsc::channel::<()>(1);
                 tokio::spawn(async move {
                     tokio::time::sleep(Duration::from_millis(50)).await;
-                    drop(tell.send(()).await);
+                    let _ = tell.send(()).await;
                 });
                 Box::pin(iter(first).chain(ReceiverStream::new(later).map(|()| panic!("as asked"))))
             }
@@ -517,7 +517,10 @@ fn a_client_that_vanished_is_forgotten() {
 #[test]
 fn peers_that_go_away() {
     run(async {
-        let (server, mut client, odd) = odd();
+        let (server, _client, odd) = odd();
+        let hasty = Duration::from_millis(300);
+        let (channel, _socket) = server.channel_with(|builder| builder.handshake_timeout(hasty));
+        let mut client = BoardClient::new(channel);
         let mut notes = client.watch(watch("waits")).await.unwrap().into_inner();
         for _ in 0..3 {
             notes.next().await.unwrap().unwrap();
@@ -534,7 +537,7 @@ fn peers_that_go_away() {
         assert_eq!(status.code(), Code::Unavailable, "{status}");
         until("nothing is worked on", || odd.count() == 0).await;
         // Where nobody is.
-        let bound = builder(&certificates, &certificates.client).handshake_timeout(Duration::from_millis(300));
+        let bound = builder(&certificates, &certificates.client).handshake_timeout(hasty);
         let socket = Arc::new(AsyncSocket::new(bound.bind("127.0.0.1:0").unwrap()).unwrap());
         let peer = socket.peer(at, SERVER_NAME).unwrap();
         let status = BoardClient::new(Channel::new(socket, peer)).post(post("b", "x")).await.unwrap_err();

@@ -7,6 +7,7 @@ mod cut;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[allow(unused_imports, reason = "each test file uses its own part")]
 pub use cut::Cut;
 use grpc::board::Boards;
 use grpc::certs::{Certificates, Pair, SERVER_NAME};
