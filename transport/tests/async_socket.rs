@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{Authority, LONG, bounded, echo, numbered, patient, pattern};
-use sealane::{AsyncSocket, CallOptions, Delivery, Error, Peer, Socket};
+use sealane::{AsyncSocket, CallOptions, Delivery, Error, Peer, Socket, Wait};
 use tokio::time::timeout;
 
 /// Runs a test on several threads, and fails it when it hangs.
@@ -404,6 +404,35 @@ fn send_waits_for_space() {
             assert!(matches!(client.recv().await.unwrap(), Delivery::Response(_)));
         }
         serving.abort();
+    });
+}
+
+/// A socket that spins keeps its runtime from sleeping; one that blocks does not.
+#[test]
+fn the_runtime_sleeps_as_the_socket_was_told() {
+    const CALLS: u64 = 200;
+    let slept = |wait: Wait| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let ca = Authority::new();
+            let server = AsyncSocket::new(ca.server().wait(wait).bind("127.0.0.1:0").unwrap()).unwrap();
+            let server = Arc::new(server);
+            let client = AsyncSocket::new(ca.client().wait(wait).bind("127.0.0.1:0").unwrap()).unwrap();
+            let peer = client.peer(server.socket().local_addr(), "localhost").unwrap();
+            let serving = echo_task(&server);
+            client.call(&peer, b"warm").await.unwrap();
+            let sleeps = || tokio::runtime::Handle::current().metrics().worker_park_count(0);
+            let before = sleeps();
+            for n in 0..CALLS {
+                client.call_with(&peer, numbered(n, 100), patient()).await.unwrap();
+            }
+            serving.abort();
+            sleeps() - before
+        })
+    };
+    bounded(move || {
+        assert!(slept(Wait::Block) >= CALLS);
+        assert_eq!(slept(Wait::Spin), 0);
     });
 }
 
