@@ -1,13 +1,14 @@
 //! Owns the comparison: unary calls of the same stubs to the same handler over Sealane and, with the feature `heavy`, over tonic's own
 //! transport (HTTP/2 over TLS over TCP), in turns. One thread serves, one calls, for both.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
-use sealane::{AsyncSocket, Clients, Socket};
+use sealane::{AsyncSocket, Clients, Socket, Wait};
 use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -41,7 +42,7 @@ pub struct Plan {
 /// One peer in one cell.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// What carried the calls: `sealane`, or `tonic-tls`.
+    /// What carried the calls: `sealane`, `sealane-block` (which never polls before it sleeps), or `tonic-tls`.
     pub peer: &'static str,
     /// Bytes of text in a request.
     pub size: usize,
@@ -100,9 +101,10 @@ fn runtime() -> Result<Runtime> {
 
 /// Where the servers are.
 struct Ports {
-    sealane: std::net::SocketAddr,
+    sealane: SocketAddr,
+    sealane_block: SocketAddr,
     #[cfg(feature = "heavy")]
-    tonic: std::net::SocketAddr,
+    tonic: SocketAddr,
 }
 
 /// The servers, in a thread of their own.
@@ -117,14 +119,19 @@ impl Servers {
         let runtime = runtime()?;
         let (stop, stopped) = oneshot::channel();
         let entered = runtime.enter();
-        let socket = Socket::builder()
-            .trust(certificates.trust()?)
-            .identity(certificates.server.identity()?)
-            .serve(Clients::Authenticated)
-            .bind("127.0.0.1:0")?;
-        let sealane = socket.local_addr();
-        runtime
-            .spawn(Server::new(BoardServer::new(Quick), Limits::default()).serve(Arc::new(AsyncSocket::new(socket)?)));
+        let serve = |wait| -> Result<SocketAddr> {
+            let socket = Socket::builder()
+                .trust(certificates.trust()?)
+                .identity(certificates.server.identity()?)
+                .serve(Clients::Authenticated)
+                .wait(wait)
+                .bind("127.0.0.1:0")?;
+            let at = socket.local_addr();
+            let server = Server::new(BoardServer::new(Quick), Limits::default());
+            runtime.spawn(server.serve(Arc::new(AsyncSocket::new(socket)?)));
+            Ok(at)
+        };
+        let (sealane, sealane_block) = (serve(Wait::Adaptive)?, serve(Wait::Block)?);
         #[cfg(feature = "heavy")]
         let tonic = heavy::serve(&runtime, certificates)?;
         drop(entered);
@@ -133,6 +140,7 @@ impl Servers {
         });
         let ports = Ports {
             sealane,
+            sealane_block,
             #[cfg(feature = "heavy")]
             tonic,
         };
@@ -214,46 +222,53 @@ pub fn run(plan: &Plan) -> Result<Report> {
 
 #[cfg(not(feature = "heavy"))]
 async fn measure(plan: &Plan, certificates: &Certificates, ports: &Ports) -> Result<Report> {
-    let mut client = connect(certificates, ports).await?;
+    let mut adaptive = connect(certificates, ports.sealane, Wait::Adaptive).await?;
+    let mut block = connect(certificates, ports.sealane_block, Wait::Block).await?;
     let mut rows = Vec::new();
     for &size in &plan.sizes {
-        let mut times = Times::new()?;
+        let (mut adaptives, mut blocks) = (Times::new()?, Times::new()?);
         for _ in 0..plan.rounds {
-            round!(client, times, plan, size);
+            round!(adaptive, adaptives, plan, size);
+            round!(block, blocks, plan, size);
         }
-        rows.push(times.row("sealane", size, None));
+        rows.push(adaptives.row("sealane", size, None));
+        rows.push(blocks.row("sealane-block", size, None));
     }
-    let missing = "tonic over TLS is measured with `--features heavy`".to_owned();
-    Ok(Report { rows, missing: Some(missing) })
+    Ok(Report { rows, missing: Some("tonic over TLS is measured with `--features heavy`".to_owned()) })
 }
 
 #[cfg(feature = "heavy")]
 async fn measure(plan: &Plan, certificates: &Certificates, ports: &Ports) -> Result<Report> {
-    let mut client = connect(certificates, ports).await?;
-    let mut other = heavy::connect(certificates, ports.tonic).await?;
+    let mut adaptive = connect(certificates, ports.sealane, Wait::Adaptive).await?;
+    let mut block = connect(certificates, ports.sealane_block, Wait::Block).await?;
+    let mut tonic = heavy::connect(certificates, ports.tonic).await?;
     let mut rows = Vec::new();
     for &size in &plan.sizes {
-        let (mut times, mut others) = (Times::new()?, Times::new()?);
+        let (mut adaptives, mut blocks, mut tonics) = (Times::new()?, Times::new()?, Times::new()?);
         for round in 0..plan.rounds {
-            if round % 2 == 0 {
-                round!(client, times, plan, size);
-                round!(other, others, plan, size);
-            } else {
-                round!(other, others, plan, size);
-                round!(client, times, plan, size);
+            for turn in 0..3 {
+                match (round + turn) % 3 {
+                    0 => round!(adaptive, adaptives, plan, size),
+                    1 => round!(block, blocks, plan, size),
+                    _ => round!(tonic, tonics, plan, size),
+                }
             }
         }
-        rows.push(times.row("sealane", size, Some(&others)));
-        rows.push(others.row("tonic-tls", size, Some(&others)));
+        rows.push(adaptives.row("sealane", size, Some(&tonics)));
+        rows.push(blocks.row("sealane-block", size, Some(&tonics)));
+        rows.push(tonics.row("tonic-tls", size, None));
     }
     Ok(Report { rows, missing: None })
 }
 
-async fn connect(certificates: &Certificates, ports: &Ports) -> Result<BoardClient<Channel>> {
-    let socket =
-        Socket::builder().trust(certificates.trust()?).identity(certificates.client.identity()?).bind("127.0.0.1:0")?;
+async fn connect(certificates: &Certificates, at: SocketAddr, wait: Wait) -> Result<BoardClient<Channel>> {
+    let socket = Socket::builder()
+        .trust(certificates.trust()?)
+        .identity(certificates.client.identity()?)
+        .wait(wait)
+        .bind("127.0.0.1:0")?;
     let socket = Arc::new(AsyncSocket::new(socket)?);
-    let peer = socket.peer(ports.sealane, SERVER_NAME)?;
+    let peer = socket.peer(at, SERVER_NAME)?;
     let channel = Channel::new(socket, peer);
     channel.connect().await?;
     Ok(BoardClient::new(channel))
@@ -294,8 +309,9 @@ mod heavy {
             .client_ca_root(Certificate::from_pem(&certificates.authority));
         let incoming = TcpIncoming::bind("127.0.0.1:0".parse()?)?.with_nodelay(Some(true));
         let at = incoming.local_addr()?;
-        let server = Server::builder().tls_config(tls)?.add_service(BoardServer::new(Quick));
-        runtime.spawn(server.serve_with_incoming(incoming));
+        let server = Server::builder().tls_config(tls)?;
+        // Its client tells of an error.
+        runtime.spawn(async move { server.serve_with_incoming(BoardServer::new(Quick), incoming).await.is_ok() });
         Ok(at)
     }
 

@@ -197,13 +197,13 @@ fn compare(args: BenchArgs) -> Result<()> {
     }
     for row in &report.rows {
         let beside = match (row.p50_to_tonic, row.p50_to_tonic_rounds) {
-            (Some(ratio), Some((least, most))) if row.peer == "sealane" => {
+            (Some(ratio), Some((least, most))) => {
                 format!("  p50 to tonic over TLS {ratio:.2} ({least:.2} to {most:.2} by round)")
             }
             _ => String::new(),
         };
         print(&format!(
-            "{:<10} {:>8} B {:>8} calls  p50 {:>8.1} us  p99 {:>8.1} us{beside}\n",
+            "{:<13} {:>8} B {:>8} calls  p50 {:>8.1} us  p99 {:>8.1} us{beside}\n",
             row.peer, row.size, row.calls, row.p50_us, row.p99_us
         ));
     }

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "a module that every test file includes for itself")]
 
 mod cut;
+pub mod odd;
 
 use std::sync::Arc;
 use std::time::Duration;
