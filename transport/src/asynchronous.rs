@@ -79,8 +79,8 @@ async fn drive(shared: Arc<Shared>, fd: AsyncFd<Watched>) {
     }
 }
 
-/// Looks in vain in a row, after which an adaptive socket sleeps at once: what is waited for takes longer, or needs the processor that we
-/// look with.
+/// So many more looks in vain than others, and an adaptive socket sleeps at once: what is waited for takes longer, or needs the processor
+/// that we look with.
 const VAIN_MAX: u32 = 4;
 /// From then on it tries again once in so many times.
 const TRY_EVERY: u32 = 64;
@@ -91,27 +91,34 @@ struct Looking {
     /// Segments sent and received, when something last moved, and when that was.
     seen: (u64, u64),
     moved: Instant,
-    /// Sleeps in a row that nothing had come before.
+    /// Looks in vain, less those that were not.
     vain: u32,
+    /// Times that it slept at once.
+    skipped: u32,
 }
 
 impl Looking {
     /// Whether to go on, after a look that found these segments.
     fn goes_on(&mut self, wait: Wait, segments: (u64, u64), now: Instant, woke: bool) -> bool {
         if !woke && segments.1 != self.seen.1 {
-            self.vain = 0;
+            self.vain = self.vain.saturating_sub(1);
         }
         if segments != self.seen {
             (self.seen, self.moved) = (segments, now);
         }
-        let looks = match wait {
+        match wait {
             Wait::Block => false,
-            Wait::Adaptive if woke && self.vain >= VAIN_MAX && !self.vain.is_multiple_of(TRY_EVERY) => false,
-            Wait::Adaptive => now.since(self.moved) < SPIN,
             Wait::Spin => true,
-        };
-        self.vain = self.vain.wrapping_add(u32::from(!looks));
-        looks
+            Wait::Adaptive if woke && self.vain >= VAIN_MAX => {
+                self.skipped = (self.skipped + 1) % TRY_EVERY;
+                self.skipped == 0
+            }
+            Wait::Adaptive => {
+                let looks = now.since(self.moved) < SPIN;
+                self.vain = (self.vain + u32::from(!looks)).min(VAIN_MAX);
+                looks
+            }
+        }
     }
 }
 
@@ -425,7 +432,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     /// [`Looking`] through a run of wake-ups a millisecond apart, each of which found a segment; what it says at each.
-    fn wake_ups(looking: &mut Looking, wait: Wait, count: u32, found_meanwhile: bool) -> Vec<bool> {
+    fn wake_ups(looking: &mut Looking, wait: Wait, count: u32, found_meanwhile: u64) -> Vec<bool> {
         let (mut received, mut now) = (looking.seen.1, looking.moved);
         let mut said = Vec::new();
         for _ in 0..count {
@@ -433,8 +440,10 @@ mod tests {
             let looks = looking.goes_on(wait, (0, received), now, true);
             said.push(looks);
             if looks {
-                received += u64::from(found_meanwhile);
-                assert!(looking.goes_on(wait, (0, received), now + SPIN / 2, false));
+                for _ in 0..found_meanwhile {
+                    received += 1;
+                    assert!(looking.goes_on(wait, (0, received), now + SPIN / 2, false));
+                }
                 assert!(wait == Wait::Spin || !looking.goes_on(wait, (0, received), now + MS / 2, false));
             }
         }
@@ -444,14 +453,14 @@ mod tests {
     #[test]
     fn looking_on_stops_where_it_is_in_vain() {
         let mut looking = Looking::default();
-        let said = wake_ups(&mut looking, Wait::Adaptive, 4 * TRY_EVERY, false);
+        let said = wake_ups(&mut looking, Wait::Adaptive, 4 * TRY_EVERY, 0);
         assert!(said[..VAIN_MAX as usize].iter().all(|looks| *looks), "{said:?}");
         let later = said[VAIN_MAX as usize..].iter().filter(|looks| **looks).count();
         assert!((2..=5).contains(&later), "it tries again now and then: {said:?}");
         // Once it pays it stays.
-        while !wake_ups(&mut looking, Wait::Adaptive, 1, true)[0] {}
-        assert!(wake_ups(&mut looking, Wait::Adaptive, 100, true).iter().all(|looks| *looks));
-        assert!(wake_ups(&mut looking, Wait::Block, 100, true).iter().all(|looks| !looks));
-        assert!(wake_ups(&mut looking, Wait::Spin, 100, false).iter().all(|looks| *looks));
+        while !wake_ups(&mut looking, Wait::Adaptive, 1, 3)[0] {}
+        assert!(wake_ups(&mut looking, Wait::Adaptive, 100, 3).iter().all(|looks| *looks));
+        assert!(wake_ups(&mut looking, Wait::Block, 100, 3).iter().all(|looks| !looks));
+        assert!(wake_ups(&mut looking, Wait::Spin, 100, 0).iter().all(|looks| *looks));
     }
 }
