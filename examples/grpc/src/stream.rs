@@ -1,7 +1,7 @@
 //! Owns one call of several messages at the server: whose turn a pull is, who is told when the call ends. The handler runs inside the pull
 //! whose turn it is, so a call has no task of its own, and one whose client asks for nothing stands still.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +29,8 @@ struct State {
     down: Down,
     /// The part that is made next.
     next: u64,
+    /// Parts that were asked for and not made yet.
+    asked: BTreeSet<u64>,
     /// Pulls that wait for their turn.
     waiting: BTreeMap<u64, Waker>,
     /// When the client last said something.
@@ -48,7 +50,7 @@ impl Stream {
     /// A call of which `next` is the first part that will be pulled.
     pub(crate) fn new(producer: Producer, next: u64, uplink: Option<Arc<Uplink>>, deadline: Option<Instant>) -> Self {
         let down = Down::Open(Some(producer));
-        let state = State { down, next, waiting: BTreeMap::new(), heard: Instant::now() };
+        let state = State { down, next, asked: BTreeSet::new(), waiting: BTreeMap::new(), heard: Instant::now() };
         Self { state: Mutex::new(state), uplink, deadline }
     }
 
@@ -82,6 +84,18 @@ impl Stream {
     /// # Errors
     /// Why there is none.
     pub(crate) async fn pull(&self, number: u64) -> Result<(Vec<u8>, bool), Status> {
+        {
+            // Each part once: of two pulls only one would be woken, and who asks again and again must not keep ever more of them open.
+            let mut state = self.state();
+            let next = state.next;
+            if matches!(state.down, Down::Open(_))
+                && (!(next..next + WINDOW).contains(&number) || !state.asked.insert(number))
+            {
+                return Err(Status::internal(format!(
+                    "part {number} of a response was asked for when {next} was next"
+                )));
+            }
+        }
         poll_fn(|cx| self.poll_pull(number, cx)).await
     }
 
@@ -91,19 +105,13 @@ impl Stream {
         let producer = match &mut state.down {
             Down::Ended => return Poll::Ready(Err(Status::internal("a part behind the last was asked for"))),
             Down::Failed(why) => return Poll::Ready(Err(why.clone())),
-            Down::Open(_) if !(next..next + WINDOW).contains(&number) => {
-                let why = format!("part {number} of a response was asked for when {next} was next");
-                return Poll::Ready(Err(Status::internal(why)));
-            }
             Down::Open(_) if number > next => {
                 state.waiting.insert(number, cx.waker().clone());
                 return Poll::Pending;
             }
             Down::Open(producer) => producer.take(),
         };
-        let Some(mut producer) = producer else {
-            return Poll::Ready(Err(Status::internal(format!("part {number} was asked for twice"))));
-        };
+        let Some(mut producer) = producer else { unreachable!("one pull has each number, and one number is next") };
         // Not under the lock: a handler may take its time, and others must be able to end the call meanwhile.
         drop(state);
         let polled = producer.poll_part(cx);
@@ -115,13 +123,17 @@ impl Stream {
         }
         let Poll::Ready((part, last)) = polled else {
             state.down = Down::Open(Some(producer));
+            // The handler wakes it, but not when the call fails.
+            state.waiting.insert(number, cx.waker().clone());
             return Poll::Pending;
         };
+        state.waiting.remove(&number);
         let waiting = if last {
             state.down = Down::Ended;
             mem::take(&mut state.waiting)
         } else {
             state.down = Down::Open(Some(producer));
+            state.asked.remove(&number);
             state.next += 1;
             let turn = state.next;
             let later = state.waiting.split_off(&(turn + 1));

@@ -253,7 +253,17 @@ fn nonsense() {
             let Answer::Failed(status) = ask(wrong).await else { panic!("a failure") };
             assert_eq!(status.code(), Code::Internal);
         }
-        assert!(matches!(ask(message::cancel(5)).await, Answer::Done));
+        // One part asked for twice, which is not there yet: one of the two is told so, the other when the call ends.
+        assert!(matches!(ask(message::pull(5, 0)).await, Answer::Part(_)));
+        let (mut one, mut other) = (Box::pin(ask(message::pull(5, 1))), Box::pin(ask(message::pull(5, 1))));
+        let (refused, waits) = tokio::select! {
+            refused = &mut one => (refused, other),
+            refused = &mut other => (refused, one),
+        };
+        assert!(matches!(refused, Answer::Failed(status) if status.code() == Code::Internal));
+        let (ended, told) = tokio::join!(ask(message::cancel(5)), waits);
+        assert!(matches!(ended, Answer::Done));
+        assert!(matches!(told, Answer::Failed(status) if status.code() == Code::Cancelled));
         until("nothing is worked on", || odd.count() == 0).await;
         server.idle().await;
     });
