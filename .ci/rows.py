@@ -158,11 +158,25 @@ def kv_faults(report):
         yield f"not all peers everywhere: {cells}"
 
 
+def grpc_faults(report):
+    """The same for gRPC: each transport answered at each size; tonic's own where it was built. How fast is printed, not judged."""
+    cells = {}
+    for row in report.get("rows") or []:
+        cells.setdefault(row.get("size"), set()).add(row.get("peer"))
+        if not row.get("calls", 0) > 0 or not 0 < row.get("p50_us", 0) <= row.get("p99_us", 0):
+            yield f"{row}"
+        print("{:<14} {:>8} B  p50 {:>8.1f} us  p99 {:>8.1f} us  to tonic {}".format(
+            row["peer"], row["size"], row["p50_us"], row["p99_us"], row["p50_to_tonic"]))
+    expected = {"sealane", "sealane-block"} | (set() if report.get("missing") else {"tonic-tls"})
+    if not cells or any(peers != expected for peers in cells.values()):
+        yield f"not all peers everywhere: {cells}"
+
+
 def main():
     check, path = sys.argv[1:]
     with open(path, encoding="utf-8") as file:
         report = json.load(file)
-    judges = {"measured": measured_faults, "memory": memory_faults, "chaos": chaos_faults, "nonce": nonce_faults, "fabric": fabric_faults, "handshake": handshake_faults, "kv": kv_faults}
+    judges = {"measured": measured_faults, "memory": memory_faults, "chaos": chaos_faults, "nonce": nonce_faults, "fabric": fabric_faults, "handshake": handshake_faults, "kv": kv_faults, "grpc": grpc_faults}
     found = list(judges[check](report) if check in judges else faults(check, report))
     for row in (report.get("rows") or []) if check in COLUMNS else []:
         print("{:<12} {:>8} B  p50 {:>10} us  p99 {:>10} us".format(*(str(row.get(k)) for k in ("peer", "size", "p50_us", "p99_us"))))

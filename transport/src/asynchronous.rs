@@ -19,14 +19,14 @@ use udp::poll::Set;
 use wire::ids::SessionId;
 use wire::trailer::Kind;
 
-use crate::config::CallOptions;
+use crate::config::{CallOptions, Wait};
 use crate::delivery::Delivery;
 use crate::driver::{Core, Outcome};
 use crate::error::Error;
 use crate::info::Info;
 use crate::message::{Body, Peer, ReplyToken, RpcId};
 use crate::socket::{Socket, sending};
-use crate::waiting::Shared;
+use crate::waiting::{SPIN, Shared};
 
 /// A [`Socket`] for tokio. Its methods take `&self`; futures may be dropped at any time, which for an unfinished call tells
 /// the peer.
@@ -50,22 +50,75 @@ impl AsRawFd for Watched {
     }
 }
 
-/// Pumps the socket whenever its descriptor says so, until it is closed.
+/// Pumps the socket whenever its descriptor says so, until it is closed. After something moved it goes on looking, between other tasks, as
+/// a thread that waits would: sleeping and waking cost more than what often follows at once.
 async fn drive(shared: Arc<Shared>, fd: AsyncFd<Watched>) {
-    loop {
-        let Ok(mut ready) = fd.readable().await else { return };
+    let mut looking = Looking::default();
+    let mut turn = |wakes| {
         let mut core = shared.lock();
         if core.closed {
-            return;
+            return None;
         }
         core.attend_outside();
         shared.attend(&mut core);
         // Everything, or the edge that tells of the rest would be lost.
         while core.pump(true) {}
-        core.arm_outside();
-        core.hush_outside();
-        drop(core);
+        core.arm_task();
+        Some(looking.goes_on(shared.wait, core.segments, core.now(), wakes))
+    };
+    loop {
+        let Ok(mut ready) = fd.readable().await else { return };
+        let Some(mut looks) = turn(true) else { return };
         ready.clear_ready();
+        drop(ready);
+        while looks {
+            tokio::task::yield_now().await;
+            let Some(again) = turn(false) else { return };
+            looks = again;
+        }
+    }
+}
+
+/// So many more looks in vain than others, and an adaptive socket sleeps at once: what is waited for takes longer, or needs the processor
+/// that we look with.
+const VAIN_MAX: u32 = 4;
+/// From then on it tries again once in so many times.
+const TRY_EVERY: u32 = 64;
+
+/// Whether to look on before sleeping.
+#[derive(Default)]
+struct Looking {
+    /// Segments sent and received, when something last moved, and when that was.
+    seen: (u64, u64),
+    moved: Instant,
+    /// Looks in vain, less those that were not.
+    vain: u32,
+    /// Times that it slept at once.
+    skipped: u32,
+}
+
+impl Looking {
+    /// Whether to go on, after a look that found these segments.
+    fn goes_on(&mut self, wait: Wait, segments: (u64, u64), now: Instant, woke: bool) -> bool {
+        if !woke && segments.1 != self.seen.1 {
+            self.vain = self.vain.saturating_sub(1);
+        }
+        if segments != self.seen {
+            (self.seen, self.moved) = (segments, now);
+        }
+        match wait {
+            Wait::Block => false,
+            Wait::Spin => true,
+            Wait::Adaptive if woke && self.vain >= VAIN_MAX => {
+                self.skipped = (self.skipped + 1) % TRY_EVERY;
+                self.skipped == 0
+            }
+            Wait::Adaptive => {
+                let looks = now.since(self.moved) < SPIN;
+                self.vain = (self.vain + u32::from(!looks)).min(VAIN_MAX);
+                looks
+            }
+        }
     }
 }
 
@@ -299,6 +352,33 @@ impl AsyncSocket {
         replied.await?
     }
 
+    /// Ends when nobody waits for the reply to this request any more: its caller gave up, its deadline passed there, or its session ended.
+    /// Who works on a long answer races this against the work. A caller that only falls silent is not noticed. [P-8.6]
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn cancelled(&self, token: &ReplyToken) -> Result<(), Error> {
+        /// Whose waker is remembered only as long as somebody waits.
+        struct Watched<'a>(&'a AsyncSocket, CallId);
+        impl Drop for Watched<'_> {
+            fn drop(&mut self) {
+                self.0.socket.shared.lock().call_wakers.remove(&self.1);
+            }
+        }
+        let id = token.0;
+        let _watched = Watched(self, id);
+        let ended = poll_fn(|cx| {
+            self.poll(cx, |core, cx| {
+                let asked = core.endpoint.is_asked(id);
+                if asked {
+                    core.call_wakers.insert(id, cx.waker().clone());
+                }
+                (!asked).then_some(())
+            })
+        });
+        ended.await
+    }
+
     /// As [`Socket::info`].
     pub fn info(&self) -> Info {
         self.socket.info()
@@ -341,4 +421,46 @@ fn space_or<T>(core: &mut Core, cx: &Context<'_>, done: Result<T, Error>) -> Opt
         return None;
     }
     Some(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// [`Looking`] through a run of wake-ups a millisecond apart, each of which found a segment; what it says at each.
+    fn wake_ups(looking: &mut Looking, wait: Wait, count: u32, found_meanwhile: u64) -> Vec<bool> {
+        let (mut received, mut now) = (looking.seen.1, looking.moved);
+        let mut said = Vec::new();
+        for _ in 0..count {
+            (received, now) = (received + 1, now + MS);
+            let looks = looking.goes_on(wait, (0, received), now, true);
+            said.push(looks);
+            if looks {
+                for _ in 0..found_meanwhile {
+                    received += 1;
+                    assert!(looking.goes_on(wait, (0, received), now + SPIN / 2, false));
+                }
+                assert!(wait == Wait::Spin || !looking.goes_on(wait, (0, received), now + MS / 2, false));
+            }
+        }
+        said
+    }
+
+    #[test]
+    fn looking_on_stops_where_it_is_in_vain() {
+        let mut looking = Looking::default();
+        let said = wake_ups(&mut looking, Wait::Adaptive, 4 * TRY_EVERY, 0);
+        assert!(said[..VAIN_MAX as usize].iter().all(|looks| *looks), "{said:?}");
+        let later = said[VAIN_MAX as usize..].iter().filter(|looks| **looks).count();
+        assert!((2..=5).contains(&later), "it tries again now and then: {said:?}");
+        // Once it pays it stays.
+        while !wake_ups(&mut looking, Wait::Adaptive, 1, 3)[0] {}
+        assert!(wake_ups(&mut looking, Wait::Adaptive, 100, 3).iter().all(|looks| *looks));
+        assert!(wake_ups(&mut looking, Wait::Block, 100, 3).iter().all(|looks| !looks));
+        assert!(wake_ups(&mut looking, Wait::Spin, 100, 0).iter().all(|looks| *looks));
+    }
 }

@@ -11,7 +11,7 @@ pub(crate) type Credentials = Box<crate::credentials::Choices>;
 #[cfg(not(feature = "aws-lc"))]
 pub(crate) type Credentials = ();
 
-/// How a blocking call waits.
+/// How a blocking call waits, and how long an asynchronous socket looks on before its runtime sleeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Wait {
@@ -19,7 +19,7 @@ pub enum Wait {
     Spin,
     /// Sleeps in the kernel: no cost while nothing happens; a wake-up of tens of microseconds when it does.
     Block,
-    /// Polls for 20 us, then sleeps. The default.
+    /// Polls for 20 us, then sleeps. The default. An asynchronous socket sleeps at once where polling is in vain more often than not.
     #[default]
     Adaptive,
 }

@@ -37,7 +37,7 @@ const HELPER_AWAY: Duration = Duration::from_millis(4);
 /// How long a thread sleeps at a time while the inbox is full.
 const HELD_BACK_PAUSE: Duration = Duration::from_millis(1);
 /// How long an adaptive wait spins before it blocks.
-const SPIN: Duration = Duration::from_micros(20);
+pub(crate) const SPIN: Duration = Duration::from_micros(20);
 /// Empty polls between two looks at the clock while spinning.
 const POLLS_PER_LOOK: u32 = 16;
 /// Waits in a row that ended without a sleep, after which the descriptor need not ring.

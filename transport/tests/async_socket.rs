@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{Authority, LONG, bounded, echo, numbered, patient, pattern};
-use sealane::{AsyncSocket, CallOptions, Delivery, Error, Peer, Socket};
+use sealane::{AsyncSocket, CallOptions, Delivery, Error, Peer, Socket, Wait};
 use tokio::time::timeout;
 
 /// Runs a test on several threads, and fails it when it hangs.
@@ -136,6 +136,61 @@ fn a_dropped_call_is_cancelled_at_the_server() {
             assert!(matches!(error, Error::UnknownRequest(_)), "{error:?}");
             assert!(client.info().rpcs.is_empty(), "{}", client.info());
         }
+    });
+}
+
+/// [P-8.6] A server that works on an answer hears that nobody waits for it any more, whatever the reason; and nothing while somebody does.
+#[test]
+fn a_server_hears_of_callers_that_gave_up() {
+    run(async {
+        let ca = Authority::new();
+        let (server, client, peer) = bind(&ca);
+        let asked = async || {
+            let Delivery::Request(request) = server.recv().await.unwrap() else { panic!("a request") };
+            request
+        };
+        // Answered, in spite of one who listened meanwhile.
+        let (back, ()) = tokio::join!(client.call(&peer, b"wanted"), async {
+            let request = asked().await;
+            assert!(timeout(Duration::from_millis(50), server.cancelled(&request.token)).await.is_err());
+            server.reply(request.token, b"here").await.unwrap();
+        });
+        assert_eq!(&*back.unwrap(), b"here");
+        // Dropped, by a caller that the server listens for already.
+        let calling = Arc::clone(&client);
+        let call = tokio::spawn(async move { calling.call(&peer, b"dropped").await.map(drop) });
+        let request = asked().await;
+        let (heard, ()) = tokio::join!(server.cancelled(&request.token), async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            call.abort();
+        });
+        heard.unwrap();
+        // Its deadline; and once more of what ended before.
+        let late = client.call_with(&peer, b"late", CallOptions::new().deadline(Duration::from_millis(20)));
+        let (error, request) = tokio::join!(late, asked());
+        assert!(matches!(error.unwrap_err(), Error::Deadline { .. }));
+        server.cancelled(&request.token).await.unwrap();
+        server.cancelled(&request.token).await.unwrap();
+        // The client is gone.
+        let calling = Arc::clone(&client);
+        let call = tokio::spawn(async move { calling.call(&peer, b"gone").await.map(drop) });
+        let request = asked().await;
+        let (heard, ()) = tokio::join!(server.cancelled(&request.token), async {
+            tokio::task::spawn_blocking(move || client.socket().close()).await.unwrap().unwrap();
+        });
+        heard.unwrap();
+        assert!(call.await.unwrap().is_err());
+        // And the server itself.
+        let client = AsyncSocket::new(ca.client().bind("127.0.0.1:0").unwrap()).unwrap();
+        let peer = client.peer(server.socket().local_addr(), "localhost").unwrap();
+        let call = tokio::spawn(async move { client.call(&peer, b"x").await.map(drop) });
+        let request = asked().await;
+        let (heard, ()) = tokio::join!(server.cancelled(&request.token), async {
+            let closing = Arc::clone(&server);
+            tokio::task::spawn_blocking(move || closing.socket().close()).await.unwrap().unwrap();
+        });
+        assert!(matches!(heard, Ok(()) | Err(Error::Closed)), "{heard:?}");
+        assert!(call.await.unwrap().is_err());
     });
 }
 
@@ -349,6 +404,35 @@ fn send_waits_for_space() {
             assert!(matches!(client.recv().await.unwrap(), Delivery::Response(_)));
         }
         serving.abort();
+    });
+}
+
+/// A socket that spins keeps its runtime from sleeping; one that blocks does not.
+#[test]
+fn the_runtime_sleeps_as_the_socket_was_told() {
+    const CALLS: u64 = 200;
+    let slept = |wait: Wait| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let ca = Authority::new();
+            let server = AsyncSocket::new(ca.server().wait(wait).bind("127.0.0.1:0").unwrap()).unwrap();
+            let server = Arc::new(server);
+            let client = AsyncSocket::new(ca.client().wait(wait).bind("127.0.0.1:0").unwrap()).unwrap();
+            let peer = client.peer(server.socket().local_addr(), "localhost").unwrap();
+            let serving = echo_task(&server);
+            client.call(&peer, b"warm").await.unwrap();
+            let sleeps = || tokio::runtime::Handle::current().metrics().worker_park_count(0);
+            let before = sleeps();
+            for n in 0..CALLS {
+                client.call_with(&peer, numbered(n, 100), patient()).await.unwrap();
+            }
+            serving.abort();
+            sleeps() - before
+        })
+    };
+    bounded(move || {
+        assert!(slept(Wait::Block) >= CALLS);
+        assert_eq!(slept(Wait::Spin), 0);
     });
 }
 

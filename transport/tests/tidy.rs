@@ -30,6 +30,7 @@ const CRATES: &[(&str, &str, u32)] = &[
     ("fuzz/targets", "targets", 5),
     ("benches/load", "load", 5),
     ("examples/kv", "kv", 5),
+    ("examples/grpc", "grpc", 5),
     ("transport/cli", "sealane-cli", 6),
     ("transport/capi", "capi", 5),
     ("benches/peers", "peers", 6),
@@ -57,6 +58,7 @@ const WORLDLY: &[&str] = &[
     "benches/load/",
     "benches/peers/",
     "examples/kv/",
+    "examples/grpc/",
 ];
 
 /// What the root clippy.toml bans at the least.

@@ -46,6 +46,11 @@ impl Endpoint {
         self.state.let_flight_go()
     }
 
+    /// Whether a request that was delivered waits for its reply: nobody answered it, and its caller did not give up.
+    pub fn is_asked(&self, id: CallId) -> bool {
+        self.request(id).is_some() || self.state.awaited(id).is_some()
+    }
+
     /// Responses that were given before their sessions were open go the ordinary way.
     pub(crate) fn answer_early(&mut self, now: Instant) {
         while let Some(Answered { id, body, sent }) = self.state.early_answered.pop() {
@@ -157,7 +162,7 @@ impl State {
         self.hold_flight(slot, now);
     }
 
-    fn awaited(&mut self, id: CallId) -> Option<(u32, usize)> {
+    fn awaited(&self, id: CallId) -> Option<(u32, usize)> {
         let (slot, session) = self.session(id.session)?;
         let is_it = |request: &EarlyRequest| request.rpc == id.rpc && matches!(request.state, Answer::Awaited);
         Some((slot, session.early.requests.iter().position(is_it)?))

@@ -288,7 +288,7 @@ impl Endpoint {
         may_hold(self.state.room.held, bytes, limit)
     }
 
-    fn request(&self, id: CallId) -> Option<(u32, u32)> {
+    pub(crate) fn request(&self, id: CallId) -> Option<(u32, u32)> {
         let (peer, session) = self.state.session(id.session)?;
         let slot = self.state.machine.find(peer, id.rpc)?;
         let (_, _, state) = self.state.machine.rpc(slot)?;

@@ -56,7 +56,16 @@ impl Outside {
 impl Core {
     /// Tells an outside event loop when to come back.
     pub(crate) fn arm_outside(&mut self) {
-        let pending = !self.inbox.is_empty();
+        self.arm(!self.inbox.is_empty());
+    }
+
+    /// The same for a task that drives: what is in the inbox is nothing to come back for, as whoever waits for it was woken.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn arm_task(&mut self) {
+        self.arm(false);
+    }
+
+    fn arm(&mut self, pending: bool) {
         let Some(outside) = &mut self.outside else { return };
         outside.looks = false;
         let pending = pending || outside.room;
@@ -82,14 +91,6 @@ impl Core {
                 outside.armed = at;
                 let _ = outside.timer.arm(idle.map(|idle| idle.max(Duration::from_nanos(1))));
             }
-        }
-    }
-
-    /// What the descriptor told of was taken note of, whether or not the inbox is empty: a task drives, and tasks are woken.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn hush_outside(&mut self) {
-        if let Some(outside) = &mut self.outside {
-            outside.hush();
         }
     }
 
