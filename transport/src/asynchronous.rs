@@ -7,6 +7,7 @@ use std::net::ToSocketAddrs;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use endpoint::endpoint::To;
 use endpoint::pool::Payload;
@@ -26,7 +27,7 @@ use crate::error::Error;
 use crate::info::Info;
 use crate::message::{Body, Peer, ReplyToken, RpcId};
 use crate::socket::{Socket, sending};
-use crate::waiting::{SPIN, Shared};
+use crate::waiting::Shared;
 
 /// A [`Socket`] for tokio. Its methods take `&self`; futures may be dropped at any time, which for an unfinished call tells
 /// the peer.
@@ -79,6 +80,9 @@ async fn drive(shared: Arc<Shared>, fd: AsyncFd<Watched>) {
     }
 }
 
+/// How long a task looks on: about what it takes to wake the peer's thread. With less, two ends that both sleep would never find out that they need
+/// not.
+const LOOKS_ON: Duration = Duration::from_micros(50);
 /// So many more looks in vain than others, and an adaptive socket sleeps at once: what is waited for takes longer, or needs the processor
 /// that we look with.
 const VAIN_MAX: u32 = 4;
@@ -114,7 +118,7 @@ impl Looking {
                 self.skipped == 0
             }
             Wait::Adaptive => {
-                let looks = now.since(self.moved) < SPIN;
+                let looks = now.since(self.moved) < LOOKS_ON;
                 self.vain = (self.vain + u32::from(!looks)).min(VAIN_MAX);
                 looks
             }
@@ -425,8 +429,6 @@ fn space_or<T>(core: &mut Core, cx: &Context<'_>, done: Result<T, Error>) -> Opt
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
@@ -442,7 +444,7 @@ mod tests {
             if looks {
                 for _ in 0..found_meanwhile {
                     received += 1;
-                    assert!(looking.goes_on(wait, (0, received), now + SPIN / 2, false));
+                    assert!(looking.goes_on(wait, (0, received), now + LOOKS_ON / 2, false));
                 }
                 assert!(wait == Wait::Spin || !looking.goes_on(wait, (0, received), now + MS / 2, false));
             }
