@@ -1,5 +1,6 @@
 //! Owns what a socket does with what comes to it: recv, reply, refuse.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,18 +66,18 @@ impl Socket {
     ///
     /// # Errors
     /// [`Error::Closed`] when the socket was closed.
-    pub fn recv_many(&self, into: &mut impl Extend<Delivery>, most: usize, span: Duration) -> Result<usize, Error> {
-        if self.is_spread() {
+    pub fn recv_many(&self, into: &mut VecDeque<Delivery>, most: usize, span: Duration) -> Result<usize, Error> {
+        if self.is_spread() && most > 0 {
             let Some(first) = self.recv_any(Some(span))? else { return Ok(0) };
-            into.extend([first]);
-            return Ok(1 + self.try_recv_many(into, most.saturating_sub(1))?);
+            into.push_back(first);
+            return Ok(1 + self.try_recv_many(into, most - 1)?);
         }
         self.recv_many_here(into, most, span)
     }
 
     pub(crate) fn recv_many_here(
         &self,
-        into: &mut impl Extend<Delivery>,
+        into: &mut VecDeque<Delivery>,
         most: usize,
         span: Duration,
     ) -> Result<usize, Error> {
@@ -92,7 +93,7 @@ impl Socket {
     ///
     /// # Errors
     /// [`Error::Closed`] when the socket was closed.
-    pub fn try_recv_many(&self, into: &mut impl Extend<Delivery>, most: usize) -> Result<usize, Error> {
+    pub fn try_recv_many(&self, into: &mut VecDeque<Delivery>, most: usize) -> Result<usize, Error> {
         let mut count = 0;
         for this in self.all() {
             count += this.try_recv_many_here(into, most - count)?;
@@ -100,11 +101,11 @@ impl Socket {
         Ok(count)
     }
 
-    pub(crate) fn try_recv_many_here(&self, into: &mut impl Extend<Delivery>, most: usize) -> Result<usize, Error> {
+    pub(crate) fn try_recv_many_here(&self, into: &mut VecDeque<Delivery>, most: usize) -> Result<usize, Error> {
         self.look(|inbox| self.take_many(inbox, into, most))
     }
 
-    fn take_many(&self, inbox: &mut Inbox, into: &mut impl Extend<Delivery>, most: usize) -> usize {
+    fn take_many(&self, inbox: &mut Inbox, into: &mut VecDeque<Delivery>, most: usize) -> usize {
         let count = inbox.len().min(most);
         into.extend((0..count).filter_map(|_| inbox.pop()).map(|item| self.delivery(item)));
         count

@@ -4,6 +4,7 @@
 //! another shard. The first one opens sessions for all.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -342,7 +343,7 @@ impl<'a> Shard<'a> {
     ///
     /// # Errors
     /// [`Error::Closed`] when the socket was closed.
-    pub fn recv_many(&self, into: &mut impl Extend<Delivery>, most: usize, span: Duration) -> Result<usize, Error> {
+    pub fn recv_many(&self, into: &mut VecDeque<Delivery>, most: usize, span: Duration) -> Result<usize, Error> {
         self.this.recv_many_here(into, most, span)
     }
 
@@ -350,7 +351,7 @@ impl<'a> Shard<'a> {
     ///
     /// # Errors
     /// [`Error::Closed`] when the socket was closed.
-    pub fn try_recv_many(&self, into: &mut impl Extend<Delivery>, most: usize) -> Result<usize, Error> {
+    pub fn try_recv_many(&self, into: &mut VecDeque<Delivery>, most: usize) -> Result<usize, Error> {
         self.this.try_recv_many_here(into, most)
     }
 

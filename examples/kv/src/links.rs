@@ -259,7 +259,7 @@ pub(crate) struct Sealane {
     epoll: OwnedFd,
     peers: Vec<(usize, Peer)>,
     pending: Vec<(usize, u64, Vec<u8>)>,
-    came: Vec<Delivery>,
+    came: VecDeque<Delivery>,
     spare: Vec<Vec<u8>>,
     /// Commands of each message, by the low bits of its tag.
     counts: rustc_hash::FxHashMap<u64, usize>,
@@ -290,7 +290,7 @@ impl Sealane {
             epoll,
             peers,
             pending: Vec::new(),
-            came: Vec::new(),
+            came: VecDeque::new(),
             spare: Vec::new(),
             counts: rustc_hash::FxHashMap::default(),
             events: Vec::with_capacity(64),
