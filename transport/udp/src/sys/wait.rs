@@ -56,6 +56,10 @@ pub(crate) fn ppoll(polls: &mut [libc::pollfd], timeout: Option<Duration>) -> Re
 
 /// Waits until any of a set is readable; how many were found, one at most.
 pub(crate) fn epoll_wait(set: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<usize, Errno> {
+    // It takes 64 bits of each, whatever the C library has.
+    if size_of::<libc::timespec>() != 16 {
+        return Err(Errno(libc::ENOSYS));
+    }
     let limit = timeout.map(timespec);
     let limit = limit.as_ref().map_or(null(), std::ptr::from_ref);
     let mut event = libc::epoll_event { events: 0, u64: 0 };
