@@ -11,8 +11,7 @@ use sealane::{AsyncSocket, Delivery, Error, PeerInfo, Protection, ReplyToken, Re
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
-/// Responses up to this are copied into the socket's own buffers, which it uses again; longer ones are handed over.
-const COPIED_MAX: usize = 8 << 10;
+use crate::caller::body;
 
 /// Sockets that were served.
 static SERVED: AtomicU64 = AtomicU64::new(0);
@@ -119,14 +118,10 @@ async fn answer<E>(mut asked: Unanswered<'_>, work: impl Future<Output = Result<
         done = work => done,
         _ = asked.socket.cancelled(token) => return,
     };
-    if let Ok(response) = done
+    if let Ok(mut response) = done
         && let Some(token) = asked.token.take()
     {
         // Errors: the caller gave up, or cannot take so much, which it is told.
-        let _: Result<(), Error> = if response.len() > COPIED_MAX {
-            asked.socket.reply(token, response).await
-        } else {
-            asked.socket.reply(token, &response).await
-        };
+        let _: Result<(), Error> = asked.socket.reply(token, body(&mut response)).await;
     }
 }
