@@ -12,7 +12,7 @@ use tonic::codegen::http::HeaderMap;
 use crate::status;
 
 /// Bytes of small pieces that are put together; a longer piece stays whole.
-const TOGETHER_MAX: usize = 64 << 10;
+pub(crate) const TOGETHER_MAX: usize = 64 << 10;
 
 /// How a body goes on.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tower_service::Service;
 
+use crate::gather::TOGETHER_MAX;
 use crate::limits::{Limits, WINDOW};
 use crate::message::{self, Ask, CallNumber};
 use crate::producer::{Handling, Producer};
@@ -186,7 +187,15 @@ where
     fn take(&mut self, incoming: Incoming) -> Result<Doing, Status> {
         let Incoming { payload, peer, protection, session, .. } = incoming;
         let shared = Arc::clone(&self.shared);
+        // A piece, behind short ones. What a call begins with is answered before it is read, so nothing else bounds it.
+        let most = shared.limits.piece_bytes.saturating_add(TOGETHER_MAX);
         match Ask::parse(payload).map_err(status::of_malformed)? {
+            Ask::Open { data, .. } if data.len() > most => Err(status::too_long(data.len(), most)),
+            Ask::Item { call, data, .. } if data.len() > most => {
+                let why = status::too_long(data.len(), most);
+                shared.end((session, call), why.clone());
+                Err(why)
+            }
             Ask::Open { call, last, method, uri, headers, data } => {
                 let place = Place::take(&shared, session)?;
                 let deadline = status::timeout(&headers).and_then(|span| Instant::now().checked_add(span));
@@ -311,16 +320,15 @@ async fn watch(shared: Weak<Shared>, key: Key, stream: Weak<Stream>) {
     loop {
         let (Some(shared_now), Some(stream_now)) = (shared.upgrade(), stream.upgrade()) else { return };
         let now = Instant::now();
-        let quiet = stream_now.heard() + shared_now.limits.idle;
+        let quiet = stream_now.heard().checked_add(shared_now.limits.idle);
         if stream_now.deadline.is_some_and(|deadline| deadline <= now) {
             return shared_now.end(key, too_late());
         }
-        if quiet <= now {
+        if quiet.is_some_and(|quiet| quiet <= now) {
             return shared_now.end(key, Status::cancelled("nothing was heard of the client"));
         }
-        drop((shared_now, stream_now.clone()));
-        let at = stream_now.deadline.map_or(quiet, |deadline| deadline.min(quiet));
-        drop(stream_now);
+        let Some(at) = [stream_now.deadline, quiet].into_iter().flatten().min() else { return };
+        drop((shared_now, stream_now));
         sleep_until(at).await;
     }
 }

@@ -124,6 +124,27 @@ fn messages_that_are_too_long() {
     });
 }
 
+/// A server holds no more of a call than its own limits allow, whatever those of the client are.
+#[test]
+fn pieces_that_are_too_long_for_the_server() {
+    run(async {
+        let mut limits = Limits::default();
+        limits.piece_bytes = 1 << 10;
+        let (server, mut client, _odd) = odd_with(limits);
+        let long = || post("b", "x".repeat(100 << 10));
+        let status = client.post(long()).await.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+        let (tell, told) = posts();
+        let (done, ()) = tokio::join!(client.import(told), async move {
+            tell.send(post("b", "fits")).await.unwrap();
+            let _ = tell.send(long()).await;
+        });
+        let status = done.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+        server.idle().await;
+    });
+}
+
 /// What the socket of either end takes no longer is said the same way.
 #[test]
 fn messages_that_are_too_long_for_a_socket() {
