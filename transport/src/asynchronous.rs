@@ -80,8 +80,8 @@ async fn drive(shared: Arc<Shared>, fd: AsyncFd<Watched>) {
     }
 }
 
-/// How long a task looks on: about what it takes to wake the peer's thread. With less, two ends that both sleep would never find out that they need
-/// not.
+/// How long a task looks on: about what it takes to wake the peer's thread. With less, two ends that both sleep would never find out that
+/// they need not.
 const LOOKS_ON: Duration = Duration::from_micros(50);
 /// So many more looks in vain than others, and an adaptive socket sleeps at once: what is waited for takes longer, or needs the processor
 /// that we look with.

@@ -19,8 +19,8 @@ pub enum Wait {
     Spin,
     /// Sleeps in the kernel: no cost while nothing happens; a wake-up of tens of microseconds when it does.
     Block,
-    /// Polls for 20 us, then sleeps. The default. An asynchronous socket polls for 50 us, and
-    /// sleeps at once where that is in vain more often than not.
+    /// Polls for 20 us, then sleeps. The default. An asynchronous socket polls for 50 us, and sleeps at once where that is in vain more
+    /// often than not.
     #[default]
     Adaptive,
 }

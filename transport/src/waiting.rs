@@ -31,8 +31,9 @@ use crate::error::Error;
 const HELPER_NAP: Duration = Duration::from_millis(1);
 /// The same where callers spin: they pay a core not to be disturbed.
 const HELPER_NAP_SPIN: Duration = Duration::from_millis(20);
-/// How soon a helper that was sent away looks again, at the soonest. A timer before the scheduler's own next one has to be told to the
-/// processor, and where that is virtual to its host: 2 to 8 us instead of less than 1, while a peer on the same processor waits.
+/// How soon a helper that was sent away, or found somebody polling, looks again at the soonest. A timer before the scheduler's own next
+/// one has to be told to the processor, and where that is virtual to its host: 2 to 8 us instead of less than 1, while a peer on the same
+/// processor waits.
 const HELPER_AWAY: Duration = Duration::from_millis(4);
 /// How long a thread sleeps at a time while the inbox is full.
 const HELD_BACK_PAUSE: Duration = Duration::from_millis(1);
