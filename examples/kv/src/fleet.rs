@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use crate::bench::{Both, fill, quantile, records};
+use crate::bench::{Both, fill, median, quantile, records};
 use crate::child::{Clients, ServerChild, cpus};
 use crate::resp::command;
 use crate::worker::{Job, Long, Outcome, Peer};
@@ -52,6 +52,8 @@ pub struct Row {
     pub p50_us: f64,
     /// Of short GETs.
     pub p99_us: f64,
+    /// The same of each tenth of a second, and of those the median: without what the machine itself stands still.
+    pub p99_span_us: f64,
     /// Of GETs of long values.
     pub long_p50_us: f64,
     /// CPU time of the server.
@@ -127,12 +129,14 @@ fn cell(plan: &Plan, both: &Both, peer: Peer, clients: usize) -> Result<Row> {
     let all: u64 = outcomes.iter().map(|outcome| outcome.all).sum();
     let ops: u64 = outcomes.iter().map(|outcome| outcome.ops).sum();
     let short = |share| (quantile(&outcomes, |outcome: &Outcome| &outcome.short, share) / 100.0).round() / 10.0;
+    let mut spans: Vec<f64> = outcomes.iter().flat_map(|outcome| &outcome.spans).map(|nanos| *nanos as f64).collect();
     Ok(Row {
         peer: peer.name(),
         clients,
         ops: (ops as f64 / outcomes[0].seconds).round(),
         p50_us: short(0.5),
         p99_us: short(0.99),
+        p99_span_us: (median(&mut spans) / 100.0).round() / 10.0,
         long_p50_us: (quantile(&outcomes, |outcome| &outcome.long, 0.5) / 100.0).round() / 10.0,
         server_cpu_us_per_op: (cpu as f64 / all.max(1) as f64).round() / 1000.0,
         server_bytes_per_client: (held as f64 / clients as f64).round(),

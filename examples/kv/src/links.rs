@@ -53,8 +53,10 @@ fn has_error(mut bytes: &[u8], count: usize) -> Result<bool> {
     Ok(error)
 }
 
-/// Sleeps until one of the connections has something, at most so long.
+/// Until one of the connections has something, at most so long. The kernel's timeouts here are whole milliseconds, rounded up, in which an
+/// open loop would begin late: what is shorter is waited for awake, by looking once.
 fn wait_for(epoll: &OwnedFd, events: &mut Vec<Event>, most: Duration) -> Result<()> {
+    let most = if most < Duration::from_millis(1) { Duration::ZERO } else { most };
     let timeout = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: most.subsec_nanos().into() };
     events.clear();
     match epoll::wait(epoll, rustix::buffer::spare_capacity(events), Some(&timeout)) {

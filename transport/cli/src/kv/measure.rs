@@ -191,18 +191,28 @@ pub(crate) fn fleet(args: &FleetArgs) -> Result<()> {
         return crate::print(&format!("{}\n", json!({ "rows": rows, "environment": host })));
     }
     let mut text = format!(
-        "{:<8} {:>8} {:>8} {:>9} {:>9} {:>12} {:>13} {:>8} {:>9}\n",
-        "peer", "clients", "ops/s", "p50 us", "p99 us", "long p50 us", "server us/op", "growth", "B/client"
+        "{:<8} {:>8} {:>8} {:>9} {:>9} {:>11} {:>12} {:>13} {:>8} {:>9}\n",
+        "peer",
+        "clients",
+        "ops/s",
+        "p50 us",
+        "p99 us",
+        "p99 span us",
+        "long p50 us",
+        "server us/op",
+        "growth",
+        "B/client"
     );
     for row in &rows {
         writeln!(
             text,
-            "{:<8} {:>8} {:>8.0} {:>9.1} {:>9.1} {:>12.1} {:>13.2} {:>8.2} {:>9.0}",
+            "{:<8} {:>8} {:>8.0} {:>9.1} {:>9.1} {:>11.1} {:>12.1} {:>13.2} {:>8.2} {:>9.0}",
             row.peer,
             row.clients,
             row.ops,
             row.p50_us,
             row.p99_us,
+            row.p99_span_us,
             row.long_p50_us,
             row.server_cpu_us_per_op,
             row.cpu_growth.unwrap_or(0.0),
