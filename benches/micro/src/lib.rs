@@ -142,7 +142,7 @@ impl Pair {
     /// When it never does.
     pub fn rest(&mut self) {
         for _ in 0..100 {
-            self.now += Duration::from_millis(500);
+            self.now += Duration::from_secs(5);
             for end in [&mut self.client, &mut self.server] {
                 end.handle_timeout(self.now);
                 while end.poll_transmit(self.now, &mut vec![0; 1 << 16]).is_some() {}

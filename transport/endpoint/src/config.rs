@@ -60,10 +60,10 @@ pub struct Config {
     /// quarters of this time on, because the peer may be ahead of us. Alike at both ends.
     pub session_idle: Duration,
     /// A session in which nothing is under way and nothing was heard for so long is put to rest: it keeps its secrets and numbers, and
-    /// some 500 bytes instead of 4,500. Default 1 s; to wake costs each side some microseconds. (decision 0020)
+    /// some 500 bytes instead of 4,500. Default 60 s; to wake costs each side some microseconds. (decision 0020)
     pub session_rests_after: Duration,
     /// Sessions that are awake at once: what is beyond them rests as soon as nothing is under way in it, those first that were silent
-    /// longest. Default 4,096, which hold 18 MB.
+    /// longest. Default 32,768, which hold 150 MB.
     pub sessions_awake_max: usize,
     /// What one key may protect. Default: the limits of the protocol, which can only be lowered. Lower ones cost a round trip,
     /// which nothing waits for, and some microseconds per epoch at each end. [P-6.7]
@@ -116,8 +116,8 @@ impl Config {
             sessions_max: wire::limits::SESSIONS_MAX,
             handshakes_max: 4096,
             session_idle: Duration::from_secs(3600),
-            session_rests_after: Duration::from_secs(1),
-            sessions_awake_max: 4096,
+            session_rests_after: Duration::from_secs(60),
+            sessions_awake_max: 32_768,
             key_limits: KeyLimits::PROTOCOL,
             session_age_max: Duration::from_secs(24 * 3600),
             handshake_timeout: Duration::from_secs(10),

@@ -53,7 +53,7 @@ impl Builder<Ready> {
         self
     }
 
-    /// How long nothing was heard in a session, and nothing is under way there, before it is put to rest. Default 1 s. It then holds some
+    /// How long nothing was heard in a session, and nothing is under way there, before it is put to rest. Default 60 s. It then holds some
     /// 500 bytes instead of 4,500: its secrets and numbers stay, the contexts of its keys are made again by the next message, which costs
     /// each end some microseconds.
     #[must_use]
@@ -63,7 +63,7 @@ impl Builder<Ready> {
     }
 
     /// How many sessions are awake at once; what is beyond them rests as soon as nothing is under way in it, those that were silent longest
-    /// first. Default 4,096, which hold 18 MB. More cost memory, fewer the microseconds of waking where more peers than that talk in turn.
+    /// first. Default 32,768, which hold 150 MB. More cost memory, fewer the microseconds of waking where more peers than that talk in turn.
     #[must_use]
     pub fn sessions_awake_max(mut self, count: usize) -> Self {
         self.knobs.renewal.awake_max = Some(count);

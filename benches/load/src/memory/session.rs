@@ -2,6 +2,8 @@
 //!
 //! Owns secrets that both processes know, and how sockets are bound. Refuses: counting.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use sealane::{Clients, Identity, Socket, Trust, Wait};
 use serde::{Deserialize, Serialize};
@@ -35,16 +37,30 @@ pub(crate) fn secret(number: usize) -> [u8; 32] {
     secret
 }
 
+/// Idle sessions rest after a minute; here sooner, because nobody would wait for that.
+const RESTS_AFTER: Duration = Duration::from_secs(1);
+
 /// A client's socket; each has an address of its own.
 pub(crate) fn client_socket(kind: Kind, credentials: &Credentials, at: usize) -> Result<Socket> {
     let local = format!("127.0.1.{}:0", at + 1);
     Ok(match kind {
-        Kind::Installed => Socket::builder().installed_only().peer_timeout(PATIENCE).wait(Wait::Block).bind(local)?,
+        Kind::Installed => Socket::builder()
+            .installed_only()
+            .peer_timeout(PATIENCE)
+            .session_rests_after(RESTS_AFTER)
+            .wait(Wait::Block)
+            .bind(local)?,
         Kind::Tls => {
             let (certificate, key) = (&credentials.client.certificate, &credentials.client.key);
             let trust = Trust::pem(credentials.authority.as_bytes())?;
             let identity = Identity::pem(certificate.as_bytes(), key.as_bytes())?;
-            Socket::builder().trust(trust).identity(identity).peer_timeout(PATIENCE).wait(Wait::Block).bind(local)?
+            Socket::builder()
+                .trust(trust)
+                .identity(identity)
+                .peer_timeout(PATIENCE)
+                .session_rests_after(RESTS_AFTER)
+                .wait(Wait::Block)
+                .bind(local)?
         }
     })
 }
@@ -56,6 +72,7 @@ pub(crate) fn server_socket(kind: Kind, credentials: &Credentials) -> Result<Soc
             .installed_only()
             .serve_installed()
             .peer_timeout(PATIENCE)
+            .session_rests_after(RESTS_AFTER)
             .wait(Wait::Block)
             .bind("127.0.0.1:0")?,
         Kind::Tls => {
@@ -63,7 +80,7 @@ pub(crate) fn server_socket(kind: Kind, credentials: &Credentials) -> Result<Soc
             let trust = Trust::pem(credentials.authority.as_bytes())?;
             let identity = Identity::pem(certificate.as_bytes(), key.as_bytes())?;
             let builder = Socket::builder().trust(trust).identity(identity).serve(Clients::Authenticated);
-            builder.peer_timeout(PATIENCE).wait(Wait::Block).bind("0.0.0.0:0")?
+            builder.peer_timeout(PATIENCE).session_rests_after(RESTS_AFTER).wait(Wait::Block).bind("0.0.0.0:0")?
         }
     })
 }
