@@ -31,8 +31,12 @@ impl Machine {
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.note_time(now);
-        while let Some((_, peer)) = self.ack_timers.peek().filter(|(at, _)| *at <= now) {
-            self.flush_acks(peer);
+        // Those that are due soon go along: many peers at one address, or many addresses of one host, are then one train, or one wake-up.
+        if self.ack_timers.peek().is_some_and(|(at, _)| at <= now) {
+            let soon = now + self.config.ack_delay / 2;
+            while let Some((_, peer)) = self.ack_timers.peek().filter(|(at, _)| *at <= soon) {
+                self.flush_acks(peer);
+            }
         }
         // Whatever fires is set to later than now, or taken out: so this ends.
         while let Some((_, slot)) = self.timers.peek().filter(|(at, _)| *at <= now) {

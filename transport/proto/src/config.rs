@@ -109,7 +109,7 @@ pub struct Config {
     /// Silence after which a peer counts as dead for an RPC. Default 3 s: longer than a process is ever paused by its host,
     /// far shorter than a person waits.
     pub peer_timeout: Duration,
-    /// How long an acknowledgement waits for something to ride on. Default 1 ms; the server holds the response until then.
+    /// How long an acknowledgement waits for something to ride on. Default 4 ms; the server holds the response until then.
     pub ack_delay: Duration,
     /// Longest message that is accepted. Default 64 MiB.
     pub message_bytes_max: u32,
@@ -162,7 +162,7 @@ impl Default for Config {
             resend_min: Duration::from_micros(250),
             resend_max: Duration::from_millis(100),
             peer_timeout: Duration::from_secs(3),
-            ack_delay: Duration::from_millis(1),
+            ack_delay: Duration::from_millis(4),
             message_bytes_max: 64 << 20,
             buffered_bytes_max: 1 << 30,
             buffered_bytes_per_host_max: 512 << 20,

@@ -62,7 +62,7 @@ fn acks_are_batched() {
     let mut half = Half::new(serving());
     half.record(&one_way(0), 0);
     half.record(&one_way(1), 0);
-    assert_eq!(half.pass(Duration::from_micros(999)), []);
+    assert_eq!(half.pass(Duration::from_micros(3999)), []);
     assert_eq!(half.pass(Duration::from_micros(1)).len(), 2);
     for sequence in 2..33 {
         half.record(&one_way(sequence), 0);
@@ -70,6 +70,23 @@ fn acks_are_batched() {
     }
     half.record(&one_way(33), 0);
     assert_eq!(acks(&half.said()), 32);
+    assert_eq!(half.pass(Duration::from_secs(1)), []);
+}
+
+/// Who tells one peer tells those, too, that would be told soon.
+#[test]
+fn acks_to_many_peers_go_together() {
+    let mut half = Half::new(serving());
+    for peer in 1..4 {
+        half.open(peer);
+    }
+    for (peer, pause) in [(0, 1900), (1, 300), (2, 0), (3, 0)] {
+        half.record_of(peer, &one_way(0), 0);
+        assert_eq!(half.pass(Duration::from_micros(pause)), []);
+    }
+    // The first of them waits 4 ms, the second's were up 1.9 ms later, and the rest had more than half of theirs left.
+    assert_eq!(half.pass(Duration::from_micros(1800)).len(), 2);
+    assert_eq!(half.pass(Duration::from_micros(2200)).len(), 2);
     assert_eq!(half.pass(Duration::from_secs(1)), []);
 }
 
