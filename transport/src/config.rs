@@ -11,6 +11,9 @@ pub(crate) type Credentials = Box<crate::credentials::Choices>;
 #[cfg(not(feature = "aws-lc"))]
 pub(crate) type Credentials = ();
 
+/// Priorities that a packet can have.
+pub(crate) const PRIORITIES: usize = 8;
+
 /// How a blocking call waits, and how long an asynchronous socket looks on before its runtime sleeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -32,6 +32,8 @@ mod message;
 mod stream;
 mod delivery;
 mod info;
+#[cfg(feature = "metrics")]
+mod meters;
 mod handles;
 mod socket;
 mod shards;
@@ -68,6 +70,8 @@ pub use handshake::identity::{PeerCertificate, PeerIdentity, PeerKey};
 pub use info::Info;
 pub use link::LinkRate;
 pub use message::{Body, Failed, OneWay, Peer, PeerInfo, ReplyToken, Request, Response, RpcId};
+#[cfg(feature = "metrics")]
+pub use meters::Meters;
 pub use offloading::Offload;
 pub use record::aead::Cipher;
 pub use shards::Shard;

@@ -415,20 +415,26 @@ impl Socket {
         let mut core = self.shared.lock();
         core.endpoint.tidy();
         core.file();
+        let holdings = core.endpoint.holdings();
         Info {
             local_addr: self.shared.local,
             link_rate,
             caps: self.caps.clone(),
             engine: core.endpoint.config().crypto.name(),
             offload: core.offload.clone(),
-            held_bytes: core.endpoint.held_bytes(),
+            held_bytes: holdings.held_bytes,
+            buffered_bytes: holdings.machine.buffered_bytes,
+            incoming_bytes: holdings.machine.incoming_bytes,
+            waiting: holdings.machine.waiting,
             rpcs: core.endpoint.calls(),
             sessions: core.endpoint.sessions(),
+            sessions_resting: holdings.resting,
             counters: *core.endpoint.counters(),
             oversized: core.oversized,
             unsent: core.unsent,
             segments_sent: core.segments.0,
             segments_received: core.segments.1,
+            sent_bytes: core.sent_bytes,
         }
     }
 

@@ -2,6 +2,9 @@
 //! is decided here. It ends with 0 when all went well, 1 on failure, 2 when the command line makes no sense.
 #![forbid(unsafe_code)]
 
+mod man;
+mod observe;
+mod top;
 mod certs;
 mod publish;
 mod serve;
@@ -17,7 +20,7 @@ mod doctor;
 mod kv;
 
 use anyhow::{Error, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -65,6 +68,12 @@ enum Command {
     Offload(offload::Args),
     /// A key-value server of the Redis protocol behind TCP, TLS and Sealane at once, and its benchmarks
     Kv(kv::Args),
+    /// What a process of Sealane's does now: sessions, messages, grants, priorities, drops
+    Top(top::Args),
+    /// Write pages for `man`
+    Man(man::ManArgs),
+    /// Print what a shell is to source to complete this command
+    Completions(man::CompletionsArgs),
 }
 
 fn main() -> ExitCode {
@@ -100,6 +109,9 @@ fn main() -> ExitCode {
         Command::Audit(args) => audit::run(args),
         Command::Offload(args) => offload::run(args),
         Command::Kv(args) => kv::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Top(args) => top::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Man(args) => man::man(Cli::command(), args).map(|()| ExitCode::SUCCESS),
+        Command::Completions(args) => man::completions(Cli::command(), args).map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| explain(&error))
 }
@@ -134,7 +146,6 @@ fn print(text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {

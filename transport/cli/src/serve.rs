@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::publish;
+use crate::{observe, publish};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -40,6 +40,8 @@ pub(crate) struct Args {
     /// Print the socket's counters every so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     stats: Option<u64>,
+    #[command(flatten)]
+    door: observe::Door,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -68,6 +70,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(file) = &args.publish_ticket {
         publish::keep(&socket, Some(file), args.json)?;
     }
+    let told = Arc::clone(&socket);
+    args.door.start("serve", args.json, move || told.info())?;
     if let Some(seconds) = args.stats {
         let (socket, json) = (Arc::clone(&socket), args.json);
         thread::spawn(move || print_stats(&socket, Duration::from_secs(seconds), json));
