@@ -10,10 +10,11 @@ mod publish;
 mod serve;
 mod ticket;
 mod call;
-mod demo;
 mod handshake;
 mod sim;
 mod attack;
+mod hostile;
+mod demo;
 mod audit;
 mod offload;
 mod doctor;
@@ -97,7 +98,7 @@ fn main() -> ExitCode {
         .with_ansi(io::stderr().is_terminal())
         .init();
     let ended = match &cli.command {
-        Command::Demo(args) => demo::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Demo(args) => demo::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Certs(args) => certs::run(args).map(|()| ExitCode::SUCCESS),
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
