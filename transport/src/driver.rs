@@ -378,12 +378,16 @@ impl Core {
                         self.settle(id, Outcome::Arrived);
                     }
                 }
-                Event::Connected { session } => self.connected(session, Ok(())),
+                Event::Connected { session } => {
+                    tracing::debug!(?session, "open");
+                    self.connected(session, Ok(()));
+                }
                 Event::Moved { session, address } => {
                     let mtu = udp::caps::path_mtu(address).unwrap_or(1280);
                     self.endpoint.path_carries(session, crate::config::datagram_bytes(mtu, address));
                 }
                 Event::ConnectFailed { session, why, address } => {
+                    tracing::debug!(?session, %address, %why, "handshake failed");
                     self.connected(session, Err(Error::Handshake { address, source: why }));
                 }
             }

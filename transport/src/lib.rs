@@ -42,6 +42,7 @@ mod publishing;
 mod trying;
 mod serving;
 mod sessions;
+mod timetrace;
 pub mod builder;
 #[cfg(feature = "tokio")]
 mod asynchronous;
@@ -62,6 +63,7 @@ pub use endpoint::info::{CallInfo, SessionInfo};
 pub use endpoint::pool::Payload;
 pub use endpoint::rates::{Limits, Rate};
 pub use endpoint::session::{Protection, Upgrade};
+pub use endpoint::trail::{Cause, Mark, Step, TimeTrace};
 pub use error::{Error, Fault};
 pub use handles::{Batch, Readiness};
 pub use handshake::error::Error as HandshakeError;

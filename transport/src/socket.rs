@@ -145,6 +145,7 @@ impl Socket {
     /// [`Error::Handshake`], saying which check failed.
     pub fn connect(&self, peer: &Peer) -> Result<(), Error> {
         let To::Target(target) = peer.to else { return Ok(()) };
+        let _span = tracing::debug_span!("connect", to = %peer.address).entered();
         let session = {
             let mut core = self.open_core()?;
             let Some(session) = core.begin_connect(target)? else { return Ok(()) };
@@ -176,7 +177,9 @@ impl Socket {
         body: impl Into<Body<'a>>,
         options: CallOptions,
     ) -> Result<Payload, Error> {
-        let id = self.submit(peer, body.into(), Kind::Request, 0, true, options, false)?;
+        let body = body.into();
+        let _span = tracing::debug_span!("call", to = %peer.address, bytes = body.len()).entered();
+        let id = self.submit(peer, body, Kind::Request, 0, true, options, false)?;
         self.outcome(id)
     }
 

@@ -1,5 +1,7 @@
 //! Owns the knobs that few need: what outlives a process, what strangers may cause, and what can hurt.
 
+use std::time::Duration;
+
 use endpoint::config::Config;
 use endpoint::rates::Limits;
 use record::keys::Secret;
@@ -14,6 +16,7 @@ use crate::offloading::Offload;
 pub(super) struct Choices {
     reset_key: Option<Secret>,
     strangers: Option<Limits>,
+    trail: Option<(Duration, usize)>,
     pub(super) backend: Backend,
     pub(super) offload: Offload,
 }
@@ -21,6 +24,7 @@ pub(super) struct Choices {
 impl Choices {
     pub(super) fn apply(&self, config: &mut Config) {
         config.reset_key.clone_from(&self.reset_key);
+        config.trail = self.trail;
         config.limits = self.strangers.unwrap_or(config.limits);
     }
 }
@@ -42,6 +46,17 @@ impl Builder<Ready> {
     #[must_use]
     pub fn stranger_limits(mut self, limits: Limits) -> Self {
         self.knobs.rare.strangers = Some(limits);
+        self
+    }
+
+    /// Keeps the last `marks` things that happened to messages, with their times, and stops when a call takes longer than `slow`: ours from
+    /// submission to response, or a peer's from request to reply. [`Socket::time_trace`] gives them, `sealane trace render` draws them.
+    /// Default: none. Costs two look-ups in a table for each call, some stores for whatever else happens, and 32 bytes for each mark.
+    ///
+    /// [`Socket::time_trace`]: crate::Socket::time_trace
+    #[must_use]
+    pub fn time_trace(mut self, slow: Duration, marks: usize) -> Self {
+        self.knobs.rare.trail = Some((slow, marks));
         self
     }
 
