@@ -5,6 +5,7 @@
 mod man;
 mod observe;
 mod top;
+mod trace;
 mod certs;
 mod publish;
 mod serve;
@@ -19,12 +20,14 @@ mod audit;
 mod offload;
 mod doctor;
 mod kv;
+mod proxy;
 
 use anyhow::{Error, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 /// Encrypted messages between machines of a datacenter, from a shell.
 #[derive(Debug, Parser)]
@@ -69,8 +72,12 @@ enum Command {
     Offload(offload::Args),
     /// A key-value server of the Redis protocol behind TCP, TLS and Sealane at once, and its benchmarks
     Kv(kv::Args),
+    /// Carry TCP connections of existing programs over Sealane: one process at each end
+    Proxy(proxy::Args),
     /// What a process of Sealane's does now: sessions, messages, grants, priorities, drops
     Top(top::Args),
+    /// Draw what led to a slow call
+    Trace(trace::Args),
     /// Write pages for `man`
     Man(man::ManArgs),
     /// Print what a shell is to source to complete this command
@@ -95,6 +102,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .with_span_events(FmtSpan::CLOSE)
         .with_ansi(io::stderr().is_terminal())
         .init();
     let ended = match &cli.command {
@@ -110,7 +118,9 @@ fn main() -> ExitCode {
         Command::Audit(args) => audit::run(args),
         Command::Offload(args) => offload::run(args),
         Command::Kv(args) => kv::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Proxy(args) => proxy::run(args).map(|()| ExitCode::SUCCESS),
         Command::Top(args) => top::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Trace(args) => trace::run(args).map(|()| ExitCode::SUCCESS),
         Command::Man(args) => man::man(Cli::command(), args).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => man::completions(Cli::command(), args).map(|()| ExitCode::SUCCESS),
     };

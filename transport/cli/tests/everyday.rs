@@ -75,3 +75,61 @@ fn every_command_has_a_page_and_is_completed() {
     assert!(sealane(&["completions", "zsh"]).starts_with("#compdef sealane"));
     assert!(sealane(&["completions", "fish"]).contains("complete -c sealane"));
 }
+
+#[test]
+fn handshakes_and_calls_are_spans() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let certs = certs(dir.path());
+    let server = serve(&certs, &["--ca", "ca.pem"]);
+    let mut command = Command::new(SEALANE);
+    command.args(["call", &server.addr, "--data", "hello"]).args(OURS).current_dir(&certs);
+    let called = command.env("SEALANE_LOG", "sealane=debug").output().expect("the command starts");
+    let said = String::from_utf8_lossy(&called.stderr);
+    for span in [format!("connect{{to={}}}", server.addr), format!("call{{to={} bytes=5}}", server.addr)] {
+        assert!(said.contains(&span) && said.contains("close"), "{span}: {said}");
+    }
+    assert!(said.contains("open"), "{said}");
+    let quiet = call(&certs, &server, &[&OURS[..], &["--data", "hello"]].concat());
+    assert!(quiet.stderr.is_empty(), "{quiet:?}");
+}
+
+#[test]
+fn a_slow_call_leaves_a_time_trace_that_can_be_drawn() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let certs = certs(dir.path());
+    let server = serve(&certs, &["--ca", "ca.pem", "--trace-slow", "0", "--trace-out", "served.trace"]);
+    // Any call is slow by this measure, and what is long needs grants.
+    let traced = ["--size", "2000000", "--trace-slow", "1", "--trace-out", "called.trace"];
+    let called = call(&certs, &server, &[&OURS[..], &traced].concat());
+    assert!(called.status.success(), "{called:?}");
+    let render = |file: &str, out: &str| -> serde_json::Value {
+        let (file, out) = (dir.path().join(file), dir.path().join(out));
+        let args = ["trace", "render", file.to_str().expect("UTF-8"), "-o", out.to_str().expect("UTF-8"), "--json"];
+        serde_json::from_str(&sealane(&args)).expect("one JSON object")
+    };
+    let report = render("called.trace", "called.svg");
+    let steps = report["steps"].as_array().expect("steps");
+    let place = |name: &str| {
+        let found = steps.iter().position(|step| step["step"] == name);
+        found.unwrap_or_else(|| panic!("{name} happens to a long call: {report}"))
+    };
+    let order = ["submitted", "sent", "granted", "opened", "response"].map(place);
+    assert!(order.is_sorted(), "{order:?}: {report}");
+    assert!(steps.iter().any(|step| step["step"] == "grants"), "the response is granted: {report}");
+    assert_eq!((&steps[0]["value"], &steps[0]["at_us"]), (&2_000_000.into(), &0.0.into()), "{report}");
+    assert!(steps.is_sorted_by_key(|step| step["at_us"].as_f64().map(|at| (at * 1e3) as u64)), "{report}");
+    let svg = std::fs::read_to_string(dir.path().join("called.svg")).expect("a picture");
+    assert!(svg.starts_with("<svg") && svg.matches("<title>").count() >= steps.len(), "{svg}");
+    // The server writes its own soon.
+    for _ in 0..600 {
+        if dir.path().join("served.trace").exists() {
+            break;
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(50));
+    }
+    let report = render("served.trace", "served.html");
+    let steps = report["steps"].as_array().expect("steps");
+    assert!(steps.iter().any(|step| step["step"] == "replied"), "{report}");
+    let page = std::fs::read_to_string(dir.path().join("served.html")).expect("a page");
+    assert!(page.starts_with("<!doctype html>") && page.contains("<table>"), "{page}");
+}
