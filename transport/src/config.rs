@@ -28,6 +28,21 @@ pub enum Wait {
     Adaptive,
 }
 
+/// Choices that go together: see [`crate::Builder::profile`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Profile {
+    /// [`Wait::Spin`], and each message in packets of its own, so that a lost packet delays no other message. Costs a core per waiting
+    /// thread, and up to several times the packets where many small messages are ready at once.
+    Latency,
+    /// [`Wait::Adaptive`], and small messages that are ready together share packets. The default.
+    #[default]
+    Balanced,
+    /// [`Wait::Block`], the same bundles, and four times the receive buffer. No work is done in vain; costs a wake-up of tens of
+    /// microseconds per wait.
+    Throughput,
+}
+
 /// Which end of an installed session a socket is; the other end is the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {

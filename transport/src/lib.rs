@@ -54,7 +54,7 @@ pub use asynchronous::AsyncSocket;
 pub use builder::Builder;
 #[cfg(feature = "aws-lc")]
 pub use builder::{Clients, Identity, Trust};
-pub use config::{CallOptions, Role, Wait};
+pub use config::{CallOptions, Profile, Role, Wait};
 pub use delivery::Delivery;
 #[cfg(feature = "dns")]
 pub use dns::TicketDns;

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::trace;
+use crate::{profile, trace};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -43,6 +43,8 @@ pub(crate) struct Args {
     timeout: f64,
     #[command(flatten)]
     trace: trace::Wanted,
+    #[command(flatten)]
+    profile: profile::Choice,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -95,7 +97,8 @@ fn calls(args: &Args, server: SocketAddr, name: &str, body: &[u8], deadline: Dur
         _ => builder.anonymous(),
     };
     let any = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = args.trace.apply(builder).handshake_timeout(deadline).bind(SocketAddr::new(any, 0))?;
+    let socket =
+        args.trace.apply(args.profile.apply(builder)).handshake_timeout(deadline).bind(SocketAddr::new(any, 0))?;
     let peer = socket.peer(server, name)?;
     let begun = Instant::now();
     socket.connect(&peer).with_context(|| format!("no session with {server} as {name}"))?;

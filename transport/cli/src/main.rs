@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod man;
+mod profile;
 mod observe;
 mod top;
 mod trace;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::call::host;
-use crate::observe;
+use crate::{observe, profile};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -42,6 +42,8 @@ pub(crate) struct Args {
     connections: usize,
     #[command(flatten)]
     door: observe::Door,
+    #[command(flatten)]
+    profile: profile::Choice,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -130,7 +132,7 @@ async fn enter(args: &Args, listen: SocketAddr, exit: &str, limits: Limits) -> R
     let name = args.name.as_deref().map_or_else(|| host(exit), Ok)?;
     let exit_at = address(exit)?;
     let any = if exit_at.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = AsyncSocket::new(builder.bind(SocketAddr::new(any, 0))?)?;
+    let socket = AsyncSocket::new(args.profile.apply(builder).bind(SocketAddr::new(any, 0))?)?;
     let peer = socket.peer(exit_at, name)?;
     let listener = TcpListener::bind(listen).with_context(|| format!("listening on tcp:{listen}"))?;
     listener.set_nonblocking(true)?;
@@ -150,7 +152,8 @@ async fn leave(args: &Args, listen: SocketAddr, target: &str, limits: Limits) ->
         Some(trust) => (trust, Clients::Authenticated),
         None => (Trust::nobody(), Clients::Anonymous),
     };
-    let socket = Socket::builder().trust(trust).identity(identity).serve(clients).bind(listen)?;
+    let builder = Socket::builder().trust(trust).identity(identity).serve(clients);
+    let socket = args.profile.apply(builder).bind(listen)?;
     listening(args, socket.local_addr(), "sealane", &format!("tcp:{target}"))?;
     let exit = Exit::new(AsyncSocket::new(socket)?, target, limits);
     let told = exit.clone();

@@ -9,6 +9,7 @@ use udp::backend::Backend;
 use udp::batch::Datagrams;
 
 use super::{Builder, Ready};
+use crate::config::{Profile, Wait};
 use crate::offloading::Offload;
 
 /// What was chosen of these.
@@ -17,6 +18,7 @@ pub(super) struct Choices {
     reset_key: Option<Secret>,
     strangers: Option<Limits>,
     trail: Option<(Duration, usize)>,
+    unbundled: bool,
     pub(super) backend: Backend,
     pub(super) offload: Offload,
 }
@@ -25,11 +27,29 @@ impl Choices {
     pub(super) fn apply(&self, config: &mut Config) {
         config.reset_key.clone_from(&self.reset_key);
         config.trail = self.trail;
+        config.bundles &= !self.unbundled;
         config.limits = self.strangers.unwrap_or(config.limits);
     }
 }
 
+/// Bytes of datagrams that the kernel should keep: what is usual, and where throughput counts.
+const RECEIVE_BUFFER_BYTES: (usize, usize) = (4 << 20, 16 << 20);
+
 impl Builder<Ready> {
+    /// Sets [`Self::wait`], [`Self::receive_buffer_bytes`] and whether small messages share packets to what suits: see [`Profile`]. What
+    /// is set after it stays. Default [`Profile::Balanced`].
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        let (usual, large) = RECEIVE_BUFFER_BYTES;
+        let (wait, receive_buffer_bytes, unbundled) = match profile {
+            Profile::Latency => (Wait::Spin, usual, true),
+            Profile::Balanced => (Wait::Adaptive, usual, false),
+            Profile::Throughput => (Wait::Block, large, false),
+        };
+        self.knobs.rare.unbundled = unbundled;
+        self.wait(wait).receive_buffer_bytes(receive_buffer_bytes)
+    }
+
     /// Keeps what proves "I forgot that session" over restarts: 32 secret random bytes that the application stores, and gives again
     /// when it binds the same address after a crash. Peers of the former process then learn at once that it is gone, instead of
     /// after [`Self::peer_timeout`]; their calls end with [`crate::Error::PeerRestarted`], and their next ones begin a new session.
