@@ -22,6 +22,7 @@ mod offload;
 mod doctor;
 mod kv;
 mod proxy;
+mod tensor;
 
 use anyhow::{Error, Result};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -75,6 +76,8 @@ enum Command {
     Kv(kv::Args),
     /// Carry TCP connections of existing programs over Sealane: one process at each end
     Proxy(proxy::Args),
+    /// Tensors in messages: there and back, and what it takes to read one
+    Tensor(tensor::Args),
     /// What a process of Sealane's does now: sessions, messages, grants, priorities, drops
     Top(top::Args),
     /// Draw what led to a slow call
@@ -120,6 +123,7 @@ fn main() -> ExitCode {
         Command::Offload(args) => offload::run(args),
         Command::Kv(args) => kv::run(args).map(|()| ExitCode::SUCCESS),
         Command::Proxy(args) => proxy::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Tensor(args) => tensor::run(args).map(|()| ExitCode::SUCCESS),
         Command::Top(args) => top::run(args).map(|()| ExitCode::SUCCESS),
         Command::Trace(args) => trace::run(args).map(|()| ExitCode::SUCCESS),
         Command::Man(args) => man::man(Cli::command(), args).map(|()| ExitCode::SUCCESS),

@@ -133,3 +133,14 @@ fn a_slow_call_leaves_a_time_trace_that_can_be_drawn() {
     let page = std::fs::read_to_string(dir.path().join("served.html")).expect("a page");
     assert!(page.starts_with("<!doctype html>") && page.contains("<table>"), "{page}");
 }
+
+#[test]
+fn tensors_come_back_and_are_read_where_they_arrived() {
+    let line = sealane(&["tensor", "echo", "--shape", "128,768", "--dtype", "f32", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&line).expect("one JSON object");
+    let rows = report["rows"].as_array().expect("rows");
+    assert_eq!((&rows[0]["bytes"], rows.len()), (&393_216.into(), 6), "{report}");
+    assert!(rows.iter().all(|row| row["in_place"] == true && row["decode_ns"].as_f64() > Some(0.0)), "{report}");
+    let wrong = Command::new(SEALANE).args(["tensor", "echo", "--dtype", "f31"]).output().expect("the command starts");
+    assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("bf16"), "{wrong:?}");
+}
