@@ -16,6 +16,7 @@ use proto::time::Instant;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 use udp::poll::Set;
 use wire::ids::SessionId;
 use wire::trailer::Kind;
@@ -191,7 +192,7 @@ impl AsyncSocket {
                 found
             })
         });
-        done.await?
+        done.instrument(tracing::debug_span!("connect", to = %peer.address)).await?
     }
 
     fn poll<T>(
@@ -223,12 +224,17 @@ impl AsyncSocket {
         body: impl Into<Body<'a>>,
         options: CallOptions,
     ) -> Result<Payload, Error> {
-        let id = self.submit(peer, body.into(), Kind::Request, 0, true, options).await?;
-        match self.settled(id).await? {
-            Outcome::Payload(payload) => Ok(payload),
-            Outcome::Failed(error) => Err(error),
-            Outcome::Arrived | Outcome::Stream { .. } => Err(Error::UnknownCall(RpcId(id).to_string())),
-        }
+        let body = body.into();
+        let span = tracing::debug_span!("call", to = %peer.address, bytes = body.len());
+        let answered = async {
+            let id = self.submit(peer, body, Kind::Request, 0, true, options).await?;
+            match self.settled(id).await? {
+                Outcome::Payload(payload) => Ok(payload),
+                Outcome::Failed(error) => Err(error),
+                Outcome::Arrived | Outcome::Stream { .. } => Err(Error::UnknownCall(RpcId(id).to_string())),
+            }
+        };
+        answered.instrument(span).await
     }
 
     /// As [`Socket::send`]; waits where that blocks.

@@ -11,6 +11,9 @@ pub(crate) type Credentials = Box<crate::credentials::Choices>;
 #[cfg(not(feature = "aws-lc"))]
 pub(crate) type Credentials = ();
 
+/// Priorities that a packet can have.
+pub(crate) const PRIORITIES: usize = 8;
+
 /// How a blocking call waits, and how long an asynchronous socket looks on before its runtime sleeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -23,6 +26,21 @@ pub enum Wait {
     /// often than not.
     #[default]
     Adaptive,
+}
+
+/// Choices that go together: see [`crate::Builder::profile`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Profile {
+    /// [`Wait::Spin`], and each message in packets of its own, so that a lost packet delays no other message. Costs a core per waiting
+    /// thread, and up to several times the packets where many small messages are ready at once.
+    Latency,
+    /// [`Wait::Adaptive`], and small messages that are ready together share packets. The default.
+    #[default]
+    Balanced,
+    /// [`Wait::Block`], the same bundles, and four times the receive buffer. No work is done in vain; costs a wake-up of tens of
+    /// microseconds per wait.
+    Throughput,
 }
 
 /// Which end of an installed session a socket is; the other end is the other.

@@ -23,6 +23,7 @@ use rustc_hash::FxHashMap;
 use udp::batch::{Datagrams, SendError};
 use wire::ids::SessionId;
 
+use crate::config::PRIORITIES;
 use crate::error::Error;
 use crate::inbox::{Inbox, Item};
 use crate::neighbours::Neighbours;
@@ -97,6 +98,8 @@ pub(crate) struct Core {
     pub(crate) unsent: u64,
     /// Segments handed to the kernel, and taken from it.
     pub(crate) segments: (u64, u64),
+    /// Bytes handed to the kernel, by priority.
+    pub(crate) sent_bytes: [u64; PRIORITIES],
     /// Datagrams carry their priority in the IP header.
     pub(crate) marks: bool,
     /// What came of the wish for a card that seals.
@@ -150,6 +153,7 @@ impl Core {
             oversized: 0,
             unsent: 0,
             segments: (0, 0),
+            sent_bytes: [0; PRIORITIES],
             marks: false,
             neighbours: None,
             offload: String::new(),
@@ -312,6 +316,7 @@ impl Core {
         let tos = (self.marks && train.priority > 0).then(|| class_selector(train.priority));
         let transmit = udp::batch::Transmit { to: train.to, bytes, segment: train.segment, tos };
         self.segments.0 += 1;
+        self.sent_bytes[usize::from(train.priority) % PRIORITIES] += bytes.len() as u64;
         match self.udp.transmit(&transmit) {
             Ok(()) => true,
             Err(SendError::WouldBlock { sent }) => {
@@ -373,12 +378,16 @@ impl Core {
                         self.settle(id, Outcome::Arrived);
                     }
                 }
-                Event::Connected { session } => self.connected(session, Ok(())),
+                Event::Connected { session } => {
+                    tracing::debug!(?session, "open");
+                    self.connected(session, Ok(()));
+                }
                 Event::Moved { session, address } => {
                     let mtu = udp::caps::path_mtu(address).unwrap_or(1280);
                     self.endpoint.path_carries(session, crate::config::datagram_bytes(mtu, address));
                 }
                 Event::ConnectFailed { session, why, address } => {
+                    tracing::debug!(?session, %address, %why, "handshake failed");
                     self.connected(session, Err(Error::Handshake { address, source: why }));
                 }
             }

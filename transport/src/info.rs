@@ -7,6 +7,7 @@ use endpoint::counters::Counters;
 use endpoint::info::{CallInfo, SessionInfo};
 use udp::caps::Caps;
 
+use crate::config::PRIORITIES;
 use crate::link::LinkRate;
 
 /// A snapshot of a socket: what it does now, and what it has counted.
@@ -25,10 +26,18 @@ pub struct Info {
     pub offload: String,
     /// Bytes of messages held until their receivers acknowledged them.
     pub held_bytes: u64,
+    /// Bytes of incoming messages that are buffered.
+    pub buffered_bytes: u64,
+    /// Bytes that peers were granted, or may send without, and that have not arrived.
+    pub incoming_bytes: u64,
+    /// Incoming messages that wait for room.
+    pub waiting: usize,
     /// Open RPCs.
     pub rpcs: Vec<CallInfo>,
     /// Sessions.
     pub sessions: Vec<SessionInfo>,
+    /// How many of them are at rest.
+    pub sessions_resting: usize,
     /// Packets and drops by reason, since the socket was bound.
     pub counters: Counters,
     /// Datagrams too large for the way to their receiver, or for us.
@@ -39,6 +48,15 @@ pub struct Info {
     pub segments_sent: u64,
     /// Segments received: packets that came from the kernel at once.
     pub segments_received: u64,
+    /// Bytes of datagrams handed to the kernel, by priority: 0 goes last, 7 first.
+    pub sent_bytes: [u64; PRIORITIES],
+}
+
+impl Info {
+    /// Bytes of our messages that wait for their receivers' grants.
+    pub fn ungranted_bytes(&self) -> u64 {
+        self.rpcs.iter().map(|call| u64::from(call.rpc.out_length.saturating_sub(call.rpc.out_granted))).sum()
+    }
 }
 
 impl fmt::Display for Info {

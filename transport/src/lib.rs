@@ -32,6 +32,8 @@ mod message;
 mod stream;
 mod delivery;
 mod info;
+#[cfg(feature = "metrics")]
+mod meters;
 mod handles;
 mod socket;
 mod shards;
@@ -40,6 +42,7 @@ mod publishing;
 mod trying;
 mod serving;
 mod sessions;
+mod timetrace;
 pub mod builder;
 #[cfg(feature = "tokio")]
 mod asynchronous;
@@ -51,7 +54,7 @@ pub use asynchronous::AsyncSocket;
 pub use builder::Builder;
 #[cfg(feature = "aws-lc")]
 pub use builder::{Clients, Identity, Trust};
-pub use config::{CallOptions, Role, Wait};
+pub use config::{CallOptions, Profile, Role, Wait};
 pub use delivery::Delivery;
 #[cfg(feature = "dns")]
 pub use dns::TicketDns;
@@ -60,6 +63,7 @@ pub use endpoint::info::{CallInfo, SessionInfo};
 pub use endpoint::pool::Payload;
 pub use endpoint::rates::{Limits, Rate};
 pub use endpoint::session::{Protection, Upgrade};
+pub use endpoint::trail::{Cause, Mark, Step, TimeTrace};
 pub use error::{Error, Fault};
 pub use handles::{Batch, Readiness};
 pub use handshake::error::Error as HandshakeError;
@@ -68,6 +72,8 @@ pub use handshake::identity::{PeerCertificate, PeerIdentity, PeerKey};
 pub use info::Info;
 pub use link::LinkRate;
 pub use message::{Body, Failed, OneWay, Peer, PeerInfo, ReplyToken, Request, Response, RpcId};
+#[cfg(feature = "metrics")]
+pub use meters::Meters;
 pub use offloading::Offload;
 pub use record::aead::Cipher;
 pub use shards::Shard;

@@ -208,13 +208,20 @@ impl Socket {
         for this in &self.others {
             let other = this.info();
             info.held_bytes += other.held_bytes;
+            info.buffered_bytes += other.buffered_bytes;
+            info.incoming_bytes += other.incoming_bytes;
+            info.waiting += other.waiting;
             info.rpcs.extend(other.rpcs);
             info.sessions.extend(other.sessions);
+            info.sessions_resting += other.sessions_resting;
             info.counters = info.counters.plus(&other.counters);
             info.oversized += other.oversized;
             info.unsent += other.unsent;
             info.segments_sent += other.segments_sent;
             info.segments_received += other.segments_received;
+            for (ours, theirs) in info.sent_bytes.iter_mut().zip(other.sent_bytes) {
+                *ours += theirs;
+            }
         }
     }
 }

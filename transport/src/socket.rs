@@ -145,6 +145,7 @@ impl Socket {
     /// [`Error::Handshake`], saying which check failed.
     pub fn connect(&self, peer: &Peer) -> Result<(), Error> {
         let To::Target(target) = peer.to else { return Ok(()) };
+        let _span = tracing::debug_span!("connect", to = %peer.address).entered();
         let session = {
             let mut core = self.open_core()?;
             let Some(session) = core.begin_connect(target)? else { return Ok(()) };
@@ -176,7 +177,9 @@ impl Socket {
         body: impl Into<Body<'a>>,
         options: CallOptions,
     ) -> Result<Payload, Error> {
-        let id = self.submit(peer, body.into(), Kind::Request, 0, true, options, false)?;
+        let body = body.into();
+        let _span = tracing::debug_span!("call", to = %peer.address, bytes = body.len()).entered();
+        let id = self.submit(peer, body, Kind::Request, 0, true, options, false)?;
         self.outcome(id)
     }
 
@@ -415,20 +418,26 @@ impl Socket {
         let mut core = self.shared.lock();
         core.endpoint.tidy();
         core.file();
+        let holdings = core.endpoint.holdings();
         Info {
             local_addr: self.shared.local,
             link_rate,
             caps: self.caps.clone(),
             engine: core.endpoint.config().crypto.name(),
             offload: core.offload.clone(),
-            held_bytes: core.endpoint.held_bytes(),
+            held_bytes: holdings.held_bytes,
+            buffered_bytes: holdings.machine.buffered_bytes,
+            incoming_bytes: holdings.machine.incoming_bytes,
+            waiting: holdings.machine.waiting,
             rpcs: core.endpoint.calls(),
             sessions: core.endpoint.sessions(),
+            sessions_resting: holdings.resting,
             counters: *core.endpoint.counters(),
             oversized: core.oversized,
             unsent: core.unsent,
             segments_sent: core.segments.0,
             segments_received: core.segments.1,
+            sent_bytes: core.sent_bytes,
         }
     }
 

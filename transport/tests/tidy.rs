@@ -31,6 +31,8 @@ const CRATES: &[(&str, &str, u32)] = &[
     ("benches/load", "load", 5),
     ("examples/kv", "kv", 5),
     ("examples/grpc", "grpc", 5),
+    ("examples/proxy", "proxy", 5),
+    ("examples/tensor", "tensor", 5),
     ("transport/cli", "sealane-cli", 6),
     ("transport/capi", "capi", 5),
     ("benches/peers", "peers", 6),

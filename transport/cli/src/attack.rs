@@ -3,7 +3,7 @@
 //! failed, a session that ended, state that stayed.
 
 mod server;
-mod relay;
+pub(crate) mod relay;
 mod scene;
 mod replay;
 mod forge;

@@ -10,6 +10,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::{profile, trace};
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The server: host:port, 10.0.0.1:port or [::1]:port
@@ -39,6 +41,10 @@ pub(crate) struct Args {
     /// Give up on the handshake, and on each call, after so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     timeout: f64,
+    #[command(flatten)]
+    trace: trace::Wanted,
+    #[command(flatten)]
+    profile: profile::Choice,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -91,7 +97,8 @@ fn calls(args: &Args, server: SocketAddr, name: &str, body: &[u8], deadline: Dur
         _ => builder.anonymous(),
     };
     let any = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = builder.handshake_timeout(deadline).bind(SocketAddr::new(any, 0))?;
+    let socket =
+        args.trace.apply(args.profile.apply(builder)).handshake_timeout(deadline).bind(SocketAddr::new(any, 0))?;
     let peer = socket.peer(server, name)?;
     let begun = Instant::now();
     socket.connect(&peer).with_context(|| format!("no session with {server} as {name}"))?;
@@ -108,6 +115,9 @@ fn calls(args: &Args, server: SocketAddr, name: &str, body: &[u8], deadline: Dur
         echoed += u32::from(*reply == *body);
         last = Some(reply);
     }
+    if let (Some(file), Some(found)) = (args.trace.file(), socket.time_trace()) {
+        trace::write(&found, file)?;
+    }
     socket.close()?;
     round_trips.sort_unstable();
     let reply = last.context("no call was made")?;
@@ -115,7 +125,7 @@ fn calls(args: &Args, server: SocketAddr, name: &str, body: &[u8], deadline: Dur
 }
 
 /// The host of `host:port`, without the brackets of an IPv6 address.
-fn host(server: &str) -> Result<&str> {
+pub(crate) fn host(server: &str) -> Result<&str> {
     let (host, _) = server.rsplit_once(':').with_context(|| format!("{server:?} has no port"))?;
     Ok(host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host))
 }

@@ -7,14 +7,19 @@ use load::{Environment, Failure, Host, Mode, PeerKind, Plan, Progress, Report, R
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
+use std::process::ExitCode;
 use std::time::Duration;
+
+use crate::hostile;
 
 /// Bytes of each request and reply.
 const SIZES: [usize; 5] = [64, 1024, 8192, 65_536, 1 << 20];
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    act: Option<Show>,
     /// Fewer and shorter rounds: some 8 seconds instead of 20
     #[arg(long)]
     quick: bool,
@@ -27,6 +32,12 @@ pub(crate) struct Args {
     /// Measured milliseconds per cell and round, at most
     #[arg(long, hide = true)]
     cell_ms: Option<u64>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Show {
+    /// Put a relay between client and server that reads, alters, drops, repeats and makes up: in clear, and with Sealane
+    HostileRelay(hostile::Args),
 }
 
 const AFTER_HELP: &str = "\
@@ -110,7 +121,10 @@ impl<'a> Summary<'a> {
     }
 }
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(Show::HostileRelay(args)) = &args.act {
+        return hostile::run(args);
+    }
     let plan = plan(args);
     let mode = plan.mode;
     if !args.json {
@@ -119,7 +133,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let report = measure(plan)?;
     let summary = Summary::new(&report, mode);
     crate::print(&if args.json { format!("{}\n", serde_json::to_string(&summary)?) } else { shown(&summary) })?;
-    judge(&summary)
+    judge(&summary).map(|()| ExitCode::SUCCESS)
 }
 
 /// Whether all of it worked. That a peer is slow is no failure.
@@ -262,7 +276,7 @@ mod tests {
     use serde_json::json;
 
     fn args(quick: bool) -> Args {
-        Args { quick, json: false, rounds: None, cell_ms: None }
+        Args { act: None, quick, json: false, rounds: None, cell_ms: None }
     }
 
     #[test]

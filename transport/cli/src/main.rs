@@ -2,25 +2,34 @@
 //! is decided here. It ends with 0 when all went well, 1 on failure, 2 when the command line makes no sense.
 #![forbid(unsafe_code)]
 
+mod man;
+mod profile;
+mod observe;
+mod top;
+mod trace;
 mod certs;
 mod publish;
 mod serve;
 mod ticket;
 mod call;
-mod demo;
 mod handshake;
 mod sim;
 mod attack;
+mod hostile;
+mod demo;
 mod audit;
 mod offload;
 mod doctor;
 mod kv;
+mod proxy;
+mod tensor;
 
 use anyhow::{Error, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 /// Encrypted messages between machines of a datacenter, from a shell.
 #[derive(Debug, Parser)]
@@ -65,6 +74,18 @@ enum Command {
     Offload(offload::Args),
     /// A key-value server of the Redis protocol behind TCP, TLS and Sealane at once, and its benchmarks
     Kv(kv::Args),
+    /// Carry TCP connections of existing programs over Sealane: one process at each end
+    Proxy(proxy::Args),
+    /// Tensors in messages: there and back, and what it takes to read one
+    Tensor(tensor::Args),
+    /// What a process of Sealane's does now: sessions, messages, grants, priorities, drops
+    Top(top::Args),
+    /// Draw what led to a slow call
+    Trace(trace::Args),
+    /// Write pages for `man`
+    Man(man::ManArgs),
+    /// Print what a shell is to source to complete this command
+    Completions(man::CompletionsArgs),
 }
 
 fn main() -> ExitCode {
@@ -85,10 +106,11 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .with_span_events(FmtSpan::CLOSE)
         .with_ansi(io::stderr().is_terminal())
         .init();
     let ended = match &cli.command {
-        Command::Demo(args) => demo::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Demo(args) => demo::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Certs(args) => certs::run(args).map(|()| ExitCode::SUCCESS),
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
@@ -100,6 +122,12 @@ fn main() -> ExitCode {
         Command::Audit(args) => audit::run(args),
         Command::Offload(args) => offload::run(args),
         Command::Kv(args) => kv::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Proxy(args) => proxy::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Tensor(args) => tensor::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Top(args) => top::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Trace(args) => trace::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Man(args) => man::man(Cli::command(), args).map(|()| ExitCode::SUCCESS),
+        Command::Completions(args) => man::completions(Cli::command(), args).map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| explain(&error))
 }
@@ -134,7 +162,6 @@ fn print(text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {

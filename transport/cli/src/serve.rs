@@ -7,12 +7,15 @@ use sealane::{Clients, Delivery, Error, Identity, Info, Socket, Trust};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::publish;
+use crate::{observe, profile, publish, trace};
+
+/// How often to look whether a time trace stopped.
+const TRACE_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -40,6 +43,12 @@ pub(crate) struct Args {
     /// Print the socket's counters every so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     stats: Option<u64>,
+    #[command(flatten)]
+    door: observe::Door,
+    #[command(flatten)]
+    trace: trace::Wanted,
+    #[command(flatten)]
+    profile: profile::Choice,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -57,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .with_context(|| format!("the identity in {} and {}", args.cert.display(), args.key.display()))?;
     let builder = Socket::builder().trust(trust).identity(identity).serve(clients);
     let builder = if args.publish_ticket.is_some() { builder.publish_tickets(publish::LIFETIME) } else { builder };
-    let socket = Arc::new(builder.bind(args.listen)?);
+    let socket = Arc::new(args.trace.apply(args.profile.apply(builder)).bind(args.listen)?);
     let at = socket.local_addr();
     let who = if args.ca.is_some() { "authenticated" } else { "anonymous" };
     crate::print(&if args.json {
@@ -67,6 +76,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     })?;
     if let Some(file) = &args.publish_ticket {
         publish::keep(&socket, Some(file), args.json)?;
+    }
+    let told = Arc::clone(&socket);
+    args.door.start("serve", args.json, move || told.info())?;
+    if let Some(file) = args.trace.file() {
+        let (socket, file) = (Arc::clone(&socket), file.to_owned());
+        thread::spawn(move || keep_traces(&socket, &file));
     }
     if let Some(seconds) = args.stats {
         let (socket, json) = (Arc::clone(&socket), args.json);
@@ -90,6 +105,18 @@ pub(crate) fn echo(socket: &Socket) -> Result<()> {
 /// A client that went away is no reason to leave the others alone.
 fn report(error: &Error, peer: SocketAddr, bytes: usize) -> Result<()> {
     Ok(writeln!(io::stderr(), "sealane: no reply of {bytes} B to {peer}: {error}")?)
+}
+
+/// Writes what led to slow calls, the latest in the place of the one before.
+fn keep_traces(socket: &Socket, file: &Path) {
+    loop {
+        if let Some(found) = socket.time_trace()
+            && let Err(why) = trace::write(&found, file)
+        {
+            eprintln!("sealane: {why:#}");
+        }
+        thread::sleep(TRACE_PAUSE);
+    }
 }
 
 fn print_stats(socket: &Socket, every: Duration, json: bool) {

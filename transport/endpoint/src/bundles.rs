@@ -19,6 +19,7 @@ use wire::trailer::{Kind, Trailer};
 
 use crate::pool::Payload;
 use crate::state::State;
+use crate::trail::Step;
 
 /// Bytes of a packet with a bundle before its first entry, and after its last.
 const HEAD_LEN: usize = DATA_HEADER_LEN + RECORD_HEADER_LEN;
@@ -62,7 +63,7 @@ impl State {
         segment: Option<usize>,
         out: &mut [u8],
     ) -> Option<usize> {
-        let Self { machine, calls, .. } = self;
+        let Self { machine, calls, trail, .. } = self;
         let mut w = Writer::new(&mut out[HEAD_LEN..]);
         let message = |slot: u32| calls[slot as usize].as_ref().and_then(|call| call.out.as_ref());
         let mut room = w.room().checked_sub(END_LEN + ride_len(message(first.slot)?))?;
@@ -74,6 +75,11 @@ impl State {
                 ride(message(first.slot)?, &mut w);
                 count = 1;
             }
+            if trail.is_on()
+                && let Some((rpc, ..)) = machine.rpc(slot)
+            {
+                trail.mark(Step::Bundled, first.peer, rpc, count as u32 + 1);
+            }
             let message = message(slot)?;
             room -= ride_len(message);
             ride(message, &mut w);
@@ -81,6 +87,11 @@ impl State {
         }
         if count == 0 {
             return None;
+        }
+        if trail.is_on()
+            && let Some((rpc, ..)) = machine.rpc(first.slot)
+        {
+            trail.mark(Step::Bundled, first.peer, rpc, count as u32);
         }
         let entries_len = w.len();
         let exact = HEAD_LEN + entries_len + END_LEN;

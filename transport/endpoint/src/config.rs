@@ -92,6 +92,8 @@ pub struct Config {
     pub attest: Attest,
     /// Messages longer than this are delivered as streams, before they are complete. Default: none are.
     pub stream_above: Option<usize>,
+    /// What a call may take before the time trace stops, and how many marks that keeps; `None`: there is none.
+    pub trail: Option<(Duration, usize)>,
     /// Which shard this is. Default: the only one. All that is limited here is limited for this shard alone.
     pub shard: Shard,
 }
@@ -129,6 +131,7 @@ impl Config {
             early_data_bytes_max: 0,
             attest: Attest::default(),
             stream_above: None,
+            trail: None,
             shard: Shard { number: 0, count: 1 },
         }
     }

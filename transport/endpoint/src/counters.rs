@@ -22,6 +22,11 @@ macro_rules! counters {
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)+].into_iter()
             }
+
+            /// What each of them counts, in words, in the order of [`Self::iter`].
+            pub fn meanings() -> impl Iterator<Item = &'static str> {
+                [$(concat!($($doc),+).trim_ascii(),)+].into_iter()
+            }
         }
     };
 }

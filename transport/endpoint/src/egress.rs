@@ -18,6 +18,7 @@ use crate::parting::Quiet;
 use crate::pool::Payload;
 use crate::session::Phase;
 use crate::state::State;
+use crate::trail::Step;
 
 /// Datagrams for one peer: equal in length, but the last may be shorter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub(crate) const CONTROL_PRIORITY: u8 = 7;
 impl State {
     /// Writes what goes next into `out` and says where to; `None` when there is nothing.
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+        self.trail.look(now);
         if self.device.is_some() {
             return self.transmit_beside_device(now, out);
         }
@@ -162,6 +164,11 @@ impl State {
             let fits = frame.encoded_len() <= w.room();
             if fits {
                 frame.emit(&mut w);
+                match *frame {
+                    Frame::Grant { rpc, offset, .. } => self.trail.mark(Step::Grants, slot, rpc, offset),
+                    Frame::Resend { rpc, start, .. } => self.trail.mark(Step::Misses, slot, rpc, start),
+                    _ => {}
+                }
             }
             fits
         };
@@ -284,6 +291,9 @@ impl State {
             }
             let at = self.packets(&work, segment, filled, out)?;
             let count = (work.end - work.start) as usize;
+            if self.trail.is_on() {
+                self.mark_sent(&work);
+            }
             packets += count;
             transmit = Some(Transmit { to, len: at, segment, priority: work.priority });
             if at < filled + count * segment {
@@ -291,6 +301,14 @@ impl State {
             }
         }
         transmit
+    }
+
+    #[cold]
+    fn mark_sent(&mut self, work: &Work) {
+        if let Some((rpc, ..)) = self.machine.rpc(work.slot) {
+            let step = if work.again { Step::Repeated } else { Step::Sent };
+            self.trail.mark(step, work.peer, rpc, work.end - work.start);
+        }
     }
 
     /// Seals what was taken as packets of `segment` bytes, from byte `at` of `out` on. Where they end.

@@ -37,6 +37,7 @@ use crate::room::{Room, may_hold};
 use crate::session::{CallId, Queued};
 use crate::state::{Entropy, Event, State, Target};
 use crate::tokens::Tokens;
+use crate::trail::{Step, Trail};
 
 /// RPCs that have ended, from which on a send does not put tidying off any longer.
 const TIDY_AT: usize = 4;
@@ -91,6 +92,7 @@ impl Endpoint {
         let pool = Pool::new(1 << 16, config.kept_buffers_min.min(4096));
         Self {
             state: State {
+                trail: Trail::new(config.trail),
                 config,
                 entropy,
                 sessions: Vec::new(),
@@ -268,6 +270,7 @@ impl Endpoint {
         let message = Queued { id, kind, body, cookie, waited, streamed, deadline, aborted: false, early: false };
         let may_send = session.may_send;
         state.room.hold(length);
+        state.trail.mark_at(now, Step::Submitted, slot, name.rpc, length as u32);
         if may_send {
             state.begin(slot, message, now)?;
         } else {
@@ -328,6 +331,7 @@ impl Endpoint {
         // The machine went from "in service" to "responding" just now, which it does once: the id's only use. [P-3.3]
         let frozen = Message::freeze(Id::response(id.rpc), body, trailer, &acks[..acks_len]);
         state.room.hold(length);
+        state.trail.mark_at(now, Step::Replied, peer, id.rpc, length as u32);
         session.sending_bytes += length as u64;
         let call = state.calls[slot as usize].as_mut().expect("a request in service has both halves");
         call.out = Some(frozen);

@@ -13,6 +13,7 @@ use crate::endpoint::Endpoint;
 use crate::session::CallId;
 use crate::session::Protection;
 use crate::state::{Origin, State};
+use crate::trail::TimeTrace;
 
 /// A snapshot of one RPC.
 #[derive(Clone, Debug)]
@@ -106,6 +107,16 @@ impl Endpoint {
     /// The most that it holds for any one peer.
     pub fn peer_holdings(&self) -> proto::io::PeerHoldings {
         self.state.machine.peer_holdings()
+    }
+
+    /// The time trace, if something stopped it, or in any case; it goes on from here.
+    pub fn time_trace(&mut self, even_if_it_goes_on: bool) -> Option<TimeTrace> {
+        let (cause, marks) = self.state.trail.take(even_if_it_goes_on)?;
+        let mut peers: Vec<u32> = marks.iter().map(|mark| mark.peer).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        let address = |peer: &u32| Some((*peer, self.state.sessions.get(*peer as usize)?.as_ref()?.address));
+        Some(TimeTrace { cause, peers: peers.iter().filter_map(address).collect(), marks })
     }
 
     /// What was counted.

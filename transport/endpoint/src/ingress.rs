@@ -22,6 +22,7 @@ use crate::error::Ended;
 use crate::pool::{Buffer, Payload};
 use crate::session::{Phase, Session};
 use crate::state::{Call, Event, NOTICES_MAX, State};
+use crate::trail::Step;
 
 /// Payloads up to this many bytes are copied out of a receive buffer that holds several messages, so that one of them does
 /// not keep the memory of all.
@@ -58,6 +59,7 @@ impl State {
             self.counters.dropped_truncated += 1;
         }
         self.from = from;
+        self.trail.look(now);
         let bytes = &mut buffer.bytes()[..len];
         let mut at = 0;
         while at < len {
@@ -269,6 +271,11 @@ impl State {
         match arrival {
             Arrival::New { slot, first, complete } => {
                 self.fresh(peer, now);
+                if self.trail.is_on()
+                    && let Some((rpc, ..)) = self.machine.rpc(slot)
+                {
+                    self.trail.mark(Step::Opened, peer, rpc, index.into());
+                }
                 if first {
                     self.first_record(peer, slot, complete, payload, index, trailer, place);
                 }
@@ -394,6 +401,15 @@ impl State {
         }
         let (id, from) = (self.call_id(peer, rpc), self.origin(peer));
         self.counters.messages_delivered += 1;
+        let ours = rpc.began() == self.at(peer).side;
+        if self.trail.is_on() {
+            let step = match (ours, state) {
+                (true, _) => Step::Response,
+                (false, RpcState::InService) => Step::Request,
+                (false, _) => Step::OneWay,
+            };
+            self.trail.mark(step, peer, rpc, payload.len() as u32);
+        }
         let call = self.calls[slot as usize].as_mut().expect("a complete RPC has both halves");
         let (cookie, waited) = (call.cookie, call.waited);
         if call.streamed {
@@ -401,7 +417,6 @@ impl State {
             self.events.push_back(Event::Readable { id });
             return;
         }
-        let ours = rpc.began() == self.at(peer).side;
         self.events.push_back(match (ours, state) {
             (true, _) => Event::Response { id, from, cookie, waited, payload },
             (false, RpcState::InService) => Event::Request { id, from, payload },
@@ -410,6 +425,17 @@ impl State {
         if state != RpcState::InService {
             self.ended.push(slot);
         }
+    }
+
+    /// Hands a frame of an RPC to the machine. Whether it made sense.
+    #[inline]
+    fn taken(&mut self, now: Instant, peer: u32, frame: Frame) -> bool {
+        match frame {
+            Frame::Grant { rpc, offset, .. } => self.trail.mark(Step::Granted, peer, rpc, offset),
+            Frame::Resend { rpc, start, .. } => self.trail.mark(Step::Missed, peer, rpc, start),
+            _ => {}
+        }
+        self.machine.frame(now, peer, frame)
     }
 
     /// A CONTROL packet: frames, sealed as one piece.
@@ -447,7 +473,7 @@ impl State {
                     self.notices.push_back((slot, Frame::PathResponse { token }));
                 }
                 Frame::PathResponse { token } => self.path_response(slot, now, token),
-                frame if !self.machine.frame(now, slot, frame) => match frame {
+                frame if !self.taken(now, slot, frame) => match frame {
                     Frame::Grant { .. } => self.counters.dropped_grant += 1,
                     _ => self.counters.dropped_nonsense += 1,
                 },

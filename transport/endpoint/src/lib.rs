@@ -6,6 +6,7 @@
 #![deny(missing_docs)]
 
 pub mod error;
+pub mod trail;
 mod chunks;
 mod installed;
 pub mod rates;

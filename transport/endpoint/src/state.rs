@@ -231,6 +231,7 @@ pub struct State {
     pub(crate) pool: Pool,
     pub(crate) events: VecDeque<Event>,
     pub(crate) counters: Counters,
+    pub(crate) trail: crate::trail::Trail,
     /// Sessions whose handshake may have something to send.
     pub(crate) flights: VecDeque<u32>,
     pub(crate) handshake_timers: IndexHeap<Instant>,

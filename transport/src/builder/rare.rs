@@ -1,5 +1,7 @@
 //! Owns the knobs that few need: what outlives a process, what strangers may cause, and what can hurt.
 
+use std::time::Duration;
+
 use endpoint::config::Config;
 use endpoint::rates::Limits;
 use record::keys::Secret;
@@ -7,6 +9,7 @@ use udp::backend::Backend;
 use udp::batch::Datagrams;
 
 use super::{Builder, Ready};
+use crate::config::{Profile, Wait};
 use crate::offloading::Offload;
 
 /// What was chosen of these.
@@ -14,6 +17,8 @@ use crate::offloading::Offload;
 pub(super) struct Choices {
     reset_key: Option<Secret>,
     strangers: Option<Limits>,
+    trail: Option<(Duration, usize)>,
+    unbundled: bool,
     pub(super) backend: Backend,
     pub(super) offload: Offload,
 }
@@ -21,11 +26,30 @@ pub(super) struct Choices {
 impl Choices {
     pub(super) fn apply(&self, config: &mut Config) {
         config.reset_key.clone_from(&self.reset_key);
+        config.trail = self.trail;
+        config.bundles &= !self.unbundled;
         config.limits = self.strangers.unwrap_or(config.limits);
     }
 }
 
+/// Bytes of datagrams that the kernel should keep: what is usual, and where throughput counts.
+const RECEIVE_BUFFER_BYTES: (usize, usize) = (4 << 20, 16 << 20);
+
 impl Builder<Ready> {
+    /// Sets [`Self::wait`], [`Self::receive_buffer_bytes`] and whether small messages share packets to what suits: see [`Profile`]. What
+    /// is set after it stays. Default [`Profile::Balanced`].
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        let (usual, large) = RECEIVE_BUFFER_BYTES;
+        let (wait, receive_buffer_bytes, unbundled) = match profile {
+            Profile::Latency => (Wait::Spin, usual, true),
+            Profile::Balanced => (Wait::Adaptive, usual, false),
+            Profile::Throughput => (Wait::Block, large, false),
+        };
+        self.knobs.rare.unbundled = unbundled;
+        self.wait(wait).receive_buffer_bytes(receive_buffer_bytes)
+    }
+
     /// Keeps what proves "I forgot that session" over restarts: 32 secret random bytes that the application stores, and gives again
     /// when it binds the same address after a crash. Peers of the former process then learn at once that it is gone, instead of
     /// after [`Self::peer_timeout`]; their calls end with [`crate::Error::PeerRestarted`], and their next ones begin a new session.
@@ -42,6 +66,17 @@ impl Builder<Ready> {
     #[must_use]
     pub fn stranger_limits(mut self, limits: Limits) -> Self {
         self.knobs.rare.strangers = Some(limits);
+        self
+    }
+
+    /// Keeps the last `marks` things that happened to messages, with their times, and stops when a call takes longer than `slow`: ours from
+    /// submission to response, or a peer's from request to reply. [`Socket::time_trace`] gives them, `sealane trace render` draws them.
+    /// Default: none. Costs two look-ups in a table for each call, some stores for whatever else happens, and 32 bytes for each mark.
+    ///
+    /// [`Socket::time_trace`]: crate::Socket::time_trace
+    #[must_use]
+    pub fn time_trace(mut self, slow: Duration, marks: usize) -> Self {
+        self.knobs.rare.trail = Some((slow, marks));
         self
     }
 

@@ -20,27 +20,27 @@ const DATAGRAM_MAX: usize = 65_535;
 
 /// A packet that passed.
 #[derive(Clone, Debug)]
-pub(super) struct Captured {
-    pub(super) to_server: bool,
+pub(crate) struct Captured {
+    pub(crate) to_server: bool,
     /// Whose it is.
-    pub(super) client: SocketAddr,
-    pub(super) bytes: Vec<u8>,
+    pub(crate) client: SocketAddr,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Captured {
     /// DATA 1, CONTROL 2, HANDSHAKE 3, RESET 4, RETRY 5.
-    pub(super) fn kind(&self) -> u8 {
+    pub(crate) fn kind(&self) -> u8 {
         self.bytes.first().map_or(0, |first| first & 0xf)
     }
 
     /// Its receiver's name of the session.
-    pub(super) fn session(&self) -> Option<[u8; 8]> {
+    pub(crate) fn session(&self) -> Option<[u8; 8]> {
         self.bytes.get(8..16)?.first_chunk().copied()
     }
 }
 
 /// What becomes of a packet: what is passed on in its place.
-pub(super) type Tamper = Box<dyn FnMut(&Captured) -> Vec<Vec<u8>> + Send>;
+pub(crate) type Tamper = Box<dyn FnMut(&Captured) -> Vec<Vec<u8>> + Send>;
 
 #[derive(Default)]
 struct Inner {
@@ -58,7 +58,7 @@ struct Shared {
 }
 
 /// A relay that runs.
-pub(super) struct Relay(Arc<Shared>);
+pub(crate) struct Relay(Arc<Shared>);
 
 fn bind() -> Result<UdpSocket> {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).context("a socket of the attacker's")?;
@@ -67,7 +67,7 @@ fn bind() -> Result<UdpSocket> {
 }
 
 impl Relay {
-    pub(super) fn start(server: SocketAddr) -> Result<Self> {
+    pub(crate) fn start(server: SocketAddr) -> Result<Self> {
         let (over, inner) = (AtomicBool::new(false), Mutex::default());
         let shared = Arc::new(Shared { front: bind()?, server, over, inner });
         let running = Arc::clone(&shared);
@@ -76,27 +76,27 @@ impl Relay {
     }
 
     /// What clients take for the server.
-    pub(super) fn at(&self) -> Result<SocketAddr> {
+    pub(crate) fn at(&self) -> Result<SocketAddr> {
         Ok(self.0.front.local_addr()?)
     }
 
     /// What passed so far.
-    pub(super) fn captured(&self) -> Vec<Captured> {
+    pub(crate) fn captured(&self) -> Vec<Captured> {
         self.0.lock().captured.clone()
     }
 
     /// Forgets what passed.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.0.lock().captured.clear();
     }
 
     /// Packets are changed from now on.
-    pub(super) fn tamper(&self, tamper: Option<Tamper>) {
+    pub(crate) fn tamper(&self, tamper: Option<Tamper>) {
         self.0.lock().tamper = tamper;
     }
 
     /// Sends bytes to the server with a client's address, or to the client with the server's.
-    pub(super) fn inject(&self, to_server: bool, client: SocketAddr, bytes: &[u8]) {
+    pub(crate) fn inject(&self, to_server: bool, client: SocketAddr, bytes: &[u8]) {
         let upstream = self.0.lock().upstream.get(&client).cloned();
         self.0.send(to_server, client, upstream.as_deref(), bytes);
     }

@@ -46,6 +46,8 @@ pub(crate) struct Args {
     maxmemory_policy: Eviction,
     #[command(flatten)]
     certificates: Certificates,
+    #[command(flatten)]
+    door: crate::observe::Door,
     /// Where certificates for development go; a folder that does not exist yet
     #[arg(long, value_name = "DIR", conflicts_with = "cert")]
     development_certs: Option<PathBuf>,
@@ -66,6 +68,9 @@ fn bytes(text: &str) -> Result<usize, String> {
 pub(crate) fn run(args: &Args) -> Result<()> {
     if args.tcp.is_none() && args.tls.is_none() && args.sealane.is_none() {
         bail!("there is no door: give --tcp, --tls or --sealane an address");
+    }
+    if args.door.is_wanted() && args.sealane.is_none() {
+        bail!("--metrics tells of Sealane's socket: give --sealane an address too");
     }
     let mut credentials = args.certificates.read()?;
     if credentials.is_none() && (args.tls.is_some() || args.sealane.is_some()) {
@@ -99,6 +104,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         if let Some(address) = address {
             crate::print(&format!("{name} on {address}\n"))?;
         }
+    }
+    if let Some(socket) = server.socket() {
+        args.door.start("kv", false, move || socket.info())?;
     }
     crate::print("ready\n")?;
     server.run()
