@@ -15,6 +15,7 @@ mod audit;
 mod offload;
 mod doctor;
 mod kv;
+mod stress;
 
 use anyhow::{Error, Result};
 use clap::{Parser, Subcommand};
@@ -65,6 +66,8 @@ enum Command {
     Offload(offload::Args),
     /// A key-value server of the Redis protocol behind TCP, TLS and Sealane at once, and its benchmarks
     Kv(kv::Args),
+    /// Many clients against one server, every reply verified, over a network as bad as is asked for
+    Stress(stress::Args),
 }
 
 fn main() -> ExitCode {
@@ -72,11 +75,15 @@ fn main() -> ExitCode {
     if let Some(served) = load::server::main_from_args(std::env::args().skip(1)) {
         return served.map_or_else(|error| explain(&error), |()| ExitCode::SUCCESS);
     }
-    // So are those of attacks.
+    // So are those of stress runs,
+    if let Some(served) = load::stress::main_from_args(std::env::args().skip(1)) {
+        return served.map_or_else(|error| explain(&error), |()| ExitCode::SUCCESS);
+    }
+    // those of attacks,
     if let Some(served) = attack::main_from_args(std::env::args().skip(1)) {
         return served.map_or_else(|error| explain(&error), |()| ExitCode::SUCCESS);
     }
-    // And those of the key-value benchmarks, and their clients.
+    // and those of the key-value benchmarks, and their clients.
     if let Some(served) = ::kv::child::main_from_args(std::env::args().skip(1)) {
         return served.map_or_else(|error| explain(&error), |()| ExitCode::SUCCESS);
     }
@@ -100,6 +107,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => audit::run(args),
         Command::Offload(args) => offload::run(args),
         Command::Kv(args) => kv::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Stress(args) => stress::run(args),
     };
     ended.unwrap_or_else(|error| explain(&error))
 }
