@@ -31,9 +31,9 @@ const CRATES: &[(&str, &str, u32)] = &[
     ("benches/load", "load", 5),
     ("examples/kv", "kv", 5),
     ("examples/grpc", "grpc", 5),
-    ("transport/cli", "sealane-cli", 6),
+    ("transport/cli", "sealane-cli", 7),
     ("transport/capi", "capi", 5),
-    ("benches/peers", "peers", 6),
+    ("benches/peers", "peers", 7),
 ];
 
 /// Crates whose core can name no socket, clock, thread or randomly seeded map.
