@@ -16,6 +16,8 @@ mod offload;
 mod doctor;
 mod kv;
 mod stress;
+mod slo;
+mod targets;
 
 use anyhow::{Error, Result};
 use clap::{Parser, Subcommand};
@@ -68,6 +70,10 @@ enum Command {
     Kv(kv::Args),
     /// Many clients against one server, every reply verified, over a network as bad as is asked for
     Stress(stress::Args),
+    /// Hold the figures of a run against limits
+    Slo(slo::Args),
+    /// Measure what must not get worse, and hold a run against an earlier one
+    Targets(targets::Args),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +83,10 @@ fn main() -> ExitCode {
     }
     // So are those of stress runs,
     if let Some(served) = load::stress::main_from_args(std::env::args().skip(1)) {
+        return served.map_or_else(|error| explain(&error), |()| ExitCode::SUCCESS);
+    }
+    // the processes whose memory is looked at,
+    if let Some(served) = targets::main_from_args(std::env::args().skip(1)) {
         return served.map_or_else(|error| explain(&error), |()| ExitCode::SUCCESS);
     }
     // those of attacks,
@@ -108,6 +118,8 @@ fn main() -> ExitCode {
         Command::Offload(args) => offload::run(args),
         Command::Kv(args) => kv::run(args).map(|()| ExitCode::SUCCESS),
         Command::Stress(args) => stress::run(args),
+        Command::Slo(args) => slo::run(args),
+        Command::Targets(args) => Ok(targets::run(args)),
     };
     ended.unwrap_or_else(|error| explain(&error))
 }
