@@ -1,4 +1,4 @@
-"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt|measured|memory|chaos|nonce|fabric|handshake|kv FILE. Exits 1 with the reason."""
+"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt|measured|memory|chaos|nonce|fabric|handshake|kv|grpc|stress|brief FILE. Exits 1 with the reason."""
 
 import json
 import sys
@@ -172,11 +172,44 @@ def grpc_faults(report):
         yield f"not all peers everywhere: {cells}"
 
 
+def stress_faults(report):
+    """The same for stress: every row ran, a bad network struck where there was one, and every request was answered right."""
+    rows = report.get("rows") or []
+    bad = any(report.get("network", {}).get(kind, 0) > 0 for kind in ("loss", "reorder", "duplicate"))
+    if [row.get("name") for row in rows] != ["256B", "4KB", "16KB", "64KB", "churn", "16MB"]:
+        yield "not all rows"
+    for row in rows:
+        faults = {kind: row.get(kind) for kind in ("corrupt", "errors", "timeouts", "drops") if row.get(kind) != 0}
+        if faults or not 0 < row.get("verified", 0) == row.get("asked"):
+            yield f"{row.get('name')}: {faults}, {row.get('verified')} of {row.get('asked')}: {row.get('first_fault')}"
+        if bad and not all(row["struck"][kind] > 0 for kind in ("lost", "reordered", "duplicated")):
+            yield f"{row.get('name')}: the network did nothing: {row.get('struck')}"
+        print("{:<6} {:>8.0f} RPS  {:>8.1f} MB/s one way  p50 {:>9.1f} us  p99.9 {:>9.1f} us  to STCP {}".format(
+            row["name"], row["rps"], row["mb_s_one_way"], row["p50_us"], row["p999_us"], row["ratio_to_published"]))
+
+
+def brief_faults(report):
+    """The same for the brief: everything that it promises is there, whatever it is."""
+    metrics = report.get("metrics") or {}
+    wanted = [f"{peer}.{what}.p50_us" for peer in ("sealane", "tls") for what in ("handshake", "fresh", "resumed", "0-rtt", "reconnect", "steady")]
+    for size in (1536, 4096, 393216, 1048576):
+        for peer in ("sealane.sockets", "tcp.sockets", "tls.sockets", "sealane.in-process", "tls.in-process", "copy.in-process"):
+            wanted += [f"{peer}.{size}.p50_us", f"{peer}.{size}.mb_s"]
+    wanted += ["sealane.handshake.p95_us", "frame.emit.ns", "frame.parse.ns", "seal.aes-128-gcm.16302.ns", "x25519.agree.ns"]
+    for name in wanted:
+        if not metrics.get(name, 0) > 0:
+            yield f"{name}: {metrics.get(name)}"
+    if report.get("failed") or report.get("corrupt") != 0 or not report.get("environment", {}).get("kernel"):
+        yield f"failed {report.get('failed')}, corrupt {report.get('corrupt')}, environment {report.get('environment')}"
+    print("brief: {} figures; a handshake {} us, reconnect p95 {} us".format(
+        len(metrics), metrics.get("sealane.handshake.p50_us"), metrics.get("sealane.reconnect.p95_us")))
+
+
 def main():
     check, path = sys.argv[1:]
     with open(path, encoding="utf-8") as file:
         report = json.load(file)
-    judges = {"measured": measured_faults, "memory": memory_faults, "chaos": chaos_faults, "nonce": nonce_faults, "fabric": fabric_faults, "handshake": handshake_faults, "kv": kv_faults, "grpc": grpc_faults}
+    judges = {"measured": measured_faults, "memory": memory_faults, "chaos": chaos_faults, "nonce": nonce_faults, "fabric": fabric_faults, "handshake": handshake_faults, "kv": kv_faults, "grpc": grpc_faults, "stress": stress_faults, "brief": brief_faults}
     found = list(judges[check](report) if check in judges else faults(check, report))
     for row in (report.get("rows") or []) if check in COLUMNS else []:
         print("{:<12} {:>8} B  p50 {:>10} us  p99 {:>10} us".format(*(str(row.get(k)) for k in ("peer", "size", "p50_us", "p99_us"))))

@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# How many instructions one RPC takes without a kernel, both sides together: `benches/count.sh` compares with benches/counts.txt and fails
-# at more than 3 % above it; `benches/count.sh --update` writes that file. Takes half a minute after the build.
+# How many instructions one RPC takes without a kernel, both sides together: `benches/count.sh [SIZE:RPCS...]` prints a line for each size.
+# Takes half a minute after the build. `sealane targets` compares: see docs/TOOLS.md.
 #
 # Counted is what our code and Rust's library execute (callgrind, of `micro SIZE`, the difference of two runs of different length, so that
 # what happens once cancels out). Not counted are the AEAD and the C library's memcpy and its like: both choose their code by the
-# processor. Another compiler gives other figures, so with another than the file's nothing is compared.
+# processor. Another compiler gives other figures.
 #
 # Needs valgrind; installs it by apt-get where it is missing and this is root.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
-file=benches/counts.txt
-most=103 # percent of the figure in the file
+points=("$@")
+((${#points[@]})) || points=(64:2000 65536:60)
+for point in "${points[@]}"; do
+  [[ $point =~ ^[0-9]+:[1-9][0-9]*$ ]] || { echo "count: \`$point\` is not SIZE:RPCS" >&2 && exit 2; }
+done
 
 if ! command -v valgrind >/dev/null; then
   if ((EUID != 0)) || ! command -v apt-get >/dev/null; then echo "count: valgrind is missing" >&2 && exit 1; fi
@@ -43,34 +46,6 @@ rpcs() { echo $(($1 + ($1 < 1000 ? $1 : 1000))); }
 # The same per RPC: $1 bytes, $2 RPCs in the shorter run.
 each() { echo $((($(run "$1" $((3 * $2))) - $(run "$1" "$2")) / ($(rpcs $((3 * $2))) - $(rpcs "$2")))); }
 
-compiler=$(rustc --version)
-declare -A found
-for point in "64 2000" "65536 60"; do
-  read -r size rounds <<<"$point"
-  found[$size]=$(each "$size" "$rounds")
-  echo "micro $size: ${found[$size]} instructions per RPC"
+for point in "${points[@]}"; do
+  echo "micro ${point%:*}: $(each "${point%:*}" "${point#*:}")"
 done
-
-if [[ ${1:-} == --update ]]; then
-  {
-    echo "# Written by benches/count.sh --update: instructions per RPC, both sides, without AEAD, memcpy and the kernel."
-    echo "compiler $compiler"
-    for size in 64 65536; do echo "micro $size ${found[$size]}"; done
-  } >"$file"
-  exit
-fi
-if ! grep -qxF "compiler $compiler" "$file"; then
-  echo "not compared: $file is of $(sed -n 's/^compiler //p' "$file"), this is $compiler"
-  exit
-fi
-failed=0
-for size in 64 65536; do
-  wanted=$(sed -n "s/^micro $size //p" "$file")
-  if ((found[$size] * 100 > wanted * most)); then
-    echo "FAULT micro $size: ${found[$size]} instructions per RPC, more than 3 % above $wanted" >&2
-    failed=1
-  elif ((found[$size] * 100 < wanted * 97)); then
-    echo "micro $size: less than 97 % of $wanted; benches/count.sh --update keeps it"
-  fi
-done
-exit $failed

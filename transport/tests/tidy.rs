@@ -33,9 +33,9 @@ const CRATES: &[(&str, &str, u32)] = &[
     ("examples/grpc", "grpc", 5),
     ("examples/proxy", "proxy", 5),
     ("examples/tensor", "tensor", 5),
-    ("transport/cli", "sealane-cli", 6),
+    ("transport/cli", "sealane-cli", 7),
     ("transport/capi", "capi", 5),
-    ("benches/peers", "peers", 6),
+    ("benches/peers", "peers", 7),
 ];
 
 /// Crates whose core can name no socket, clock, thread or randomly seeded map.

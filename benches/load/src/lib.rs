@@ -48,6 +48,7 @@ pub mod guest;
 pub mod memory;
 pub mod cores;
 pub mod handshake;
+pub mod stress;
 
 pub use environment::Environment;
 pub use report::{Failure, Missing, Report, Row};

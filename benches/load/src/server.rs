@@ -43,9 +43,7 @@ pub fn main_from_args(args: impl IntoIterator<Item = String>) -> Option<Result<(
 fn run(spec: &str) -> Result<()> {
     let spec: Spec = serde_json::from_str(spec).context("not a specification of a server")?;
     spec.check()?;
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line)?;
-    let credentials = serde_json::from_str(&line).context("no credentials on standard input")?;
+    let credentials = read_credentials()?;
     // Started before pinning: it must not compete with the server for its CPU.
     std::thread::spawn(answer_parent);
     let _pinned = Pinned::to(spec.cpu);
@@ -58,14 +56,21 @@ fn run(spec: &str) -> Result<()> {
     server.serve(&spec, &credentials)
 }
 
-fn say(line: &str) -> std::io::Result<()> {
+/// What the parent says first.
+pub(crate) fn read_credentials() -> Result<Credentials> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    serde_json::from_str(&line).context("no credentials on standard input")
+}
+
+pub(crate) fn say(line: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()
 }
 
 /// Answers questions for ever; ends the process when the parent is gone.
-fn answer_parent() {
+pub(crate) fn answer_parent() {
     for line in std::io::stdin().lines() {
         let answered = match line {
             Ok(line) if line == CPU => say(&cpu::process_time().as_nanos().to_string()),
@@ -164,7 +169,9 @@ impl Host {
 
     pub(crate) fn start(&self, spec: &Spec, credentials: &Credentials) -> Result<Running> {
         match self {
-            Self::Child { program, args } => start_child(program, args, spec, credentials),
+            Self::Child { program, args } => {
+                start_child(program, args, &spec.peer.to_string(), &serde_json::to_string(spec)?, credentials)
+            }
             Self::Thread => start_thread(spec, credentials),
         }
     }
@@ -183,10 +190,17 @@ enum Kind {
     Thread(Option<JoinHandle<Result<()>>>),
 }
 
-fn start_child(program: &PathBuf, args: &[String], spec: &Spec, credentials: &Credentials) -> Result<Running> {
+/// Starts a server of `what`, to which its specification is an argument.
+pub(crate) fn start_child(
+    program: &PathBuf,
+    args: &[String],
+    what: &str,
+    spec: &str,
+    credentials: &Credentials,
+) -> Result<Running> {
     let mut child = Command::new(program)
         .args(args)
-        .arg(serde_json::to_string(spec)?)
+        .arg(spec)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -200,7 +214,7 @@ fn start_child(program: &PathBuf, args: &[String], spec: &Spec, credentials: &Cr
     output.read_line(&mut line)?;
     let port = line.trim().strip_prefix("port ").and_then(|port| port.parse().ok());
     let kind = Kind::Child { child, input: Some(input), output };
-    let port = port.with_context(|| format!("the server of peer `{}` did not start", spec.peer));
+    let port = port.with_context(|| format!("the server of peer `{what}` did not start"));
     // Built before the error leaves, so that its drop ends the child.
     let mut running = Running { port: 0, kind };
     running.port = port?;

@@ -4,7 +4,9 @@
 #![forbid(unsafe_code)]
 
 mod svg;
+mod page;
 mod render;
+mod brief;
 mod guest;
 mod handshake;
 
@@ -90,6 +92,8 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// One page: how sessions begin, round trips and rates over sockets and without, what records, headers and handshakes cost.
+    Brief(brief::Args),
     /// Pages, figures and the README's table, from the JSON of runs; with --check: are they what it gives?
     Render(render::Args),
     /// Instructions per RPC, in a machine whose clock counts them: what benches/vm/run.sh runs inside of the machine it makes.
@@ -217,6 +221,7 @@ fn run() -> Result<()> {
             let report = load::cores::measure(&shards, rounds, span, &mut |what| eprintln!("cores: {what}"))?;
             return output.give("cores", &report, || report.table());
         }
+        Command::Brief(args) => return brief::run(&args),
         Command::Render(args) => return render::run(&args),
         Command::Guest(args) => return guest::run(&args),
     };

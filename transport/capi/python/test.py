@@ -1,6 +1,9 @@
 """The Python client over real sockets on loopback: threads, asyncio, errors. `python3 test.py CERTS`; SEALANE_LIBRARY names the library."""
 
 import asyncio
+import contextlib
+import io
+import json
 import os
 import re
 import sys
@@ -8,6 +11,7 @@ import threading
 import unittest
 
 import sealane
+import stress
 
 CERTS = sys.argv.pop(1) if len(sys.argv) > 1 else "certs"
 
@@ -171,6 +175,72 @@ class Asynchronous(unittest.TestCase):
             await task
 
         asyncio.run(main())
+
+
+class Stress(unittest.TestCase):
+    """stress.py against servers that answer well, and against those that do not."""
+
+    def run_against(self, answer, *more):
+        """What it ends with, and its summary; `answer` makes a reply of a request, None leaves it unanswered."""
+        serving, kept, count = server(), [], 0
+
+        def loop():
+            nonlocal count
+            try:
+                while True:
+                    came = serving.recv()
+                    if came.kind == sealane.REQUEST:
+                        count += 1
+                        reply = answer(count, came.payload)
+                        kept.append(came) if reply is None else came.reply(reply)
+            except sealane.Error as error:
+                # One whose caller has gone is met by a reply, too.
+                assert error.status == sealane.CLOSED, error
+
+        thread = threading.Thread(target=loop)
+        thread.start()
+        paths = certificates("client")
+        options = ["--host", "127.0.0.1", "--port", serving.address.rpartition(":")[2], "--ca", paths["ca"], "--cert", paths["cert"], "--key", paths["key"]]
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(said):
+                code = stress.main([*options, "--clients", "3", "--duration", "0.5", "--msg-size", "5000", *more])
+        finally:
+            serving.close()
+            thread.join()
+            kept.clear()
+        return code, json.loads(said.getvalue())
+
+    def test_steady_is_clean(self):
+        code, summary = self.run_against(lambda _, payload: payload, "--timeout", "60")
+        self.assertEqual((code, summary["sessions"], summary["asked"]), (0, 3, summary["verified"]), summary)
+        self.assertTrue(0 < summary["p50_ms"] <= summary["p99_ms"] <= summary["p999_ms"], summary)
+        self.assertGreater(summary["rps"], 0)
+
+    def test_churn_makes_sessions(self):
+        code, summary = self.run_against(lambda _, payload: payload, "--timeout", "60", "--mode", "churn", "--messages-per-conn", "2")
+        self.assertEqual((code, summary["first_fault"]), (0, None), summary)
+        self.assertGreaterEqual(2 * summary["sessions"], summary["asked"], summary)
+
+    def test_a_changed_byte_is_corrupt(self):
+        code, summary = self.run_against(lambda count, payload: payload if count % 5 else payload[:-1] + bytes([payload[-1] ^ 1]), "--timeout", "60")
+        self.assertEqual(code, 1)
+        self.assertGreater(summary["corrupt"], 0, summary)
+        self.assertEqual(summary["asked"], summary["verified"] + summary["corrupt"], summary)
+
+    def test_no_answer_is_a_timeout(self):
+        code, summary = self.run_against(lambda count, payload: payload if count > 1 else None, "--timeout", "0.2")
+        self.assertEqual(code, 1)
+        self.assertGreater(summary["timeouts"], 0, summary)
+
+    def test_bad_options(self):
+        for options in (["--port", "1"], ["--host", "x", "--port", "0"], ["--host", "x", "--port", "1", "--msg-size", "3"]):
+            with self.assertRaises(SystemExit) as caught, contextlib.redirect_stderr(io.StringIO()):
+                stress.main(options)
+            self.assertEqual(caught.exception.code, 2)
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            self.assertEqual(stress.main(["--host", "127.0.0.1", "--port", "1", "--ca", "/nowhere", "--duration", "0.1"]), 1)
+        self.assertIn("/nowhere", said.getvalue())
 
 
 class Header(unittest.TestCase):

@@ -23,6 +23,9 @@ mod doctor;
 mod kv;
 mod proxy;
 mod tensor;
+mod stress;
+mod slo;
+mod targets;
 
 use anyhow::{Error, Result};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -86,6 +89,12 @@ enum Command {
     Man(man::ManArgs),
     /// Print what a shell is to source to complete this command
     Completions(man::CompletionsArgs),
+    /// Many clients against one server, every reply verified, over a network as bad as is asked for
+    Stress(stress::Args),
+    /// Hold the figures of a run against limits
+    Slo(slo::Args),
+    /// Measure what must not get worse, and hold a run against an earlier one
+    Targets(targets::Args),
 }
 
 fn main() -> ExitCode {
@@ -93,11 +102,19 @@ fn main() -> ExitCode {
     if let Some(served) = load::server::main_from_args(std::env::args().skip(1)) {
         return served.map_or_else(|error| explain(&error), |()| ExitCode::SUCCESS);
     }
-    // So are those of attacks.
+    // So are those of stress runs,
+    if let Some(served) = load::stress::main_from_args(std::env::args().skip(1)) {
+        return served.map_or_else(|error| explain(&error), |()| ExitCode::SUCCESS);
+    }
+    // the processes whose memory is looked at,
+    if let Some(served) = targets::main_from_args(std::env::args().skip(1)) {
+        return served.map_or_else(|error| explain(&error), |()| ExitCode::SUCCESS);
+    }
+    // those of attacks,
     if let Some(served) = attack::main_from_args(std::env::args().skip(1)) {
         return served.map_or_else(|error| explain(&error), |()| ExitCode::SUCCESS);
     }
-    // And those of the key-value benchmarks, and their clients.
+    // and those of the key-value benchmarks, and their clients.
     if let Some(served) = ::kv::child::main_from_args(std::env::args().skip(1)) {
         return served.map_or_else(|error| explain(&error), |()| ExitCode::SUCCESS);
     }
@@ -128,6 +145,9 @@ fn main() -> ExitCode {
         Command::Trace(args) => trace::run(args).map(|()| ExitCode::SUCCESS),
         Command::Man(args) => man::man(Cli::command(), args).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => man::completions(Cli::command(), args).map(|()| ExitCode::SUCCESS),
+        Command::Stress(args) => stress::run(args),
+        Command::Slo(args) => slo::run(args),
+        Command::Targets(args) => Ok(targets::run(args)),
     };
     ended.unwrap_or_else(|error| explain(&error))
 }

@@ -6,15 +6,19 @@
 
 mod times;
 mod tls;
+mod tcp;
 mod floor;
+mod memory;
 #[cfg(feature = "heavy")]
 mod quic;
 mod sealed;
 
 pub use floor::{InMemory, RoundTrip};
+pub use memory::{Copied, TlsSession};
 #[cfg(feature = "heavy")]
 pub use quic::{Client as QuicClient, Server as QuicServer};
 pub use sealed::{Client as SealaneClient, Server as SealaneServer};
+pub use tcp::{Client as TcpClient, Server as TcpServer};
 pub use times::{Times, pause};
 pub use tls::{Client as TlsClient, Server as TlsServer};
 
@@ -22,6 +26,17 @@ pub use tls::{Client as TlsClient, Server as TlsServer};
 pub const REQUEST: [u8; 64] = *b"a first request of sixty-four bytes, which the server says again";
 /// Handshakes of one kind in a row, before the next kind has its turn.
 pub const ROUND: usize = 20;
+
+/// What is timed of a session's beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// Until the client's keys are in use.
+    Handshake,
+    /// Until the reply to a first request.
+    FirstReply,
+    /// The end of the session before, and all of this one until the reply to a first request. The session before was made off the clock.
+    Reconnect,
+}
 
 /// How a session begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use quinn::{ClientConfig, Endpoint, ServerConfig};
 use tokio::runtime::{Builder, Runtime};
 
 use super::tls::{client_config, server_config};
-use super::{Kind, REQUEST, Times};
+use super::{Kind, REQUEST, Span, Times};
 use crate::certs::{Identity, SERVER_NAME};
 
 const ALPN: &[u8] = b"sealane-bench";
@@ -95,7 +95,7 @@ impl Client {
             Endpoint::client("127.0.0.1:0".parse()?)?
         };
         let mut client = Self { kind, at, runtime, endpoint, config, times: Times::default() };
-        client.some(2, true)?;
+        client.some(Span::FirstReply, 2, true)?;
         client.times = Times::default();
         Ok(client)
     }
@@ -105,21 +105,46 @@ impl Client {
     /// # Errors
     /// When one fails.
     pub fn round(&mut self, times: usize) -> Result<()> {
-        self.some(times, false)
+        self.spans(Span::FirstReply, times)
     }
 
-    fn some(&mut self, times: usize, first: bool) -> Result<()> {
+    /// The same for another part of it.
+    ///
+    /// # Errors
+    /// When one fails.
+    pub fn spans(&mut self, span: Span, times: usize) -> Result<()> {
+        self.some(span, times, false)
+    }
+
+    fn some(&mut self, span: Span, times: usize, first: bool) -> Result<()> {
         let mut spent = std::mem::take(&mut self.times);
         let open = std::cell::RefCell::new(None);
+        if span == Span::Reconnect {
+            *open.borrow_mut() = Some(self.runtime.block_on(self.one(first))?);
+        }
         let ended = spent.round(
             times,
             || {
-                *open.borrow_mut() = Some(self.runtime.block_on(self.one(first))?);
+                if let Some(before) = open.borrow_mut().take() {
+                    close(&before);
+                }
+                let now = match span {
+                    Span::Handshake => self.runtime.block_on(self.connect(first))?,
+                    Span::FirstReply | Span::Reconnect => self.runtime.block_on(self.one(first))?,
+                };
+                *open.borrow_mut() = Some(now);
                 Ok(())
             },
             || {
-                let Some(connection) = open.borrow_mut().take() else { return Ok(()) };
-                self.runtime.block_on(finish(&connection))
+                let mut open = open.borrow_mut();
+                let Some(connection) = &*open else { return Ok(()) };
+                // Another request: the ticket is there with its reply at the latest.
+                self.runtime.block_on(ask(connection))?;
+                if span != Span::Reconnect {
+                    close(connection);
+                    *open = None;
+                }
+                Ok(())
             },
         );
         self.times = spent;
@@ -127,6 +152,12 @@ impl Client {
     }
 
     async fn one(&self, first: bool) -> Result<quinn::Connection> {
+        let connection = self.connect(first).await?;
+        ask(&connection).await?;
+        Ok(connection)
+    }
+
+    async fn connect(&self, first: bool) -> Result<quinn::Connection> {
         let connecting = self.endpoint.connect_with(self.config.clone(), self.at, SERVER_NAME)?;
         let connection = if self.kind == Kind::EarlyData {
             match connecting.into_0rtt() {
@@ -139,7 +170,6 @@ impl Client {
         } else {
             connecting.await?
         };
-        ask(&connection).await?;
         Ok(connection)
     }
 }
@@ -153,9 +183,6 @@ async fn ask(connection: &quinn::Connection) -> Result<()> {
     Ok(())
 }
 
-/// Another request: the ticket is there with its reply at the latest.
-async fn finish(connection: &quinn::Connection) -> Result<()> {
-    ask(connection).await?;
+fn close(connection: &quinn::Connection) {
     connection.close(0_u32.into(), b"");
-    Ok(())
 }

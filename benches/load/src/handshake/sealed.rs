@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use anyhow::{Context, Result, ensure};
 use sealane::{CallOptions, Clients, Delivery, Identity as OurIdentity, Peer, Socket, Trust, Wait};
 
-use super::{Kind, REQUEST, Times};
+use super::{Kind, REQUEST, Span, Times};
 use crate::certs::{Identity, SERVER_NAME};
 
 /// A server that says everything again.
@@ -84,9 +84,28 @@ impl Client {
     /// # Errors
     /// When one fails.
     pub fn round(&mut self, times: usize) -> Result<()> {
+        self.spans(Span::FirstReply, times)
+    }
+
+    /// The same for another part of it.
+    ///
+    /// # Errors
+    /// When one fails.
+    pub fn spans(&mut self, span: Span, times: usize) -> Result<()> {
         let mut spent = std::mem::take(&mut self.times);
         let options = CallOptions::new().early(self.kind == Kind::EarlyData);
-        let ended = spent.round(times, || self.call(options), || self.end());
+        let ended = match span {
+            Span::Handshake => spent.round(times, || Ok(self.socket.connect(&self.peer)?), || self.end()),
+            Span::FirstReply => spent.round(times, || self.call(options), || self.end()),
+            Span::Reconnect => {
+                self.call(CallOptions::new())?;
+                let again = || {
+                    self.socket.disconnect(&self.peer)?;
+                    self.call(options)
+                };
+                spent.round(times, again, || self.call(CallOptions::new())).and_then(|()| self.end())
+            }
+        };
         self.times = spent;
         ended
     }

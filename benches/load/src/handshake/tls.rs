@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ServerSessionMemoryCache;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection};
 
-use super::{Kind, REQUEST, Times};
+use super::{Kind, REQUEST, Span, Times};
 use crate::certs::{Identity, SERVER_NAME};
 
 /// What both sides offer, here and in Sealane: the hybrid first.
@@ -129,7 +129,7 @@ impl Client {
         let config = Arc::new(client_config(authority, kind)?);
         let mut client = Self { kind, at, config, times: Times::default(), exchange: None, bytes: (0, 0) };
         for as_asked in [false, true] {
-            finish(client.one(as_asked)?)?;
+            finish(&mut client.one(as_asked)?)?;
         }
         Ok(client)
     }
@@ -139,26 +139,62 @@ impl Client {
     /// # Errors
     /// When one fails or is of another kind.
     pub fn round(&mut self, times: usize) -> Result<()> {
+        self.spans(Span::FirstReply, times)
+    }
+
+    /// The same for another part of it.
+    ///
+    /// # Errors
+    /// When one fails or is of another kind.
+    pub fn spans(&mut self, span: Span, times: usize) -> Result<()> {
         let mut spent = std::mem::take(&mut self.times);
         let open = RefCell::new(None);
+        if span == Span::Reconnect {
+            let mut before = self.one(true)?;
+            finish(&mut before)?;
+            *open.borrow_mut() = Some(before);
+        }
         let ended = spent.round(
             times,
             || {
-                *open.borrow_mut() = Some(self.one(true)?);
+                // What was open is closed by this: where that is timed, by `Reconnect` alone.
+                drop(open.borrow_mut().take());
+                let now = if span == Span::Handshake { self.handshake()? } else { self.one(true)? };
+                *open.borrow_mut() = Some(now);
                 Ok(())
             },
-            || open.borrow_mut().take().map_or(Ok(()), finish),
+            || {
+                let Some(mut now) = open.borrow_mut().take() else { return Ok(()) };
+                finish(&mut now)?;
+                if span == Span::Reconnect {
+                    *open.borrow_mut() = Some(now);
+                }
+                Ok(())
+            },
         );
         self.times = spent;
         ended
     }
 
+    fn connect(&self) -> Result<(Counting, ClientConnection)> {
+        let stream = Counting { stream: TcpStream::connect(self.at)?, sent: 0, received: 0 };
+        stream.stream.set_nodelay(true)?;
+        let connection = ClientConnection::new(Arc::clone(&self.config), ServerName::try_from(SERVER_NAME)?)?;
+        Ok((stream, connection))
+    }
+
+    /// From connect until keys are in use, our last flight sent.
+    fn handshake(&self) -> Result<(Counting, ClientConnection)> {
+        let (mut stream, mut connection) = self.connect()?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut stream)?;
+        }
+        Ok((stream, connection))
+    }
+
     /// From connect to the reply; `as_asked`: it must be of the kind that is measured.
     fn one(&mut self, as_asked: bool) -> Result<(Counting, ClientConnection)> {
-        let mut stream = Counting { stream: TcpStream::connect(self.at)?, sent: 0, received: 0 };
-        stream.stream.set_nodelay(true)?;
-        let name = ServerName::try_from(SERVER_NAME)?;
-        let mut connection = ClientConnection::new(Arc::clone(&self.config), name)?;
+        let (mut stream, mut connection) = self.connect()?;
         let early = match connection.early_data() {
             Some(mut early) => early.write(&REQUEST)? == REQUEST.len(),
             None => false,
@@ -193,12 +229,12 @@ impl Client {
 }
 
 /// Waits for the ticket, which comes behind the reply to early data.
-fn finish((mut stream, mut connection): (Counting, ClientConnection)) -> Result<()> {
+fn finish((stream, connection): &mut (Counting, ClientConnection)) -> Result<()> {
     while connection.tls13_tickets_received() == 0 {
         while connection.wants_write() {
-            connection.write_tls(&mut stream)?;
+            connection.write_tls(stream)?;
         }
-        ensure!(connection.read_tls(&mut stream)? > 0, "the TCP server hung up");
+        ensure!(connection.read_tls(stream)? > 0, "the TCP server hung up");
         connection.process_new_packets()?;
     }
     Ok(())

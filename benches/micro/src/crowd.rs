@@ -1,0 +1,167 @@
+//! Many sessions between two endpoints in memory, and many messages under way: what holds memory, without a kernel.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use endpoint::endpoint::{Endpoint, Sending, To};
+use endpoint::pool::Payload;
+use endpoint::state::Event;
+use proto::time::Instant;
+use record::keys::Secret;
+use wire::ids::Side;
+use wire::trailer::Kind;
+
+use crate::{ADDRESSES, DATAGRAM_MAX, endpoint};
+
+/// Between two requests: so slow that nobody takes it for a flood.
+const STEP: Duration = Duration::from_millis(1);
+/// Sessions that are opened between two looks at timers. Without them none would come to rest before all are there.
+const TURN: usize = 20;
+/// How long nothing happens before everything is at rest, in steps of timers.
+const REST: Duration = Duration::from_millis(500);
+const RESTS: usize = 20;
+
+/// A client and a server with as many sessions as are asked for.
+#[derive(Debug)]
+pub struct Crowd {
+    client: Endpoint,
+    server: Endpoint,
+    targets: Vec<u32>,
+    now: Instant,
+    train: Vec<u8>,
+    /// Requests that the server does not answer.
+    held: Vec<Payload>,
+}
+
+impl Default for Crowd {
+    fn default() -> Self {
+        let (client, server) = (endpoint(1, u64::MAX), endpoint(2, u64::MAX));
+        let (targets, now) = (Vec::new(), Instant::from_nanos(1_000_000_000));
+        Self { client, server, targets, now, train: vec![0; 1 << 16], held: Vec::new() }
+    }
+}
+
+impl Crowd {
+    /// Opens sessions until there are so many, each by one request and its answer, and waits until all of them rest.
+    ///
+    /// # Panics
+    /// When a session does not open.
+    pub fn grow(&mut self, sessions: usize) {
+        self.targets.reserve_exact(sessions.saturating_sub(self.targets.len()));
+        while self.targets.len() < sessions {
+            let mut secret = [9; 32];
+            secret[..8].copy_from_slice(&(self.targets.len() as u64).to_le_bytes());
+            let secret = Secret::new(secret);
+            self.server.install(SocketAddr::from(ADDRESSES[0]), Side::Server, &secret, "client", DATAGRAM_MAX);
+            let target =
+                self.client.install(SocketAddr::from(ADDRESSES[1]), Side::Client, &secret, "server", DATAGRAM_MAX);
+            let target = target.expect("a client's end has a target");
+            self.targets.push(target);
+            self.request(target, b"hello");
+            assert_eq!(self.carry(true), 1, "a session did not open");
+            if self.targets.len().is_multiple_of(TURN) {
+                self.look_after();
+            }
+        }
+        self.rest();
+    }
+
+    /// How many sessions of the server rest.
+    #[must_use]
+    pub fn resting(&self) -> usize {
+        self.server.holdings().resting
+    }
+
+    /// Sends requests of `size` bytes in the first session until the server has so many, which it does not answer.
+    ///
+    /// # Panics
+    /// When one does not arrive, or there is no session.
+    pub fn hold(&mut self, size: usize, count: usize) {
+        let body = vec![7; size];
+        self.held.reserve_exact(count.saturating_sub(self.held.len()));
+        for _ in self.held.len()..count {
+            self.request(self.targets[0], &body);
+            self.carry(false);
+        }
+        assert_eq!(self.held.len(), count, "a request did not arrive");
+    }
+
+    fn request(&mut self, target: u32, body: &[u8]) {
+        self.now += STEP;
+        let sending = Sending { kind: Kind::Request, cookie: 0, waited: true, deadline: Instant::FAR, streamed: false };
+        let body = self.client.copy(body);
+        self.client.send(self.now, To::Target(target), body, sending).expect("it is taken");
+    }
+
+    /// Carries datagrams until nothing moves; what the server does not answer it keeps. How many answers came.
+    fn carry(&mut self, answers: bool) -> usize {
+        let mut responses = 0;
+        loop {
+            let moved = self.carry_from(Side::Client) | self.carry_from(Side::Server);
+            while let Some(event) = self.server.poll_event() {
+                if let Event::Request { id, payload, .. } = event {
+                    if answers {
+                        self.server.reply(self.now, id, payload).expect("it is taken");
+                    } else {
+                        self.held.push(payload);
+                    }
+                }
+            }
+            while let Some(event) = self.client.poll_event() {
+                responses += usize::from(matches!(event, Event::Response { .. }));
+            }
+            if !moved {
+                return responses;
+            }
+        }
+    }
+
+    fn carry_from(&mut self, side: Side) -> bool {
+        let (from, to, address) = match side {
+            Side::Client => (&mut self.client, &mut self.server, ADDRESSES[0]),
+            Side::Server => (&mut self.server, &mut self.client, ADDRESSES[1]),
+        };
+        let mut moved = false;
+        while let Some(transmit) = from.poll_transmit(self.now, &mut self.train) {
+            let mut buffer = to.buffer();
+            buffer.bytes()[..transmit.len].copy_from_slice(&self.train[..transmit.len]);
+            to.handle_datagrams(self.now, SocketAddr::from(address), buffer, transmit.len, transmit.segment);
+            moved = true;
+        }
+        moved
+    }
+
+    fn rest(&mut self) {
+        for _ in 0..RESTS {
+            self.now += REST;
+            self.look_after();
+        }
+    }
+
+    /// What a driver does when timers are due.
+    fn look_after(&mut self) {
+        self.client.handle_timeout(self.now);
+        self.server.handle_timeout(self.now);
+        self.carry(true);
+        self.client.tidy();
+        self.server.tidy();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_come_to_rest_and_messages_are_held() {
+        let mut crowd = Crowd::default();
+        for sessions in [10, 50] {
+            crowd.grow(sessions);
+            assert_eq!((crowd.targets.len(), crowd.resting()), (sessions, sessions));
+        }
+        for held in [5, 40] {
+            crowd.hold(1000, held);
+            assert!(crowd.held.len() == held && crowd.held.iter().all(|payload| payload.len() == 1000));
+        }
+    }
+}
