@@ -15,6 +15,7 @@ mod audit;
 mod offload;
 mod doctor;
 mod kv;
+mod pcap;
 
 use anyhow::{Error, Result};
 use clap::{Parser, Subcommand};
@@ -65,6 +66,8 @@ enum Command {
     Offload(offload::Args),
     /// A key-value server of the Redis protocol behind TCP, TLS and Sealane at once, and its benchmarks
     Kv(kv::Args),
+    /// Captures of Sealane packets: make, analyse, watch
+    Pcap(pcap::Args),
 }
 
 fn main() -> ExitCode {
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => audit::run(args),
         Command::Offload(args) => offload::run(args),
         Command::Kv(args) => kv::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Pcap(args) => pcap::run(args),
     };
     ended.unwrap_or_else(|error| explain(&error))
 }
