@@ -211,7 +211,7 @@ local function chacha_block(key, nonce, counter)
   for i = 0, 7 do x[5 + i] = l32(key, i * 4 + 1) end
   x[13] = counter
   for i = 0, 2 do x[14 + i] = l32(nonce, i * 4 + 1) end
-  local first = { unpack and unpack(x) or table.unpack(x) }
+  local first = { (table.unpack or unpack)(x) }
   local function quarter(a, b, c, d)
     x[a] = (x[a] + x[b]) % 4294967296; x[d] = rol(bxor(x[d], x[a]), 16)
     x[c] = (x[c] + x[d]) % 4294967296; x[b] = rol(bxor(x[b], x[c]), 12)
