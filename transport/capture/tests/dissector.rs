@@ -42,8 +42,8 @@ fn tshark_shows_what_was_said() {
         let sealed = lines.iter().filter(|line| line[0] == "1" || line[0] == "2");
         assert!(sealed.clone().count() > 100, "{cipher}: {opened}");
         assert!(sealed.clone().all(|line| matches!(line[1], "1" | "True")), "{cipher}: a tag did not verify");
-        // As the request, and as its response.
-        assert_eq!(lines.iter().filter(|line| line[2] == said).count(), 2, "{cipher}");
+        // As the request, and as its response; more often where a machine that is busy made them be sent again.
+        assert!(lines.iter().filter(|line| line[2] == said).count() >= 2, "{cipher}");
         let epochs = tshark(&capture_at, None, &["-T", "fields", "-e", "sealane.epoch", "-Y", "sealane.type == 1"]);
         assert!(epochs.lines().any(|epoch| epoch != "0"), "{cipher}: keys changed");
         let named =
