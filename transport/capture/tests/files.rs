@@ -191,7 +191,7 @@ proptest! {
     fn any_packet_is_swallowed(link in prop::sample::select(vec![Link::Ethernet, Link::Raw, Link::Null, Link::Cooked1, Link::Cooked2]), bytes in prop::collection::vec(any::<u8>(), 0..120), first in any::<u8>(), payload in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = read(link, &bytes);
         let mut payload = payload;
-        payload.insert(0, 0x10 | first % 6);
+        payload.insert(0, 0x10 | (first % 6));
         let mut frame = Vec::new();
         write_ethernet("10.0.0.1:1".parse().unwrap(), "10.0.0.2:2".parse().unwrap(), &payload, &mut frame);
         let mut writer = Writer::new(Vec::new(), Link::Ethernet).unwrap();

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -111,14 +111,24 @@ fn scale() {
     }
 }
 
+/// Ends with the test, however that ends.
+struct Watching(Child);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The loopback interface is watched while a demo of ours runs over it; the pages say so. Skipped, aloud, without CAP_NET_RAW.
 #[test]
 fn live() {
     let sealane = env!("CARGO_BIN_EXE_sealane");
     let args = ["pcap", "live", "lo", "--duration", "20", "--http", "127.0.0.1:0", "--json"];
-    let mut watching =
-        Command::new(sealane).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-    let mut errors = BufReader::new(watching.stderr.take().unwrap());
+    let watching = Command::new(sealane).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut watching = Watching(watching.expect("it runs"));
+    let mut errors = BufReader::new(watching.0.stderr.take().unwrap());
     let mut first = String::new();
     errors.read_line(&mut first).unwrap();
     let Some(at) = first.trim().strip_prefix("http://").and_then(|rest| rest.strip_suffix('/')) else {
@@ -147,6 +157,4 @@ fn live() {
     assert!(seen, "{}", get("/"));
     assert!(get("/metrics").contains("# TYPE sealane_pcap_handshake_total counter\nsealane_pcap_handshake_total "));
     assert!(get("/").contains("<h1>lo</h1>") && get("/nothing").starts_with("HTTP/1.1 404"));
-    let _ = watching.kill();
-    let _ = watching.wait();
 }

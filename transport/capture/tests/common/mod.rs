@@ -29,10 +29,13 @@ pub fn gentle(_: u64, _: &[u8]) -> usize {
     1
 }
 
+/// When, whence, whither and what.
+type Passed = (u64, SocketAddr, SocketAddr, Vec<u8>);
+
 struct Relay {
     over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    packets: Arc<Mutex<Vec<(u64, SocketAddr, SocketAddr, Vec<u8>)>>>,
+    packets: Arc<Mutex<Vec<Passed>>>,
     at: SocketAddr,
 }
 
