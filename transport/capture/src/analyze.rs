@@ -94,6 +94,7 @@ impl Analyzer {
         self.counts.bytes += packet.bytes.len() as u64;
         self.now_ns = self.now_ns.max(packet.time_ns);
         while let Some(place) = self.open.over(self.now_ns) {
+            self.flows[place.key.0 as usize].end(place.key.1, place.key.2);
             self.close(place);
         }
         match frame::read(packet.link, packet.bytes) {
@@ -148,6 +149,7 @@ impl Analyzer {
 
     /// The capture is at its end: all messages are over.
     pub fn finish(&mut self) {
+        self.rows.reserve(self.open.len());
         for place in self.open.rest() {
             self.close(place);
         }
@@ -287,7 +289,6 @@ impl Analyzer {
         let Place { key, message, .. } = place;
         let which = self.which(key);
         let time_ns = message.last_ns;
-        self.flows[key.0 as usize].end(key.1, key.2);
         let events = &mut self.events;
         let row = message.close(which, |index, value| {
             events.push(Event { time_ns, which, index, attempt: 0, what: What::Gap, value });

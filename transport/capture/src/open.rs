@@ -128,9 +128,9 @@ impl Open {
     }
 
     /// Takes out any, at the end.
-    pub fn rest(&mut self) -> Vec<Place> {
+    pub fn rest(&mut self) -> impl Iterator<Item = Place> + use<> {
         self.by_key.clear();
-        std::mem::take(&mut self.places).into_iter().flatten().collect()
+        std::mem::take(&mut self.places).into_iter().flatten()
     }
 
     /// How many there are.
