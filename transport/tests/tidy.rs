@@ -29,6 +29,7 @@ const CRATES: &[(&str, &str, u32)] = &[
     ("benches/micro", "micro", 6),
     ("fuzz/targets", "targets", 5),
     ("benches/load", "load", 5),
+    ("transport/capture", "capture", 5),
     ("examples/kv", "kv", 5),
     ("examples/grpc", "grpc", 5),
     ("examples/proxy", "proxy", 5),

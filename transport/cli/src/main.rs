@@ -26,6 +26,7 @@ mod tensor;
 mod stress;
 mod slo;
 mod targets;
+mod pcap;
 
 use anyhow::{Error, Result};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -95,6 +96,8 @@ enum Command {
     Slo(slo::Args),
     /// Measure what must not get worse, and hold a run against an earlier one
     Targets(targets::Args),
+    /// Captures of Sealane packets: make, analyse, watch
+    Pcap(pcap::Args),
 }
 
 fn main() -> ExitCode {
@@ -148,6 +151,7 @@ fn main() -> ExitCode {
         Command::Stress(args) => stress::run(args),
         Command::Slo(args) => slo::run(args),
         Command::Targets(args) => Ok(targets::run(args)),
+        Command::Pcap(args) => pcap::run(args),
     };
     ended.unwrap_or_else(|error| explain(&error))
 }

@@ -33,6 +33,8 @@ pub mod steering;
 pub mod fault;
 #[cfg(target_os = "linux")]
 pub mod hot;
+#[cfg(target_os = "linux")]
+pub mod sniff;
 
 #[cfg(all(target_os = "linux", any(feature = "io-uring", feature = "xdp")))]
 mod pages;
