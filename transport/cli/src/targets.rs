@@ -121,7 +121,7 @@ fn check(args: &CheckArgs) -> Result<ExitCode> {
 }
 
 /// How often the self-test may try: the machine may be busy with something else while one series is measured and not while another is.
-const TRIES: usize = 5;
+const TRIES: usize = 10;
 
 fn self_test(args: &SelfTestArgs) -> Result<ExitCode> {
     let mut tries = Vec::new();

@@ -2,6 +2,7 @@
 //!
 //! Owns its socket and its one loop. It can be told to spoil replies or to swallow requests, which shows that the clients notice.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -104,7 +105,7 @@ impl Drop for Echo {
 }
 
 fn serve(socket: &Socket, spoil: Spoil) {
-    let (mut taken, mut count, mut kept) = (Vec::new(), 0_u64, Vec::new());
+    let (mut taken, mut count, mut kept) = (VecDeque::new(), 0_u64, Vec::new());
     let due = |every: Option<u64>, count: u64| every.is_some_and(|every| count.is_multiple_of(every));
     while socket.recv_many(&mut taken, AT_ONCE, NAP).is_ok() {
         let batch = (taken.len() > 1).then(|| socket.batch());
