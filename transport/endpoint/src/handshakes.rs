@@ -395,7 +395,9 @@ impl State {
                 let config = self.config.server.clone()?;
                 Server::tls_sound(&config, packet, sound, validated, setup).ok()
             }
-            Offer::Tls => self.turn_away(now, packet, Alert::ACCESS_DENIED),
+            // TLS without a certificate of ours; or, without the feature `tls`, all that `handshake` may know because another crate of the
+            // build has turned it on there.
+            _ => self.turn_away(now, packet, Alert::ACCESS_DENIED),
         }
     }
 
