@@ -315,9 +315,15 @@ impl Core {
         // The lowest is what datagrams have unmarked, which is cheaper. [P-8.3]
         let tos = (self.marks && train.priority > 0).then(|| class_selector(train.priority));
         let transmit = udp::batch::Transmit { to: train.to, bytes, segment: train.segment, tos };
-        self.segments.0 += 1;
-        self.sent_bytes[usize::from(train.priority) % PRIORITIES] += bytes.len() as u64;
-        match self.udp.transmit(&transmit) {
+        let done = self.udp.transmit(&transmit);
+        let sent = match done {
+            Ok(()) => bytes.len(),
+            Err(SendError::WouldBlock { sent }) => sent,
+            Err(_) => 0,
+        };
+        self.segments.0 += u64::from(sent > 0);
+        self.sent_bytes[usize::from(train.priority) % PRIORITIES] += sent as u64;
+        match done {
             Ok(()) => true,
             Err(SendError::WouldBlock { sent }) => {
                 self.stuck = Some((train, from + sent));
