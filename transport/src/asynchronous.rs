@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::ToSocketAddrs;
 use std::os::fd::{AsRawFd, RawFd};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -282,10 +283,11 @@ impl AsyncSocket {
             let found = tokio::task::spawn_blocking(move || asking.ask()).await;
             self.socket.use_ticket(&sought, found.ok().flatten());
         }
-        let submitted = poll_fn(|cx| {
+        let mut until = None;
+        let mut submitted = pin!(poll_fn(|cx| {
             self.poll(cx, |core, cx| {
                 let now = core.now();
-                let deadline = options.deadline.map_or(Instant::FAR, |span| now + span);
+                let deadline = *until.get_or_insert_with(|| options.until(now));
                 let sending = sending(kind, cookie, waited, deadline, false);
                 core.endpoint.early_next(options.early);
                 let done = self.socket.submit_now(core, now, peer, &body, sending);
@@ -293,8 +295,16 @@ impl AsyncSocket {
                 core.endpoint.early_next(false);
                 space_or(core, cx, done)
             })
-        });
-        submitted.await?
+        }));
+        // The runtime's timers only where there is something to wait for.
+        match (poll_fn(|cx| Poll::Ready(submitted.as_mut().poll(cx))).await, options.deadline) {
+            (Poll::Ready(done), _) => done?,
+            (Poll::Pending, None) => submitted.await?,
+            (Poll::Pending, Some(span)) => match tokio::time::timeout(span, submitted).await {
+                Ok(done) => done?,
+                Err(_) => Err(Error::unsent_in_time(peer.address)),
+            },
+        }
     }
 
     async fn settled(&self, id: CallId) -> Result<Outcome, Error> {

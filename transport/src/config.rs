@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use proto::time::Instant;
 use wire::ids::Side;
 
 /// What a socket keeps of its choices of credentials: without TLS there are none.
@@ -95,7 +96,12 @@ impl CallOptions {
         self.early
     }
 
-    /// Give up after `span`. The peer is told; it may have executed the request.
+    /// When a call that begins at `now` is given up.
+    pub(crate) fn until(&self, now: Instant) -> Instant {
+        self.deadline.map_or(Instant::FAR, |span| now + span)
+    }
+
+    /// Give up after `span`, the wait for room to send in included. The peer is told; it may have executed the request.
     #[must_use]
     pub const fn deadline(mut self, span: Duration) -> Self {
         self.deadline = Some(span);

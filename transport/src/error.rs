@@ -218,6 +218,11 @@ impl Error {
         move |source| Self::System { what, source: Arc::new(source) }
     }
 
+    /// A call whose deadline passed before there was room to send it in.
+    pub(crate) fn unsent_in_time(address: SocketAddr) -> Self {
+        Self::Deadline { address, may_have_run: false }
+    }
+
     pub(crate) fn ended(address: SocketAddr, why: Ended, may_have_run: bool) -> Self {
         match why {
             Ended::Handshake(source) => Self::Handshake { address, source },

@@ -158,7 +158,7 @@ impl Socket {
     pub fn reply<'a>(&self, token: ReplyToken, body: impl Into<Body<'a>>) -> Result<(), Error> {
         let (body, this) = (body.into(), self.of(token.0));
         while let Some(then) = this.replied(token.0, &body)? {
-            this.await_room(then)?;
+            this.shared.await_room(then, None)?;
         }
         Ok(())
     }

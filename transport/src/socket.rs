@@ -265,9 +265,9 @@ impl Socket {
             self.find_ticket(peer);
         }
         let mut core = self.open_core()?;
+        let deadline = options.until(core.now());
         loop {
             let now = core.now();
-            let deadline = options.deadline.map_or(Instant::FAR, |span| now + span);
             core.endpoint.early_next(options.early);
             let sending = sending(kind, cookie, waited, deadline, streamed);
             let taken = self.submit_now(&mut core, now, peer, body, sending);
@@ -276,7 +276,10 @@ impl Socket {
                 Err(Error::WouldBlock { .. }) => {
                     let then = core.endpoint.let_go();
                     drop(core);
-                    self.await_room(then)?;
+                    let left = (deadline != Instant::FAR).then(|| deadline.since(now));
+                    if !self.shared.await_room(then, left)? {
+                        return Err(Error::unsent_in_time(peer.address));
+                    }
                     core = self.open_core()?;
                 }
                 done => {
@@ -288,12 +291,6 @@ impl Socket {
                 }
             }
         }
-    }
-
-    /// Waits until one more message was let go than `then`. Looks at the network at least once: acknowledgements may be there.
-    pub(crate) fn await_room(&self, then: u64) -> Result<(), Error> {
-        let more = |core: &mut Core| (core.endpoint.let_go() != then).then_some(());
-        self.shared.wait_for(None, more).map_err(|_| self.shared.ended())
     }
 
     pub(crate) fn submit_now(

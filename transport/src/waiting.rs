@@ -266,6 +266,16 @@ impl Shared {
         }
     }
 
+    /// Waits until one more message was let go than `then`, or for at most `most`; whether one was. Looks at the network at least once:
+    /// acknowledgements may be there.
+    pub(crate) fn await_room(&self, then: u64, most: Option<Duration>) -> Result<bool, Error> {
+        match self.wait_for(most, |core| (core.endpoint.let_go() != then).then_some(())) {
+            Ok(()) => Ok(true),
+            Err(WaitEnd::TimedOut) => Ok(false),
+            Err(WaitEnd::Closed) => Err(self.ended()),
+        }
+    }
+
     /// A wait ended; perhaps without a sleep. Who never sleeps needs no bell.
     fn note_spun(&self, core: &mut Core) {
         core.spun = core.spun.saturating_add(1);

@@ -407,6 +407,22 @@ fn send_waits_for_space() {
     });
 }
 
+/// A call's deadline holds while it waits for room.
+#[test]
+fn deadlines_hold_without_room() {
+    run(async {
+        let ca = Authority::new();
+        let server = AsyncSocket::new(ca.server().bind("127.0.0.1:0").unwrap()).unwrap();
+        let client = AsyncSocket::new(ca.client().send_bytes_max(100_000).bind("127.0.0.1:0").unwrap()).unwrap();
+        let peer = client.peer(server.socket().local_addr(), "localhost").unwrap();
+        client.send(&peer, pattern(1, 60_000), 1).await.unwrap();
+        let Delivery::Request(_held) = server.recv().await.unwrap() else { panic!("no request") };
+        let options = CallOptions::new().deadline(Duration::from_millis(50));
+        let error = client.call_with(&peer, pattern(2, 60_000), options).await.unwrap_err();
+        assert!(matches!(error, Error::Deadline { may_have_run: false, .. }), "{error}");
+    });
+}
+
 /// A socket that spins keeps its runtime from sleeping; one that blocks does not.
 #[test]
 fn the_runtime_sleeps_as_the_socket_was_told() {

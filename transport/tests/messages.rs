@@ -276,6 +276,24 @@ fn a_full_send_buffer_says_so_or_blocks() {
     server.join().unwrap();
 }
 
+/// A call's deadline holds while it waits for room to be sent in: nothing was sent then.
+#[test]
+fn deadlines_hold_without_room() {
+    common::bounded(|| {
+        let ca = Authority::new();
+        let server = ca.server().bind("127.0.0.1:0").unwrap();
+        let client = ca.client().send_bytes_max(100_000).bind("127.0.0.1:0").unwrap();
+        let peer = client.peer(server.local_addr(), "localhost").unwrap();
+        let body = pattern(3, 60_000);
+        client.send(&peer, &body, 1).unwrap();
+        // It is in service, so the client holds it.
+        let Delivery::Request(_held) = server.recv().unwrap() else { panic!("no request") };
+        let error = client.call_with(&peer, &body, CallOptions::new().deadline(Duration::from_millis(50))).unwrap_err();
+        assert!(matches!(error, Error::Deadline { may_have_run: false, .. }), "{error}");
+        assert_eq!(client.info().rpcs.len(), 1);
+    });
+}
+
 /// A response for which there is no room gives the right to answer back, and nothing waits.
 #[test]
 fn try_reply_never_blocks() {
