@@ -34,6 +34,7 @@ const CRATES: &[(&str, &str, u32)] = &[
     ("examples/grpc", "grpc", 5),
     ("examples/proxy", "proxy", 5),
     ("examples/tensor", "tensor", 5),
+    ("examples/balancer", "balancer", 5),
     ("transport/cli", "sealane-cli", 7),
     ("transport/capi", "capi", 5),
     ("benches/peers", "peers", 7),
