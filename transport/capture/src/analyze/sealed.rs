@@ -242,7 +242,7 @@ impl Analyzer {
         let Some(session) = ring.peer(&known.0) else { return };
         let Some(peer) = self.by_session.get(&(session, said_in.steer.rotate_left(8))) else { return };
         let key = (*peer, rpc.as_u48(), false);
-        let Some(place) = self.open.get(key) else { return };
+        let Some(place) = self.open.get(key, self.now_ns) else { return };
         tell(&mut place.message);
         if place.followed {
             self.events.push(Event { time_ns, which: self.which(key), index: 0, attempt: 0, what, value });
