@@ -11,7 +11,7 @@ use wire::header::Header;
 use wire::limits::{DATA_HEADER_LEN, HEADER_LEN, TRAILER_LEN, VERSION};
 use wire::packet::Packet;
 
-use crate::counts::{Counts, Event, FlowRow, MessageRow, SealedCounts, What, Which};
+use crate::counts::{BACK_MAX_NS, Counts, Event, FlowRow, MessageRow, SealedCounts, What, Which};
 use crate::file;
 use crate::flow::{Flow, Heard};
 use crate::frame::{self, Datagram, Framed};
@@ -95,6 +95,11 @@ impl Analyzer {
         }
         self.counts.packets += 1;
         self.counts.bytes += packet.bytes.len() as u64;
+        if packet.time_ns.saturating_add(BACK_MAX_NS) < self.now_ns {
+            // Else one time too late would make all later messages over as they begin.
+            self.counts.clock_jumps += 1;
+            self.now_ns = packet.time_ns;
+        }
         self.now_ns = self.now_ns.max(packet.time_ns);
         while let Some(place) = self.open.over(self.now_ns) {
             self.end(place);
