@@ -1,4 +1,4 @@
-"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt|measured|memory|chaos|nonce|fabric|handshake|kv|grpc|stress|brief FILE. Exits 1 with the reason."""
+"""Judges the JSON of a measuring command: python3 .ci/rows.py demo|rtt|measured|memory|chaos|nonce|fabric|handshake|kv|grpc|stress|brief|slo FILE. Exits 1 with the reason."""
 
 import json
 import sys
@@ -195,7 +195,7 @@ def brief_faults(report):
     for size in (1536, 4096, 393216, 1048576):
         for peer in ("sealane.sockets", "tcp.sockets", "tls.sockets", "sealane.in-process", "tls.in-process", "copy.in-process"):
             wanted += [f"{peer}.{size}.p50_us", f"{peer}.{size}.mb_s"]
-    wanted += ["sealane.handshake.p95_us", "frame.emit.ns", "frame.parse.ns", "seal.aes-128-gcm.16302.ns", "x25519.agree.ns"]
+    wanted += ["sealane.handshake.p95_us", "sealane.reconnect.p95_us", "frame.emit.ns", "frame.parse.ns", "seal.aes-128-gcm.16302.ns", "x25519.agree.ns"]
     for name in wanted:
         if not metrics.get(name, 0) > 0:
             yield f"{name}: {metrics.get(name)}"
@@ -205,11 +205,23 @@ def brief_faults(report):
         len(metrics), metrics.get("sealane.handshake.p50_us"), metrics.get("sealane.reconnect.p95_us")))
 
 
+def slo_faults(report):
+    """The same for limits: each was held against a figure. Whether it is kept to is printed, not judged: that is the machine's."""
+    limits = report.get("limits")
+    if not limits:
+        yield "no limits"
+    for limit in limits or []:
+        value = limit.get("value")
+        if value is None:
+            yield f"{limit.get('metric')}: no such figure"
+        print("{} {}: {}".format("PASS" if limit.get("pass") else "this machine does not keep to", limit.get("metric"), value))
+
+
 def main():
     check, path = sys.argv[1:]
     with open(path, encoding="utf-8") as file:
         report = json.load(file)
-    judges = {"measured": measured_faults, "memory": memory_faults, "chaos": chaos_faults, "nonce": nonce_faults, "fabric": fabric_faults, "handshake": handshake_faults, "kv": kv_faults, "grpc": grpc_faults, "stress": stress_faults, "brief": brief_faults}
+    judges = {"measured": measured_faults, "memory": memory_faults, "chaos": chaos_faults, "nonce": nonce_faults, "fabric": fabric_faults, "handshake": handshake_faults, "kv": kv_faults, "grpc": grpc_faults, "stress": stress_faults, "brief": brief_faults, "slo": slo_faults}
     found = list(judges[check](report) if check in judges else faults(check, report))
     for row in (report.get("rows") or []) if check in COLUMNS else []:
         print("{:<12} {:>8} B  p50 {:>10} us  p99 {:>10} us".format(*(str(row.get(k)) for k in ("peer", "size", "p50_us", "p99_us"))))

@@ -8,6 +8,7 @@
 #
 # Needs valgrind; installs it by apt-get where it is missing and this is root.
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 points=("$@")
@@ -43,9 +44,17 @@ run() {
 # How many RPCs `micro SIZE $1` makes: it warms up with as many, 1,000 at most.
 rpcs() { echo $(($1 + ($1 < 1000 ? $1 : 1000))); }
 
-# The same per RPC: $1 bytes, $2 RPCs in the shorter run.
-each() { echo $((($(run "$1" $((3 * $2))) - $(run "$1" "$2")) / ($(rpcs $((3 * $2))) - $(rpcs "$2")))); }
+# The same per RPC: $1 bytes, $2 RPCs in the shorter run. Each run on a line of its own: one that fails inside of $((..)) ends nothing.
+each() {
+  local long short per
+  long=$(run "$1" $((3 * $2)))
+  short=$(run "$1" "$2")
+  per=$(((long - short) / ($(rpcs $((3 * $2))) - $(rpcs "$2"))))
+  ((per > 0)) || { echo "count: $long and $short instructions in two runs of $1 bytes: no difference to judge by" >&2 && exit 1; }
+  echo "$per"
+}
 
 for point in "${points[@]}"; do
-  echo "micro ${point%:*}: $(each "${point%:*}" "${point#*:}")"
+  per=$(each "${point%:*}" "${point#*:}")
+  echo "micro ${point%:*}: $per"
 done

@@ -11,7 +11,7 @@ use record::keys::Secret;
 use wire::ids::Side;
 use wire::trailer::Kind;
 
-use crate::{ADDRESSES, DATAGRAM_MAX, endpoint};
+use crate::{ADDRESSES, DATAGRAM_MAX, endpoint_with};
 
 /// Between two requests: so slow that nobody takes it for a flood.
 const STEP: Duration = Duration::from_millis(1);
@@ -20,6 +20,8 @@ const TURN: usize = 20;
 /// How long nothing happens before everything is at rest, in steps of timers.
 const REST: Duration = Duration::from_millis(500);
 const RESTS: usize = 20;
+/// Idle sessions rest after a minute; here sooner, so that those that are opened first rest before the last are there.
+const RESTS_AFTER: Duration = Duration::from_secs(1);
 
 /// A client and a server with as many sessions as are asked for.
 #[derive(Debug)]
@@ -35,7 +37,8 @@ pub struct Crowd {
 
 impl Default for Crowd {
     fn default() -> Self {
-        let (client, server) = (endpoint(1, u64::MAX), endpoint(2, u64::MAX));
+        let endpoint = |seed| endpoint_with(seed, |config| config.session_rests_after = RESTS_AFTER);
+        let (client, server) = (endpoint(1), endpoint(2));
         let (targets, now) = (Vec::new(), Instant::from_nanos(1_000_000_000));
         Self { client, server, targets, now, train: vec![0; 1 << 16], held: Vec::new() }
     }
@@ -45,7 +48,7 @@ impl Crowd {
     /// Opens sessions until there are so many, each by one request and its answer, and waits until all of them rest.
     ///
     /// # Panics
-    /// When a session does not open.
+    /// When a session does not open, or not all come to rest.
     pub fn grow(&mut self, sessions: usize) {
         self.targets.reserve_exact(sessions.saturating_sub(self.targets.len()));
         while self.targets.len() < sessions {
@@ -64,6 +67,8 @@ impl Crowd {
             }
         }
         self.rest();
+        // What is held by sessions that are awake is another figure.
+        assert_eq!(self.resting(), self.targets.len(), "sessions that rest");
     }
 
     /// How many sessions of the server rest.

@@ -53,9 +53,13 @@ pub struct Pair {
 }
 
 fn endpoint(seed: u8, rekey_after: u64) -> Endpoint {
+    endpoint_with(seed, |config| config.key_limits = config.key_limits.rekey_after(rekey_after))
+}
+
+fn endpoint_with(seed: u8, change: impl FnOnce(&mut Config)) -> Endpoint {
     let mut config = Config::new(offload::software::crypto());
-    config.key_limits = config.key_limits.rekey_after(rekey_after);
     config.proto.serving = true;
+    change(&mut config);
     let mut state = u64::from(seed) << 56;
     let entropy = move |bytes: &mut [u8]| {
         for chunk in bytes.chunks_mut(8) {

@@ -11,7 +11,7 @@ use wire::header::Header;
 use wire::limits::{DATA_HEADER_LEN, HEADER_LEN, TRAILER_LEN, VERSION};
 use wire::packet::Packet;
 
-use crate::counts::{Counts, Event, FlowRow, MessageRow, SealedCounts, What, Which};
+use crate::counts::{BACK_MAX_NS, Counts, Event, FlowRow, MessageRow, SealedCounts, What, Which};
 use crate::file;
 use crate::flow::{Flow, Heard};
 use crate::frame::{self, Datagram, Framed};
@@ -48,6 +48,8 @@ pub struct Analyzer {
     flows: Vec<Flow>,
     by_session: FxHashMap<(u64, u16), u32>,
     open: Open,
+    /// Runs of sequences that all flows remember, but for the first of each set.
+    spare_runs: usize,
     now_ns: u64,
     first_ns: Option<u64>,
     /// Digest of the first packet, which tells captures apart.
@@ -75,6 +77,7 @@ impl Analyzer {
             flows: Vec::new(),
             by_session: FxHashMap::default(),
             open: Open::default(),
+            spare_runs: 0,
             now_ns: 0,
             first_ns: None,
             first: 0,
@@ -92,10 +95,14 @@ impl Analyzer {
         }
         self.counts.packets += 1;
         self.counts.bytes += packet.bytes.len() as u64;
+        if packet.time_ns.saturating_add(BACK_MAX_NS) < self.now_ns {
+            // Else one time too late would make all later messages over as they begin.
+            self.counts.clock_jumps += 1;
+            self.now_ns = packet.time_ns;
+        }
         self.now_ns = self.now_ns.max(packet.time_ns);
         while let Some(place) = self.open.over(self.now_ns) {
-            self.flows[place.key.0 as usize].end(place.key.1, place.key.2);
-            self.close(place);
+            self.end(place);
         }
         match frame::read(packet.link, packet.bytes) {
             Framed::Udp(datagram) if self.port.is_none_or(|p| datagram.from.port() == p || datagram.to.port() == p) => {
@@ -244,7 +251,13 @@ impl Analyzer {
             sealed::tell(&mut place.message, told, arrival.time_ns);
             (place.message.take(arrival), place.followed)
         };
-        let (what, followed) = match self.open.change(key, change) {
+        let changed = self.open.change(key, self.now_ns, change);
+        if changed.is_none()
+            && let Some(place) = self.open.end(key)
+        {
+            self.end(place);
+        }
+        let (what, followed) = match changed {
             Some(changed) => changed,
             None if self.flows[key.0 as usize].is_over(key.1, key.2) => (What::Replay, false),
             None => {
@@ -255,7 +268,7 @@ impl Analyzer {
                 // A bundle is one record, whatever length its packet says.
                 let arrival = if key.2 { Arrival { length: arrival.payload, ..*arrival } } else { *arrival };
                 self.open.begin(key, &arrival, followed);
-                self.open.change(key, change).expect("it was just begun")
+                self.open.change(key, 0, change).expect("it was just begun")
             }
         };
         match what {
@@ -283,6 +296,13 @@ impl Analyzer {
     fn which(&self, (flow, rpc, bundle): Key) -> Which {
         let flow = &self.flows[flow as usize];
         Which { session: flow.session, steer: flow.steer, rpc, bundle }
+    }
+
+    /// That message is over, and its sequence is remembered.
+    fn end(&mut self, place: Place) {
+        let (flow, rpc, bundle) = place.key;
+        self.flows[flow as usize].end(rpc, bundle, &mut self.spare_runs);
+        self.close(place);
     }
 
     fn close(&mut self, place: Place) {

@@ -8,6 +8,9 @@ pub const LINGER_NS: u64 = 3_000_000_000;
 /// After that time without anything new, a message is given up. [P-8.7]
 pub const IDLE_NS: u64 = 60_000_000_000;
 
+/// A packet whose time lies further than this before the latest begins time anew: no queue of a card or a kernel holds one back so long.
+pub const BACK_MAX_NS: u64 = 1_000_000_000;
+
 macro_rules! counts {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// What a capture holds, counted.
@@ -49,6 +52,8 @@ counts! {
     not_udp,
     /// Packets that were captured short (snap length), and not read.
     cut_short,
+    /// Packets more than a second before an earlier one: the clock of the capture was set back, or the earlier one's time was wrong.
+    clock_jumps,
     /// Directions of lanes of sessions in which anything sealed was seen.
     flows,
     /// Messages of which a record was seen; a bundle is one.

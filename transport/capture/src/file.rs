@@ -10,6 +10,8 @@ use crate::frame::Link;
 
 /// Most bytes of a packet or block: more than any link carries, little enough to be buffered.
 pub const BLOCK_MAX: usize = 16 << 20;
+/// Most interfaces of a pcapng section.
+const INTERFACES_MAX: usize = 1 << 16;
 /// Bytes asked of the file at a time: they stay in the cache of a core.
 const BUFFER_LEN: usize = 256 << 10;
 
@@ -200,6 +202,9 @@ impl<R: Read> Reader<R> {
             let body = start + 8..start + len - 4;
             match kind {
                 INTERFACE => {
+                    if interfaces.len() == INTERFACES_MAX {
+                        return Err(damaged("one interface more than any machine has"));
+                    }
                     let interface = interface(order, &self.buffer[body]);
                     interfaces.push(interface.ok_or_else(|| damaged("an interface that cannot be read"))?);
                 }

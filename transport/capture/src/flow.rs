@@ -7,8 +7,12 @@ use record::replay::Window;
 use crate::counts::{Counts, FlowRow};
 use crate::keys::{Owner, Unsealer};
 
-/// Runs of sequences that are remembered as over; beyond that, the lowest grow together.
-const RUNS_MAX: usize = 1 << 16;
+/// Runs of sequences that one set remembers as over; beyond that, the lowest grow together.
+const RUNS_MAX: usize = 1 << 12;
+/// How many of them grow together at a time, so that moving the others is paid for once for so many.
+const RUNS_JOINED: usize = RUNS_MAX / 4;
+/// Runs beyond the first that all sets together remember; beyond that, a set that gets another has all of its runs grow together.
+pub const SPARE_RUNS_MAX: usize = 1 << 24;
 /// Epochs whose CONTROL packets are told apart: as many as live at once, and one that is prepared. [P-6.5]
 const EPOCHS_MAX: usize = 5;
 
@@ -22,7 +26,9 @@ impl Runs {
         after > 0 && number < self.0[after - 1].1
     }
 
-    fn add(&mut self, number: u64) {
+    /// Adds a number; `spare` is how many runs beyond the first all sets have.
+    fn add(&mut self, number: u64, spare: &mut usize) {
+        let had = self.spare();
         let at = self.0.partition_point(|(from, _)| *from <= number);
         let joins_below = at > 0 && self.0[at - 1].1 >= number;
         let joins_above = self.0.get(at).is_some_and(|(from, _)| *from == number + 1);
@@ -36,9 +42,27 @@ impl Runs {
             (false, false) => self.0.insert(at, (number, number + 1)),
         }
         if self.0.len() > RUNS_MAX {
-            self.0[0].1 = self.0[1].1;
-            self.0.remove(1);
+            self.join_lowest(RUNS_JOINED);
         }
+        if self.spare() > had && *spare >= SPARE_RUNS_MAX {
+            self.join_lowest(self.spare());
+        }
+        // Memory follows down too: else sets that had many runs once would keep theirs.
+        if self.0.len() < self.0.capacity() / 4 {
+            self.0.shrink_to(2 * self.0.len());
+        }
+        *spare = *spare + self.spare() - had;
+    }
+
+    /// Runs beyond the first.
+    fn spare(&self) -> usize {
+        self.0.len().saturating_sub(1)
+    }
+
+    /// Makes one run of the lowest and so many above it.
+    fn join_lowest(&mut self, above: usize) {
+        self.0[0].1 = self.0[above].1;
+        self.0.drain(1..=above);
     }
 }
 
@@ -54,14 +78,15 @@ struct Controls {
 
 impl Controls {
     const fn missing(&self) -> u64 {
-        (self.highest - self.lowest + 1).saturating_sub(self.seen)
+        // Numbers are the wire's: 0 and the highest that there is may both be seen.
+        (self.highest - self.lowest).saturating_add(1).saturating_sub(self.seen)
     }
 }
 
 /// What is known of a direction's keys.
 #[derive(Debug)]
 pub enum Keys {
-    /// Not looked for since there were as many packets as this.
+    /// Not found yet; secrets were tried on as many packets as this.
     Unknown(u32),
     /// Found.
     Known(Box<(Owner, Unsealer)>),
@@ -125,16 +150,17 @@ impl Flow {
         self.over[place(rpc, bundle)].has(rpc >> 1)
     }
 
-    /// That message is over.
-    pub fn end(&mut self, rpc: u64, bundle: bool) {
-        self.over[place(rpc, bundle)].add(rpc >> 1);
+    /// That message is over; `spare_runs` is kept for all flows together.
+    pub fn end(&mut self, rpc: u64, bundle: bool, spare_runs: &mut usize) {
+        self.over[place(rpc, bundle)].add(rpc >> 1, spare_runs);
     }
 
     /// Takes a CONTROL packet in.
     pub fn hear(&mut self, epoch: u8, number: u64, counts: &mut Counts) -> Heard {
         let Some(at) = self.controls.iter().rposition(|controls| controls.epoch == epoch) else {
             if self.controls.len() == EPOCHS_MAX {
-                counts.control_missing += self.controls.remove(0).missing();
+                let missing = self.controls.remove(0).missing();
+                counts.control_missing = counts.control_missing.saturating_add(missing);
             }
             let mut window = Window::new();
             window.commit(number);
@@ -157,7 +183,9 @@ impl Flow {
 
     /// Counts what never came.
     pub fn finish(&mut self, counts: &mut Counts) {
-        counts.control_missing += self.controls.drain(..).map(|controls| controls.missing()).sum::<u64>();
+        for controls in self.controls.drain(..) {
+            counts.control_missing = counts.control_missing.saturating_add(controls.missing());
+        }
     }
 
     /// For the database.
@@ -172,5 +200,46 @@ impl Flow {
             bytes: self.bytes,
             messages: self.messages,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_remembered_in_whatever_order() {
+        let (mut runs, mut spare) = (Runs::default(), 0);
+        for number in [5, 3, 9, 4, 5, 8, 0] {
+            runs.add(number, &mut spare);
+        }
+        let found: Vec<u64> = (0..12).filter(|number| runs.has(*number)).collect();
+        assert_eq!((found, spare), (vec![0, 3, 4, 5, 8, 9], 2));
+    }
+
+    #[test]
+    fn runs_are_bounded_and_the_highest_stay_apart() {
+        let (mut runs, mut spare) = (Runs::default(), 0);
+        for number in 0..3 * RUNS_MAX as u64 {
+            runs.add(2 * number, &mut spare);
+            assert!(runs.0.len() <= RUNS_MAX && spare == runs.spare());
+        }
+        let last = 6 * RUNS_MAX as u64 - 2;
+        assert!(runs.has(last) && !runs.has(last - 1) && runs.has(0) && runs.has(1));
+        // Filled up, it is one run, and gives its memory back.
+        for number in 0..=last {
+            runs.add(number, &mut spare);
+        }
+        assert!(runs.0.len() == 1 && spare == 0 && runs.0.capacity() < 16, "{}", runs.0.capacity());
+    }
+
+    #[test]
+    fn all_sets_share_a_budget() {
+        let (mut runs, mut spare) = (Runs::default(), SPARE_RUNS_MAX - 2);
+        for number in 0..100 {
+            runs.add(2 * number, &mut spare);
+            assert!(spare <= SPARE_RUNS_MAX && runs.has(2 * number));
+        }
+        assert!(runs.0.len() <= 3);
     }
 }

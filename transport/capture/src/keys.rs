@@ -26,6 +26,8 @@ const EPOCHS_KEPT: usize = 8;
 const EPOCHS_AHEAD: u8 = 32;
 /// Sessions whose handshakes are remembered.
 const HANDSHAKES_MAX: usize = 1 << 20;
+/// Names of them: two each.
+const NAMES_MAX: usize = 2 * HANDSHAKES_MAX;
 const RANDOM_LEN: usize = 32;
 
 /// The secrets of a key log.
@@ -178,7 +180,8 @@ impl KeyRing {
             greeting.cipher = greeting.cipher.or(cipher);
         }
         for id in [sender, receiver] {
-            if id != 0 {
+            // Anybody may greet a session that is known under ever new names.
+            if id != 0 && (self.greetings.len() < NAMES_MAX || self.greetings.contains_key(&id)) {
                 self.greetings.insert(id, place);
             }
         }

@@ -170,6 +170,46 @@ fn made(seed: u64) -> (String, Vec<u8>) {
     (keys, file)
 }
 
+/// A capture of these payloads of one sender, with their times.
+fn captured(packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new(), Link::Ethernet).unwrap();
+    for (time_ns, payload) in packets {
+        let mut frame = Vec::new();
+        write_ethernet("10.0.0.1:1".parse().unwrap(), "10.0.0.2:2".parse().unwrap(), payload, &mut frame);
+        writer.packet(*time_ns, &frame).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+/// CONTROL packets may bear any number: the lowest and the highest that there are, in each epoch.
+#[test]
+fn numbers_of_control_packets_from_end_to_end() {
+    let control = |epoch: u8, number: u64| {
+        let mut packet = vec![0x12, 0, epoch, 0, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0];
+        packet.extend(number.to_be_bytes());
+        packet.extend([0; 32]);
+        (1, packet)
+    };
+    let file = captured(&(0..8).flat_map(|epoch| [control(epoch, 0), control(epoch, u64::MAX)]).collect::<Vec<_>>());
+    let mut analyzer = Analyzer::new(Options::default());
+    let mut reader = Reader::new(&file[..]).unwrap();
+    while let Some(packet) = reader.next().unwrap() {
+        analyzer.packet(&packet);
+    }
+    analyzer.finish();
+    assert_eq!((analyzer.counts().control, analyzer.counts().control_missing), (16, u64::MAX));
+}
+
+#[test]
+fn a_section_has_so_many_interfaces_and_no_more() {
+    let mut file = pcapng(false, true, 1, &links(false)[0].1);
+    let one = block(false, 1, &[half(false, 1).as_slice(), &[0, 0], &number(false, 0)].concat());
+    file.extend(one.repeat(1 << 16));
+    let mut reader = Reader::new(&file[..]).unwrap();
+    assert!(reader.next().unwrap().is_some());
+    assert!(reader.next().unwrap_err().to_string().contains("one interface more than any machine has"));
+}
+
 proptest! {
     #[test]
     fn garbage_is_swallowed(start in prop::sample::select(vec![0xa1b2_c3d4u32, 0xa1b2_3c4d, 0x0a0d_0d0a, 0]), big in any::<bool>(), rest in prop::collection::vec(any::<u8>(), 0..400)) {

@@ -75,6 +75,32 @@ fn without_its_handshake() {
     assert_eq!(sealed.opened_records, counts.records);
 }
 
+/// What somebody forges in a session's name before its handshake was seen is not opened, and keeps nothing else from being opened.
+#[test]
+fn forged_before_its_handshake() {
+    let folder = tempfile::tempdir().unwrap();
+    let (capture, keys) = real_session(Cipher::Aes128Gcm, gentle, LONG, folder.path());
+    let mut at = 24;
+    let data = loop {
+        let len = u32::from_le_bytes(capture[at + 8..at + 12].try_into().unwrap()) as usize;
+        let packet = &capture[at..at + 16 + len];
+        if packet[16 + 42] == 0x11 {
+            break packet;
+        }
+        at += packet.len();
+    };
+    let mut forged = data.to_vec();
+    // In the tag at its end.
+    *forged.last_mut().unwrap() ^= 1;
+    // Its time is that of the capture's first packet.
+    forged[..8].copy_from_slice(&capture[24..32]);
+    let file = [&capture[..24], &forged, &forged, &capture[24..]].concat();
+    let found = analyze(&file, Some(&keys));
+    let (counts, sealed) = (found.analyzer.counts(), found.analyzer.sealed_counts().unwrap());
+    assert_eq!(sealed.without_key, 2, "{sealed:?}");
+    assert_eq!(sealed.opened_records + 2, counts.records);
+}
+
 /// Packets that are lost behind the capture are asked for and sent again; copies that the network makes are copies.
 #[test]
 fn losses_and_copies() {

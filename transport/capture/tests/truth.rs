@@ -50,13 +50,38 @@ fn as_it_was_made() {
     let (truth, keys, file) = generate(&plan(20_000, 500, 42), Vec::new()).unwrap();
     assert_eq!(truth.counts.packets, 20_000);
     for (name, count) in truth.counts.each() {
-        let none = ["reset", "retry", "not_sealane", "not_udp", "cut_short", "conflicts", "control_out_of_order"];
+        let none = [
+            "reset",
+            "retry",
+            "not_sealane",
+            "not_udp",
+            "cut_short",
+            "clock_jumps",
+            "conflicts",
+            "control_out_of_order",
+        ];
         assert_eq!(count == 0, none.contains(&name), "{name}: {count}");
     }
     assert_eq!(differences(&truth, &file, None), [""; 0]);
     assert_eq!(differences(&truth, &file, Some(&keys)), [""; 0]);
     let again = generate(&plan(20_000, 500, 42), Vec::new()).unwrap();
     assert!(again == (truth, keys, file), "the same seed gives the same capture");
+}
+
+/// One packet with a time far ahead, before all others: it is told, and changes nothing else.
+#[test]
+fn one_wrong_time() {
+    let (truth, _, file) = generate(&plan(5000, 50, 7), Vec::new()).unwrap();
+    let len = u32::from_le_bytes(file[24 + 8..24 + 12].try_into().unwrap()) as usize;
+    let mut wrong = file[24..24 + 16 + len].to_vec();
+    wrong[..4].fill(0xff);
+    // Of no message: not a packet of Sealane.
+    wrong[16 + 42..].fill(0);
+    let (analyzer, _) = analyze(&[&file[..24], &wrong, &file[24..]].concat(), None);
+    let (found, made) = (analyzer.counts(), &truth.counts);
+    assert_eq!((found.clock_jumps, found.not_sealane), (1, 1));
+    assert_eq!((found.messages, found.complete, found.replays), (made.messages, made.complete, made.replays));
+    assert_eq!((found.duplicates, found.lost), (made.duplicates, made.lost));
 }
 
 proptest! {

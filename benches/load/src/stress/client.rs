@@ -173,7 +173,11 @@ impl Client {
             self.in_session += 1;
             match self.socket.send(&self.peer, message, number) {
                 Ok(_) => drop(self.sent.insert(number, at)),
-                Err(error) => self.failed(number, &error),
+                Err(error) => {
+                    self.failed(number, &error);
+                    // What is under way does not grow by it: to go on would be to spin here past the end.
+                    return Ok(());
+                }
             }
         }
         Ok(())

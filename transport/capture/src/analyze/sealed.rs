@@ -20,7 +20,7 @@ use crate::keys::{KeyRing, Unsealer};
 use crate::message::Message;
 use crate::open::Key;
 
-/// Packets of a direction on which all secrets are tried, before it is given up.
+/// Packets of a direction on which all secrets are tried. Its handshake may still come, and is asked each time.
 const TRIED_PACKETS: u32 = 2;
 
 /// What an opened record says of its message; `None` when it was not opened.
@@ -51,12 +51,15 @@ fn keys<'a>(
     opens: impl Fn(&mut Unsealer) -> bool,
 ) -> Option<&'a mut Unsealer> {
     if let Keys::Unknown(tried) = keys {
-        if *tried >= TRIED_PACKETS {
-            return None;
-        }
-        *tried += 1;
         let lane = Lane::from_steer(steer);
-        let owner = ring.owner(session).or_else(|| ring.trial(lane, opens))?;
+        let owner = match ring.owner(session) {
+            Some(owner) => owner,
+            None if *tried < TRIED_PACKETS => {
+                *tried += 1;
+                ring.trial(lane, opens)?
+            }
+            None => return None,
+        };
         ring.own(&owner, session);
         *keys = Keys::Known(Box::new((owner, ring.unsealer(&owner, lane))));
     }
@@ -242,7 +245,7 @@ impl Analyzer {
         let Some(session) = ring.peer(&known.0) else { return };
         let Some(peer) = self.by_session.get(&(session, said_in.steer.rotate_left(8))) else { return };
         let key = (*peer, rpc.as_u48(), false);
-        let Some(place) = self.open.get(key) else { return };
+        let Some(place) = self.open.get(key, self.now_ns) else { return };
         tell(&mut place.message);
         if place.followed {
             self.events.push(Event { time_ns, which: self.which(key), index: 0, attempt: 0, what, value });

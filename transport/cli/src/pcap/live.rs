@@ -79,6 +79,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         anyhow::Error::from(error).context(format!("interface {} cannot be watched{why}", args.interface))
     })?;
     let begun = Instant::now();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut analyzer = Analyzer::new(Options { key_log, followed: 0, port: args.port });
     let summary = Summary {
         interface: args.interface.clone(),
@@ -103,9 +104,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     while ends.is_none_or(|ends| Instant::now() < ends) {
         let passed = sniffer.next(&mut buffer).context("watching")?;
         if let Some(passed) = passed {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             analyzer.packet(&Packet {
-                time_ns: since.as_nanos() as u64,
+                // The system's clock may be set meanwhile; this one goes on.
+                time_ns: (since + begun.elapsed()).as_nanos() as u64,
                 link: Link::Raw,
                 original_len: passed.original_len as u32,
                 bytes: &buffer[..passed.len],

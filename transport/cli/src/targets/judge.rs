@@ -183,9 +183,14 @@ pub(super) fn compare(run: &Run, baseline: &Run) -> Result<Comparison> {
         _ => None,
     };
     let mut targets = Vec::new();
+    // Less than nothing would pass for very good.
+    for (figures, which) in [(&baseline.targets, "baseline"), (&run.targets, "run")] {
+        for Figure { name, median, .. } in figures {
+            ensure!(median.is_finite() && *median > 0.0, "`{name}` is {median} in the {which}");
+        }
+    }
     for base in &baseline.targets {
         let found = run.targets.iter().find(|figure| figure.name == base.name);
-        ensure!(base.median.is_finite() && base.median > 0.0, "`{}` is {} in the baseline", base.name, base.median);
         let worse_by = found.map(|figure| {
             let change = figure.median / base.median - 1.0;
             if base.better_high { -change } else { change }
@@ -201,7 +206,8 @@ pub(super) fn compare(run: &Run, baseline: &Run) -> Result<Comparison> {
             noisy: base.noisy || found.is_some_and(|figure| figure.noisy),
         });
     }
-    let standing = targets.iter().filter_map(|target| target.standing).max().unwrap_or(Standing::Within5);
+    // Where everything is skipped nothing was held against anything: another compiler must not switch a gate off in silence.
+    let standing = targets.iter().filter_map(|target| target.standing).max().unwrap_or(Standing::Beyond);
     let is_new = |figure: &&Figure| baseline.targets.iter().all(|base| base.name != figure.name);
     let new = run.targets.iter().filter(is_new).map(|figure| figure.name.clone()).collect();
     Ok(Comparison { standing, targets, new, compilers })
@@ -227,6 +233,9 @@ impl Comparison {
         }
         if let Some([then, now]) = &self.compilers {
             let _ = writeln!(text, "instructions are not compared: the baseline is of {then}, this is {now}");
+        }
+        if self.targets.iter().all(|target| target.standing.is_none()) {
+            text += "FAIL nothing was compared: the baseline must be written anew with this compiler\n";
         }
         text
     }
@@ -267,7 +276,12 @@ mod tests {
         assert_eq!((compared.standing, &compared.new[..]), (Standing::Beyond, &["b".to_owned()][..]));
         assert!(compared.table().contains("FAIL a: missing"), "{}", compared.table());
         assert!(compare(&run(&[("a", 1.0)], false), &run(&[], false)).is_err());
-        assert!(compare(&run(&[("a", 1.0)], false), &run(&[("a", 0.0)], false)).is_err());
+        for nonsense in [0.0, -250.0, f64::NAN] {
+            for better_high in [false, true] {
+                let (good, bad) = (run(&[("a", 1.0)], better_high), run(&[("a", nonsense)], better_high));
+                assert!(compare(&good, &bad).is_err() && compare(&bad, &good).is_err(), "{nonsense}");
+            }
+        }
     }
 
     #[test]
@@ -282,6 +296,15 @@ mod tests {
         let compared = compare(&of(2.0, "two"), &of(1.0, "one")).unwrap();
         assert_eq!((compared.standing, compared.targets[0].standing), (Standing::Within5, None));
         assert!(compared.table().contains("SKIP a"), "{}", compared.table());
+        let alone = |compiler: &str| {
+            let mut run = of(1.0, compiler);
+            run.targets.truncate(1);
+            run
+        };
+        assert_eq!(compare(&alone("one"), &alone("one")).unwrap().standing, Standing::Within5);
+        let compared = compare(&alone("two"), &alone("one")).unwrap();
+        assert_eq!(compared.standing, Standing::Beyond);
+        assert!(compared.table().contains("nothing was compared"), "{}", compared.table());
     }
 
     #[test]

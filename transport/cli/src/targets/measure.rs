@@ -77,8 +77,13 @@ fn instructions(size: usize) -> Result<f64> {
         Command::new(COUNT).arg(format!("{size}:{rounds}")).output().with_context(|| format!("cannot run {COUNT}"))?;
     ensure!(said.status.success(), "{COUNT} failed: {}", String::from_utf8_lossy(&said.stderr).trim());
     let text = String::from_utf8_lossy(&said.stdout);
-    let number = text.split_whitespace().last().and_then(|number| number.parse().ok());
-    number.with_context(|| format!("{COUNT} said `{}`, which is no number", text.trim()))
+    counted(&text).with_context(|| format!("{COUNT} said `{}`, which is no number of instructions", text.trim()))
+}
+
+/// The number at the end of what the script said.
+fn counted(text: &str) -> Option<f64> {
+    let number: f64 = text.split_whitespace().last()?.parse().ok()?;
+    (number.is_finite() && number > 0.0).then_some(number)
 }
 
 /// RPCs between two endpoints in memory.
@@ -122,18 +127,34 @@ impl Rpc {
     }
 }
 
-/// The same figure three times, in turns: twice as it is, once with some of the work done twice.
-pub(super) fn slowed() -> Result<[Run; 3]> {
-    let mut lanes = [false, false, true].map(|slow| (Rpc::new(64, SHORT, slow), Vec::new()));
-    for _ in 0..SHORTS {
-        for (rpc, samples) in &mut lanes {
-            samples.push(rpc.sample());
+/// The same figure three times, in turns: twice as it is, once with some of the work done twice. Each turn is held against its own first
+/// lane: what else the machine does changes between turns more than within one.
+pub(super) fn slowed(series: usize) -> Result<[Run; 3]> {
+    let mut ratios = [const { Vec::new() }; 3];
+    for _ in 0..series {
+        let mut lanes = [false, false, true].map(|slow| Rpc::new(64, SHORT, slow));
+        for _ in 0..SHORTS {
+            let turn = lanes.each_mut().map(Rpc::sample);
+            for (ratios, sample) in ratios.iter_mut().zip(turn) {
+                ratios.push(sample / turn[0]);
+            }
         }
     }
-    let run = |samples: Vec<f64>| {
-        let unit = Measure::Rpc.unit().to_owned();
-        Run::new(vec![Figure::new("rpc.64".to_owned(), unit, false, false, samples)], false)
-    };
-    let [base, same, slow] = lanes.map(|(_, samples)| run(samples));
+    let run =
+        |ratios| Run::new(vec![Figure::new("rpc.64".to_owned(), "times".to_owned(), false, false, ratios)], false);
+    let [base, same, slow] = ratios.map(run);
     Ok([base?, same?, slow?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_number_above_zero_is_a_count() {
+        assert_eq!(counted("micro 64: 9840\n"), Some(9840.0));
+        for text in ["", "micro 64:", "micro 64: 0", "micro 64: -250", "micro 64: nan"] {
+            assert_eq!(counted(text), None, "{text}");
+        }
+    }
 }
