@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use sealane::{AsyncSocket, Payload, ReplyToken};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -40,14 +41,16 @@ pub(crate) struct Carried {
     /// By number, what came and was not answered.
     pushed: BTreeMap<u64, Push>,
     pulled: BTreeMap<u64, Pull>,
+    /// How long a pull waits for bytes.
+    wait: Duration,
 }
 
 impl Carried {
-    pub(crate) fn new() -> (Self, Doors) {
+    pub(crate) fn new(wait: Duration) -> (Self, Doors) {
         let (to_pushes, pushes) = mpsc::channel(PUSHES);
         let (to_pulls, pulls) = mpsc::channel(PULLS);
         let (pushed, pulled) = (BTreeMap::new(), BTreeMap::new());
-        (Self { pushes, pulls, pushed, pulled }, Doors { pushes: to_pushes, pulls: to_pulls })
+        (Self { pushes, pulls, pushed, pulled, wait }, Doors { pushes: to_pushes, pulls: to_pulls })
     }
 
     /// Carries bytes both ways until both have ended, one fails, or somebody says that it is over. Whether it ended by a reset.
@@ -55,7 +58,7 @@ impl Carried {
         let (mut from, mut to) = stream.into_split();
         let both = async {
             let out = out(socket, tally, &mut self.pushes, &mut self.pushed, &mut to);
-            let back = back(socket, tally, &mut self.pulls, &mut self.pulled, &mut from);
+            let back = back(socket, tally, &mut self.pulls, &mut self.pulled, &mut from, self.wait);
             tokio::try_join!(out, back).map(drop)
         };
         let ended = tokio::select! {
@@ -125,27 +128,46 @@ async fn out(
     }
 }
 
-/// From the target to the entrance.
+/// From the target to the entrance. Pulls that wait for long are given back: as long as any is under way, all later ones of all connections
+/// are remembered at both ends.
 async fn back(
     socket: &AsyncSocket,
     tally: &Tally,
     pulls: &mut mpsc::Receiver<Pull>,
     pulled: &mut BTreeMap<u64, Pull>,
     from: &mut OwnedReadHalf,
+    wait: Duration,
 ) -> Result<()> {
-    let mut next = 0;
+    let (mut next, mut body) = (0, Vec::new());
+    // All were given back. The entrance asks for the next when it has each of them.
+    let mut idle = false;
     loop {
         if !pulled.contains_key(&next) {
             let pull = pulls.recv().await.context("the exit ends")?;
+            if idle && pull.number > next {
+                socket.reply(pull.token, Answer::Later.bytes()).await.context("answering a pull")?;
+                continue;
+            }
+            idle = false;
             if pull.number < next || pull.number >= next + PULLS as u64 || pulled.contains_key(&pull.number) {
                 bail!("pull {} came when {next} was next", pull.number);
             }
             pulled.insert(pull.number, pull);
             continue;
         }
-        let mut head = Vec::with_capacity(1 + CHUNK_BYTES);
-        head.push(Answer::Done as u8);
-        let mut body = tcp::read(from, head).await.context("the target")?;
+        if body.is_empty() {
+            body = Vec::with_capacity(1 + CHUNK_BYTES);
+            body.push(Answer::Done as u8);
+        }
+        let Ok(read) = tokio::time::timeout(wait, tcp::read(from, &mut body)).await else {
+            idle = true;
+            while let Some((_, pull)) = pulled.pop_first() {
+                socket.reply(pull.token, Answer::Later.bytes()).await.context("answering a pull")?;
+            }
+            continue;
+        };
+        read.context("the target")?;
+        let mut body = std::mem::take(&mut body);
         let last = body.len() == 1;
         if last {
             body[0] = Answer::End as u8;

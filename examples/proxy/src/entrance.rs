@@ -1,6 +1,6 @@
 //! Owns the side that accepts connections and asks the exit to carry them.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use sealane::{AsyncSocket, CallOptions, Payload, Peer};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,7 +28,6 @@ pub struct Entrance(Arc<Inner>);
 struct Inner {
     socket: AsyncSocket,
     exit: Peer,
-    name: Name,
     limits: Limits,
     tally: Tally,
 }
@@ -59,7 +58,7 @@ impl Entrance {
     /// Carries connections to the exit at `exit`, in one session of `socket`.
     #[must_use]
     pub fn new(socket: AsyncSocket, exit: Peer, limits: Limits) -> Self {
-        Self(Arc::new(Inner { socket, exit, name: frame::name(), limits, tally: Tally::default() }))
+        Self(Arc::new(Inner { socket, exit, limits, tally: Tally::default() }))
     }
 
     /// What it counted.
@@ -75,40 +74,37 @@ impl Entrance {
     /// Accepts until the future is dropped. Connections that are carried then go on.
     pub async fn run(&self, listener: TcpListener) {
         let permits = Arc::new(Semaphore::new(self.0.limits.connections));
-        tokio::join!(self.stay(), async {
-            loop {
-                let Ok((stream, from)) = listener.accept().await else {
-                    tokio::time::sleep(OUT_OF_FILES).await;
-                    continue;
-                };
-                let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-                    tracing::warn!(%from, most = self.0.limits.connections, "a connection too many");
-                    self.0.tally.refuse();
-                    tcp::will_reset(&stream);
-                    continue;
-                };
-                let this = self.clone();
-                tokio::spawn(async move {
-                    this.carry(stream).await;
-                    drop(permit);
-                });
-            }
-        });
+        loop {
+            let Ok((stream, from)) = listener.accept().await else {
+                tokio::time::sleep(OUT_OF_FILES).await;
+                continue;
+            };
+            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+                tracing::warn!(%from, most = self.0.limits.connections, "a connection too many");
+                self.0.tally.refuse();
+                tcp::will_reset(&stream);
+                continue;
+            };
+            let this = self.clone();
+            tokio::spawn(async move {
+                this.carry(stream).await;
+                drop(permit);
+            });
+        }
     }
 
-    /// Says now and then that we are there. Whether it arrives shows where it matters: in connections.
-    async fn stay(&self) {
+    /// Says now and then that the connection is there: nothing is asked of one whose application takes nothing, or that is half closed.
+    async fn stay(&self, connection: Name) -> Result<()> {
         let every = self.0.limits.silence / 4;
         loop {
-            let options = CallOptions::new().deadline(every);
-            let counts = self.0.tally.counts();
-            if counts.opened > counts.ended {
-                let here = Ask::Here(self.0.name).bytes();
-                if let Err(why) = self.0.socket.call_with(&self.0.exit, here, options).await {
-                    tracing::debug!(%why, "the exit does not answer");
-                }
-            }
             tokio::time::sleep(every).await;
+            let options = CallOptions::new().deadline(every);
+            match self.0.socket.call_with(&self.0.exit, Ask::Here(connection).bytes(), options).await {
+                Ok(answer) if matches!(Answer::of(&answer), Some((Answer::Done, _))) => {}
+                // It may also have ended just now, which pushes and pulls tell.
+                Ok(_) => tracing::debug!("the exit has no such connection"),
+                Err(why) => tracing::debug!(%why, "the exit does not answer"),
+            }
         }
     }
 
@@ -125,7 +121,10 @@ impl Entrance {
         };
         self.0.tally.open();
         let (mut from, mut to) = stream.into_split();
-        let ended = tokio::try_join!(self.up(connection, &mut from), self.down(connection, &mut to));
+        let ended = tokio::select! {
+            ended = async { tokio::try_join!(self.up(connection, &mut from), self.down(connection, &mut to)) } => ended.map(drop),
+            never = self.stay(connection) => never,
+        };
         if let Err(why) = &ended {
             tracing::debug!("a connection is reset: {why:#}");
             tcp::will_reset(AsRef::<TcpStream>::as_ref(&from));
@@ -141,7 +140,7 @@ impl Entrance {
     async fn open(&self) -> Result<Name> {
         // The exit takes a while to connect; the rest is for the handshake.
         let options = CallOptions::new().deadline(2 * self.0.limits.connect);
-        let answer = self.0.socket.call_with(&self.0.exit, Ask::Open(self.0.name).bytes(), options).await;
+        let answer = self.0.socket.call_with(&self.0.exit, Ask::Open.bytes(), options).await;
         let answer = answer.with_context(|| format!("the exit at {}", self.0.exit.address()))?;
         match Answer::of(&answer) {
             Some((Answer::Done, name)) => Ok(name[..].try_into().context("the exit's name of it")?),
@@ -158,18 +157,21 @@ impl Entrance {
     /// From the application to the exit.
     async fn up(&self, connection: Name, from: &mut OwnedReadHalf) -> Result<()> {
         let mut pushes = VecDeque::with_capacity(PUSHES);
-        let mut number = 0;
+        let (mut number, mut body) = (0, Vec::new());
         loop {
             // With all under way, or none: one of them is not waited for.
             let full = pushes.len() == PUSHES;
-            let head = || Ask::Push { connection, number, last: false }.bytes();
-            let mut body = tokio::select! {
+            if !full && body.is_empty() {
+                body = Ask::Push { connection, number, last: false }.bytes();
+            }
+            tokio::select! {
                 biased;
                 taken = taken(&mut pushes), if !pushes.is_empty() => {
                     if taken? { continue } else { return Ok(()) }
                 }
-                body = tcp::read(from, head()), if !full => body.context("the application")?,
-            };
+                read = tcp::read(from, &mut body), if !full => read.context("the application")?,
+            }
+            let mut body = std::mem::take(&mut body);
             let last = body.len() == frame::PUSH_HEAD_LEN;
             body[frame::PUSH_HEAD_LEN - 1] = u8::from(last);
             self.0.tally.out(body.len() - frame::PUSH_HEAD_LEN);
@@ -193,9 +195,8 @@ impl Entrance {
         let mut pulls: VecDeque<Asked> = (0..PULLS as u64).map(pull).collect();
         let mut number = PULLS as u64;
         loop {
-            let first = pulls.front_mut().context("there is always one")?;
+            let mut first = pulls.pop_front().context("there is always one")?;
             let (answer, bytes) = first.answer().await?;
-            pulls.pop_front();
             match answer {
                 Answer::Done => {
                     to.write_all(&bytes).await.context("the application")?;
@@ -206,10 +207,22 @@ impl Entrance {
                     let _ = to.shutdown().await;
                     return Ok(());
                 }
+                // All are given back, and one waits for what comes next.
+                Answer::Later => {
+                    number -= 1 + pulls.len() as u64;
+                    while let Some(mut also) = pulls.pop_front() {
+                        ensure!(also.answer().await?.0 == Answer::Later, "the exit answers out of order");
+                    }
+                    pulls.push_back(pull(number));
+                    number += 1;
+                    continue;
+                }
                 Answer::Closed | Answer::Reset | Answer::Refused => bail!("the exit reset it"),
             }
-            pulls.push_back(pull(number));
-            number += 1;
+            while pulls.len() < PULLS {
+                pulls.push_back(pull(number));
+                number += 1;
+            }
         }
     }
 }
@@ -222,6 +235,6 @@ async fn taken(pushes: &mut VecDeque<Asked>) -> Result<bool> {
     match answer {
         Answer::Done => Ok(true),
         Answer::Closed => Ok(false),
-        Answer::End | Answer::Reset | Answer::Refused => bail!("the exit reset it"),
+        Answer::End | Answer::Reset | Answer::Refused | Answer::Later => bail!("the exit reset it"),
     }
 }

@@ -1,4 +1,5 @@
-//! Owns the side that connects to the target: which connections there are, whose they are, and which entrances still live.
+//! Owns the side that connects to the target: which connections there are, whose they are, and whether anybody still wants
+//! them.
 
 use anyhow::{Context, Result};
 use handed::Handed;
@@ -32,12 +33,11 @@ struct Inner {
 #[derive(Default)]
 struct Table {
     connections: HashMap<Name, Entry>,
-    /// When each entrance last said anything.
-    heard: HashMap<Name, Instant>,
 }
 
 struct Entry {
-    entrance: Name,
+    /// When its entrance last asked anything of it.
+    heard: Instant,
     /// Who opened it: nobody else may use it, whatever names it knows.
     owner: Arc<PeerIdentity>,
     doors: Doors,
@@ -109,12 +109,10 @@ impl Exit {
         };
         let owner = &peer.identity;
         match ask {
-            Ask::Open(entrance) => self.open(entrance, Arc::clone(owner), token),
-            Ask::Here(entrance) => {
-                if let Some(heard) = self.table().heard.get_mut(&entrance) {
-                    *heard = Instant::now();
-                }
-                self.answer(token, Answer::Done.bytes());
+            Ask::Open => self.open(Arc::clone(owner), token),
+            Ask::Here(connection) => {
+                let known = self.table().of(&connection, owner).is_some();
+                self.answer(token, if known { Answer::Done } else { Answer::Reset }.bytes());
             }
             Ask::Reset(connection) => {
                 if let Some(entry) = self.table().of(&connection, owner) {
@@ -135,7 +133,7 @@ impl Exit {
     /// Gives an ask to its connection. One with more under way than there can be is reset.
     fn hand(&self, connection: &Name, owner: &PeerIdentity, handed: Handed) {
         let refused = {
-            let table = self.table();
+            let mut table = self.table();
             match table.of(connection, owner) {
                 None => Some((handed, false)),
                 Some(entry) => handed.to(&entry.doors).err().map(|(handed, full)| {
@@ -151,17 +149,17 @@ impl Exit {
         }
     }
 
-    fn open(&self, entrance: Name, owner: Arc<PeerIdentity>, token: ReplyToken) {
+    fn open(&self, owner: Arc<PeerIdentity>, token: ReplyToken) {
         let Ok(permit) = Arc::clone(&self.0.permits).try_acquire_owned() else {
             self.0.tally.refuse();
             let why = format!("{} connections are open already", self.0.limits.connections).into_bytes();
             return self.answer(token, [Answer::Refused.bytes(), why].concat());
         };
         let this = self.clone();
-        tokio::spawn(async move { this.carry(entrance, owner, token, permit).await });
+        tokio::spawn(async move { this.carry(owner, token, permit).await });
     }
 
-    async fn carry(&self, entrance: Name, owner: Arc<PeerIdentity>, token: ReplyToken, permit: OwnedSemaphorePermit) {
+    async fn carry(&self, owner: Arc<PeerIdentity>, token: ReplyToken, permit: OwnedSemaphorePermit) {
         let stream = match self.connect().await {
             Ok(stream) => stream,
             Err(why) => {
@@ -170,13 +168,10 @@ impl Exit {
                 return self.answer(token, [Answer::Refused.bytes(), format!("{why:#}").into_bytes()].concat());
             }
         };
-        let (carried, doors) = Carried::new();
+        let (carried, doors) = Carried::new(self.0.limits.wait);
         let (connection, over) = (frame::name(), Arc::new(Notify::new()));
-        {
-            let mut table = self.table();
-            table.heard.insert(entrance, Instant::now());
-            table.connections.insert(connection, Entry { entrance, owner, doors, over: Arc::clone(&over) });
-        }
+        let entry = Entry { heard: Instant::now(), owner, doors, over: Arc::clone(&over) };
+        self.table().connections.insert(connection, entry);
         self.0.tally.open();
         self.answer(token, [&Answer::Done.bytes()[..], &connection].concat());
         let reset = carried.run(&self.0.socket, stream, &over, &self.0.tally).await;
@@ -194,7 +189,7 @@ impl Exit {
         Ok(stream)
     }
 
-    /// Resets what entrances left behind that are gone.
+    /// Resets what entrances left behind: they are gone, or their resets were lost.
     async fn sweep(&self) {
         loop {
             tokio::time::sleep(self.0.limits.silence / 4).await;
@@ -204,15 +199,17 @@ impl Exit {
 }
 
 impl Table {
-    fn of(&self, connection: &Name, owner: &PeerIdentity) -> Option<&Entry> {
-        self.connections.get(connection).filter(|entry| *entry.owner == *owner)
+    /// A connection of which its owner asks something, which it is alive by.
+    fn of(&mut self, connection: &Name, owner: &PeerIdentity) -> Option<&Entry> {
+        let entry = self.connections.get_mut(connection).filter(|entry| *entry.owner == *owner)?;
+        entry.heard = Instant::now();
+        Some(entry)
     }
 
-    fn sweep(&mut self, limits: Limits) {
+    fn sweep(&self, limits: Limits) {
         let now = Instant::now();
-        self.heard.retain(|_, heard| now.duration_since(*heard) <= limits.silence);
         for entry in self.connections.values() {
-            if !self.heard.contains_key(&entry.entrance) {
+            if now.duration_since(entry.heard) > limits.silence {
                 entry.over.notify_one();
             }
         }

@@ -3,16 +3,22 @@
 
 use sealane::Payload;
 
+use crate::limits::{CHUNK_BYTES, HEAD_BYTES};
+
 /// Of what is said here; an exit refuses others.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Bytes of a name.
 const NAME_LEN: usize = 16;
 /// Kind, name, number.
 const NUMBERED_LEN: usize = 1 + NAME_LEN + 8;
 /// A push has a byte of flags behind that.
 pub(crate) const PUSH_HEAD_LEN: usize = NUMBERED_LEN + 1;
+const _: () = assert!(PUSH_HEAD_LEN <= HEAD_BYTES);
 
-/// The name of an entrance or of a connection.
+/// What follows the name in the longest push.
+const PUSH_REST_MAX: usize = PUSH_HEAD_LEN - 1 - NAME_LEN + CHUNK_BYTES;
+
+/// The name of a connection.
 pub(crate) type Name = [u8; NAME_LEN];
 
 /// A new one.
@@ -26,15 +32,15 @@ pub(crate) fn name() -> Name {
 /// What an entrance asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
-    /// A connection to the target, for this entrance. The answer is its name, or why not.
-    Open(Name),
+    /// A connection to the target. The answer is its name, or why not.
+    Open,
     /// The bytes behind the head are number so and so of the connection; the last if so.
     Push { connection: Name, number: u64, last: bool },
     /// The next bytes that come back, by number.
     Pull { connection: Name, number: u64 },
     /// The connection is reset.
     Reset(Name),
-    /// This entrance is still there.
+    /// The connection is still there.
     Here(Name),
 }
 
@@ -49,27 +55,29 @@ impl Ask {
     pub(crate) fn bytes(self) -> Vec<u8> {
         let numbered = |kind: u8, name: Name, number: u64| [&[kind][..], &name, &number.to_be_bytes()].concat();
         match self {
-            Self::Open(entrance) => [&[OPEN][..], &entrance, &[VERSION]].concat(),
+            Self::Open => vec![OPEN, VERSION],
             Self::Push { connection, number, last } => {
-                let mut bytes = Vec::with_capacity(PUSH_HEAD_LEN + crate::limits::CHUNK_BYTES);
+                let mut bytes = Vec::with_capacity(PUSH_HEAD_LEN + CHUNK_BYTES);
                 bytes.extend_from_slice(&numbered(PUSH, connection, number));
                 bytes.push(u8::from(last));
                 bytes
             }
             Self::Pull { connection, number } => numbered(PULL, connection, number),
             Self::Reset(connection) => [&[RESET][..], &connection].concat(),
-            Self::Here(entrance) => [&[HERE][..], &entrance].concat(),
+            Self::Here(connection) => [&[HERE][..], &connection].concat(),
         }
     }
 
     /// What a request asks for. `None` for nonsense, or what another version says.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        if bytes == [OPEN, VERSION] {
+            return Some(Self::Open);
+        }
         let (&kind, rest) = bytes.split_first()?;
         let (&name, rest) = rest.split_first_chunk::<NAME_LEN>()?;
         let number = || Some(u64::from_be_bytes(*rest.first_chunk()?));
         match (kind, rest.len()) {
-            (OPEN, 1) if rest == [VERSION] => Some(Self::Open(name)),
-            (PUSH, 9..) => {
+            (PUSH, 9..=PUSH_REST_MAX) => {
                 let flags = rest[8];
                 (flags <= 1).then_some(Self::Push { connection: name, number: number()?, last: flags == 1 })
             }
@@ -95,6 +103,8 @@ pub(crate) enum Answer {
     Reset = 3,
     /// The connection is not opened; text says why.
     Refused = 4,
+    /// Nothing came for a while: ask again.
+    Later = 5,
 }
 
 impl Answer {
@@ -103,7 +113,7 @@ impl Answer {
     }
 
     pub(crate) fn of(payload: &Payload) -> Option<(Self, Payload)> {
-        let all = [Self::Done, Self::End, Self::Closed, Self::Reset, Self::Refused];
+        let all = [Self::Done, Self::End, Self::Closed, Self::Reset, Self::Refused, Self::Later];
         let found = all.into_iter().find(|answer| Some(&(*answer as u8)) == payload.first())?;
         Some((found, payload.slice(1..payload.len())))
     }
@@ -117,7 +127,7 @@ mod tests {
     fn what_is_said_is_understood_and_nothing_shorter_or_longer() {
         let connection = name();
         let asks = [
-            Ask::Open(name()),
+            Ask::Open,
             Ask::Push { connection, number: 7, last: false },
             Ask::Push { connection, number: u64::MAX, last: true },
             Ask::Pull { connection, number: 1 << 40 },
@@ -136,6 +146,14 @@ mod tests {
         }
         assert_eq!(Ask::Push { connection, number: 0, last: true }.bytes().len(), PUSH_HEAD_LEN);
         assert_eq!(Ask::parse(&[9; 30]), None);
+    }
+
+    #[test]
+    fn a_push_carries_a_chunk_and_not_more() {
+        let push = Ask::Push { connection: name(), number: 3, last: false };
+        let full = [push.bytes(), vec![7; CHUNK_BYTES]].concat();
+        assert_eq!(Ask::parse(&full), Some(push));
+        assert_eq!(Ask::parse(&[&full[..], b"x"].concat()), None);
     }
 
     #[test]

@@ -24,13 +24,11 @@ pub(crate) fn will_reset(socket: &impl AsFd) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
-/// Reads what there is behind `head`, a chunk at most. Without new bytes the other side has ended.
-pub(crate) async fn read(from: &mut OwnedReadHalf, head: Vec<u8>) -> std::io::Result<Vec<u8>> {
-    let mut limited = head.limit(CHUNK_BYTES);
-    from.read_buf(&mut limited).await?;
-    let mut bytes = limited.into_inner();
-    if bytes.len() < bytes.capacity() / USED_MIN {
-        bytes.shrink_to_fit();
+/// Reads what there is behind the head in `into`, a chunk at most. Without new bytes the other side has ended. Dropped, it has read nothing.
+pub(crate) async fn read(from: &mut OwnedReadHalf, into: &mut Vec<u8>) -> std::io::Result<()> {
+    from.read_buf(&mut (&mut *into).limit(CHUNK_BYTES)).await?;
+    if into.len() < into.capacity() / USED_MIN {
+        into.shrink_to_fit();
     }
-    Ok(bytes)
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Connections over real sockets, through an entrance and an exit: long transfers over a bad network, ends of one side, resets, a side that
 //! stalls, too many, and proxies that vanish.
 
+#[expect(dead_code, reason = "nobody here talks to an exit by himself")]
 mod common;
 
 use common::{Pair, bounded, pattern, read_all};

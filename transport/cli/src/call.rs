@@ -106,18 +106,24 @@ fn calls(args: &Args, server: SocketAddr, name: &str, body: &[u8], deadline: Dur
     let mut round_trips = Vec::with_capacity(args.count as usize);
     let mut echoed = 0;
     let mut last = None;
-    for n in 1..=args.count {
-        let begun = Instant::now();
-        let reply = socket
-            .call_with(&peer, body, CallOptions::new().deadline(deadline))
-            .with_context(|| format!("call {n} of {} to {server}", args.count))?;
-        round_trips.push(begun.elapsed());
-        echoed += u32::from(*reply == *body);
-        last = Some(reply);
-    }
+    let mut all = || -> Result<()> {
+        for n in 1..=args.count {
+            let begun = Instant::now();
+            let reply = socket
+                .call_with(&peer, body, CallOptions::new().deadline(deadline))
+                .with_context(|| format!("call {n} of {} to {server}", args.count))?;
+            round_trips.push(begun.elapsed());
+            echoed += u32::from(*reply == *body);
+            last = Some(reply);
+        }
+        Ok(())
+    };
+    // What a call failed of is what one wants to see.
+    let called = all();
     if let (Some(file), Some(found)) = (args.trace.file(), socket.time_trace()) {
         trace::write(&found, file)?;
     }
+    called?;
     socket.close()?;
     round_trips.sort_unstable();
     let reply = last.context("no call was made")?;

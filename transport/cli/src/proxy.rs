@@ -76,8 +76,8 @@ impl FromStr for Place {
 }
 
 fn connections(text: &str) -> Result<usize, String> {
-    let count = text.parse().ok().filter(|count| (1..=4096).contains(count));
-    count.ok_or_else(|| "a number from 1 to 4096".to_owned())
+    let count = text.parse().ok().filter(|count| (1..=Limits::CONNECTIONS_MAX).contains(count));
+    count.ok_or_else(|| format!("a number from 1 to {}", Limits::CONNECTIONS_MAX))
 }
 
 fn address(text: &str) -> Result<SocketAddr> {
@@ -132,7 +132,7 @@ async fn enter(args: &Args, listen: SocketAddr, exit: &str, limits: Limits) -> R
     let name = args.name.as_deref().map_or_else(|| host(exit), Ok)?;
     let exit_at = address(exit)?;
     let any = if exit_at.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = AsyncSocket::new(args.profile.apply(builder).bind(SocketAddr::new(any, 0))?)?;
+    let socket = AsyncSocket::new(limits.apply(args.profile.apply(builder)).bind(SocketAddr::new(any, 0))?)?;
     let peer = socket.peer(exit_at, name)?;
     let listener = TcpListener::bind(listen).with_context(|| format!("listening on tcp:{listen}"))?;
     listener.set_nonblocking(true)?;
@@ -153,7 +153,7 @@ async fn leave(args: &Args, listen: SocketAddr, target: &str, limits: Limits) ->
         None => (Trust::nobody(), Clients::Anonymous),
     };
     let builder = Socket::builder().trust(trust).identity(identity).serve(clients);
-    let socket = args.profile.apply(builder).bind(listen)?;
+    let socket = limits.apply(args.profile.apply(builder)).bind(listen)?;
     listening(args, socket.local_addr(), "sealane", &format!("tcp:{target}"))?;
     let exit = Exit::new(AsyncSocket::new(socket)?, target, limits);
     let told = exit.clone();

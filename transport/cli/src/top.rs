@@ -114,7 +114,7 @@ fn page(now: &Snapshot, rates: &BTreeMap<String, f64>) -> String {
     if now.offload != "off" {
         let _ = writeln!(text, "offload   {}", now.offload);
     }
-    let half = now.sessions - now.sessions_open;
+    let half = now.sessions.saturating_sub(now.sessions_open);
     let _ = writeln!(
         text,
         "sessions  {} open, of these {} at rest; {half} in handshake",

@@ -42,9 +42,16 @@ impl Wanted {
     }
 }
 
-/// Writes a trace, and says so.
+/// Writes a trace, and says so. Whoever looks meanwhile finds the one before, or all of this one.
 pub(crate) fn write(trace: &sealane::TimeTrace, file: &Path) -> Result<()> {
-    fs::write(file, trace.to_string()).with_context(|| format!("cannot write the time trace {}", file.display()))?;
+    let is_device = fs::metadata(file).is_ok_and(|found| !found.is_file());
+    let mut beside = file.as_os_str().to_owned();
+    if !is_device {
+        beside.push(".new");
+    }
+    fs::write(&beside, trace.to_string())
+        .and_then(|()| if is_device { Ok(()) } else { fs::rename(&beside, file) })
+        .with_context(|| format!("cannot write the time trace {}", file.display()))?;
     let took = trace.cause.map_or_else(String::new, |cause| format!(" of a call that took {:?}", cause.took));
     eprintln!("sealane: time trace{took} in {}; see it: sealane trace render {0} -o trace.html", file.display());
     Ok(())

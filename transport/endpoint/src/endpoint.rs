@@ -270,7 +270,7 @@ impl Endpoint {
         let message = Queued { id, kind, body, cookie, waited, streamed, deadline, aborted: false, early: false };
         let may_send = session.may_send;
         state.room.hold(length);
-        state.trail.mark_at(now, Step::Submitted, slot, name.rpc, length as u32);
+        state.trail.submitted(now, slot, name.rpc, length as u32, kind == Kind::Request);
         if may_send {
             state.begin(slot, message, now)?;
         } else {
@@ -361,14 +361,14 @@ impl Endpoint {
             return false;
         }
         if let Some(slot) = self.state.machine.find(peer, id.rpc) {
+            self.state.trail.mark(Step::Failed, peer, id.rpc, 1);
             self.state.machine.cancel(slot);
             self.state.drop_call(slot);
             return true;
         }
         let queued = &mut self.state.at(peer).queued;
-        let Some(message) = queued.iter_mut().find(|m| m.id.message().rpc() == id.rpc && !m.aborted) else {
-            return false;
-        };
+        let mut open = queued.iter_mut().filter(|m| !m.aborted);
+        let Some(message) = open.find(|m| m.id.message().rpc() == id.rpc) else { return false };
         message.aborted = true;
         let body = core::mem::replace(&mut message.body, Payload::empty());
         self.state.room.let_go(body.len());
@@ -434,6 +434,7 @@ impl Endpoint {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.state.trail.look(now);
         self.state.machine.handle_timeout(now);
         self.state.tidy();
         self.state.handshake_timeouts(now);

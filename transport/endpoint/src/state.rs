@@ -444,7 +444,7 @@ impl State {
                 proto::io::Event::Failed { slot, why, may_have_run } => {
                     let Some((rpc, peer, _)) = self.machine.rpc(slot) else { continue };
                     let id = self.call_id(peer, rpc);
-                    let silent = why == Failure::PeerSilent;
+                    self.trail.mark(crate::trail::Step::Failed, peer, rpc, may_have_run.into());
                     if let Some(call) = self.drop_call(slot) {
                         if call.streamed {
                             self.events.push_back(Event::Readable { id });
@@ -453,14 +453,14 @@ impl State {
                             (call.cookie, call.waited, Ended::Failed(why), self.at(peer).address);
                         self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
                     }
-                    if silent {
+                    if why == Failure::PeerSilent {
                         self.retire(peer);
                     }
                 }
                 proto::io::Event::Released { slot, cancelled, acknowledged } => {
                     let Some((rpc, peer, _)) = self.machine.rpc(slot) else { continue };
-                    let id = self.call_id(peer, rpc);
-                    let ours = rpc.began() == self.at(peer).side;
+                    let (id, ours) = (self.call_id(peer, rpc), rpc.began() == self.at(peer).side);
+                    self.trail.forget(peer, rpc);
                     if let Some(call) = self.drop_call(slot) {
                         if cancelled || call.streamed {
                             self.events.push_back(Event::Cancelled { id });

@@ -1,7 +1,7 @@
 //! Owns the time trace: what happened to each message and when, in a ring of fixed size that stops turning when something took too long.
 //!
-//! One writer, under the lock that the endpoint is under anyway, so a mark is two stores and an addition. Off by default: then each place
-//! costs one branch. It judges nothing and draws nothing.
+//! One writer, under the lock that the endpoint is under anyway: docs/decisions/0035-time-trace.md. A mark is written into the ring; one that
+//! begins or ends a call is also looked up in a table. Off by default: then each place costs one branch. It judges nothing and draws nothing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,6 +13,8 @@ use wire::ids::RpcId;
 
 /// Calls whose beginning is remembered. More are open only where something is very wrong; then all are forgotten.
 const OPEN_MAX: usize = 1 << 16;
+/// Marks that are kept at most: 32 MB of them.
+const MARKS_MAX: usize = 1 << 20;
 
 /// What happened to a message. What the number of a [`Mark`] says stands behind each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,6 +46,8 @@ pub enum Step {
     OneWay,
     /// The application answered: bytes of the response.
     Replied,
+    /// It ended without a response: given up, refused, or its peer was lost. 1 if it may have been done nevertheless.
+    Failed,
 }
 
 impl Step {
@@ -63,6 +67,7 @@ impl Step {
             Self::Response => "response",
             Self::OneWay => "one-way",
             Self::Replied => "replied",
+            Self::Failed => "failed",
         }
     }
 }
@@ -89,7 +94,7 @@ pub struct Cause {
     pub peer: u32,
     /// Which RPC.
     pub rpc: RpcId,
-    /// How long it took: from submission to response, or from request to reply.
+    /// How long it took: from submission to response or failure, or from request to reply.
     pub took: Duration,
 }
 
@@ -128,7 +133,7 @@ struct Ring {
     marks: Box<[Mark]>,
     /// How many were made. The next one goes to this place modulo the ring's length.
     count: u64,
-    /// When calls that are open began, here or at the peer.
+    /// When calls that are open began, here or at the peer. Kept while the ring stands still: they end meanwhile.
     open: HashMap<(u32, RpcId), Instant>,
     cause: Option<Cause>,
 }
@@ -143,7 +148,7 @@ impl Trail {
         Self(wanted.filter(|(_, marks)| *marks > 0).map(|(slow, marks)| {
             let rpc = RpcId::from_u48(0).expect("the first");
             let none = Mark { at: Instant::ZERO, step: Step::Submitted, peer: 0, rpc, value: 0 };
-            let marks = vec![none; marks].into();
+            let marks = vec![none; marks.min(MARKS_MAX)].into();
             Box::new(Ring { now: Instant::ZERO, slow, marks, count: 0, open: HashMap::new(), cause: None })
         }))
     }
@@ -167,6 +172,26 @@ impl Trail {
     pub(crate) fn mark(&mut self, step: Step, peer: u32, rpc: RpcId, value: u32) {
         if let Some(ring) = &mut self.0 {
             ring.mark(step, peer, rpc, value);
+        }
+    }
+
+    /// The application gives a message now. Only of a call something is awaited.
+    #[inline]
+    pub(crate) fn submitted(&mut self, now: Instant, peer: u32, rpc: RpcId, bytes: u32, is_call: bool) {
+        if let Some(ring) = &mut self.0 {
+            ring.now = now;
+            ring.mark(Step::Submitted, peer, rpc, bytes);
+            if is_call {
+                ring.begin(peer, rpc);
+            }
+        }
+    }
+
+    /// Of this RPC nothing is awaited any more, whatever became of it.
+    #[inline]
+    pub(crate) fn forget(&mut self, peer: u32, rpc: RpcId) {
+        if let Some(ring) = &mut self.0 {
+            ring.open.remove(&(peer, rpc));
         }
     }
 
@@ -194,25 +219,29 @@ impl Ring {
     #[cold]
     #[inline(never)]
     fn mark(&mut self, step: Step, peer: u32, rpc: RpcId, value: u32) {
+        let began = match step {
+            Step::Request => {
+                self.begin(peer, rpc);
+                None
+            }
+            Step::Response | Step::Replied | Step::Failed => self.open.remove(&(peer, rpc)),
+            _ => None,
+        };
         if self.cause.is_some() {
             return;
         }
         let len = self.marks.len() as u64;
         self.marks[(self.count % len) as usize] = Mark { at: self.now, step, peer, rpc, value };
         self.count += 1;
-        match step {
-            Step::Submitted | Step::Request => {
-                if self.open.len() >= OPEN_MAX {
-                    self.open.clear();
-                }
-                self.open.insert((peer, rpc), self.now);
-            }
-            Step::Response | Step::Replied => {
-                let took = self.open.remove(&(peer, rpc)).map(|begun| self.now.since(begun));
-                self.cause = took.filter(|took| *took >= self.slow).map(|took| Cause { peer, rpc, took });
-            }
-            _ => {}
+        let took = began.map(|began| self.now.since(began));
+        self.cause = took.filter(|took| *took >= self.slow).map(|took| Cause { peer, rpc, took });
+    }
+
+    fn begin(&mut self, peer: u32, rpc: RpcId) {
+        if self.open.len() >= OPEN_MAX {
+            self.open.clear();
         }
+        self.open.insert((peer, rpc), self.now);
     }
 }
 
@@ -231,11 +260,10 @@ mod tests {
     #[test]
     fn it_stops_at_what_is_slow_and_turns_again_when_it_was_taken() {
         let mut trail = Trail::new(Some((Duration::from_millis(10), 4)));
-        for (at, step, number) in [(0, Step::Submitted, 1), (9, Step::Response, 1), (20, Step::Submitted, 2)] {
-            trail.look(ms(at));
-            trail.mark(step, 7, rpc(number), 0);
-            assert!(trail.take(false).is_none(), "nothing was slow");
-        }
+        trail.submitted(ms(0), 7, rpc(1), 0, true);
+        trail.mark_at(ms(9), Step::Response, 7, rpc(1), 0);
+        trail.submitted(ms(20), 7, rpc(2), 0, true);
+        assert!(trail.take(false).is_none(), "nothing was slow");
         trail.look(ms(21));
         trail.mark(Step::Sent, 7, rpc(2), 1);
         trail.look(ms(30));
@@ -254,6 +282,25 @@ mod tests {
         trail.mark(Step::Sent, 7, rpc(3), 1);
         let (cause, marks) = trail.take(true).expect("by hand");
         assert_eq!((cause, marks.len()), (None, 1));
+    }
+
+    #[test]
+    fn what_fails_is_slow_too_and_nothing_stays_open() {
+        let open = |trail: &Trail| trail.0.as_ref().map_or(0, |ring| ring.open.len());
+        let mut trail = Trail::new(Some((Duration::from_millis(10), 8)));
+        trail.submitted(ms(0), 7, rpc(1), 0, true);
+        trail.submitted(ms(0), 7, rpc(2), 0, true);
+        trail.submitted(ms(0), 7, rpc(3), 0, false);
+        trail.mark_at(ms(0), Step::Request, 7, rpc(4), 0);
+        assert_eq!(open(&trail), 3, "nothing is awaited of a one-way message");
+        trail.mark_at(ms(30), Step::Failed, 7, rpc(1), 1);
+        // It stands still, and others end.
+        trail.mark_at(ms(31), Step::Response, 7, rpc(2), 0);
+        trail.forget(7, rpc(4));
+        assert_eq!(open(&trail), 0);
+        let (cause, marks) = trail.take(false).expect("it stopped");
+        assert_eq!(cause, Some(Cause { peer: 7, rpc: rpc(1), took: Duration::from_millis(30) }));
+        assert_eq!(marks.last().map(|mark| mark.step), Some(Step::Failed));
     }
 
     #[test]

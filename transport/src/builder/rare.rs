@@ -70,8 +70,8 @@ impl Builder<Ready> {
     }
 
     /// Keeps the last `marks` things that happened to messages, with their times, and stops when a call takes longer than `slow`: ours from
-    /// submission to response, or a peer's from request to reply. [`Socket::time_trace`] gives them, `sealane trace render` draws them.
-    /// Default: none. Costs two look-ups in a table for each call, some stores for whatever else happens, and 32 bytes for each mark.
+    /// submission to response or failure, or a peer's from request to reply. [`Socket::time_trace`] gives them, `sealane trace render` draws them.
+    /// Default: none; a million at most. Costs two look-ups in a table for each call, some stores for whatever else happens, and 32 bytes for each mark.
     ///
     /// [`Socket::time_trace`]: crate::Socket::time_trace
     #[must_use]

@@ -6,7 +6,7 @@ use cut::Cut;
 use proxy::{Counts, Entrance, Exit, Limits};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use sealane::fault::{Faults, Faulty};
-use sealane::{AsyncSocket, Clients, Identity, Socket, Trust};
+use sealane::{AsyncSocket, Clients, Identity, Peer, Socket, Trust};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -44,9 +44,13 @@ pub(crate) struct Pair {
     /// Where the entrance listens.
     pub(crate) door: SocketAddr,
     target: Option<TcpListener>,
+    exit_at: SocketAddr,
+    trust: Trust,
+    /// Two that the exit serves, beside the entrance.
+    others: [Identity; 2],
 }
 
-fn identities() -> (Trust, Identity, Identity) {
+fn identities() -> (Trust, Identity, [Identity; 3]) {
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let key = KeyPair::generate().expect("a key");
@@ -58,7 +62,11 @@ fn identities() -> (Trust, Identity, Identity) {
         let chain = params.signed_by(&key, &issuer).expect("a certificate").pem();
         Identity::pem(chain.as_bytes(), key.serialize_pem().as_bytes()).expect("an identity")
     };
-    (Trust::pem(authority.as_bytes()).expect("trust"), identity("localhost"), identity("client"))
+    (
+        Trust::pem(authority.as_bytes()).expect("trust"),
+        identity("localhost"),
+        ["client", "other", "stranger"].map(identity),
+    )
 }
 
 impl Pair {
@@ -75,13 +83,13 @@ impl Pair {
     }
 
     async fn to(target: SocketAddr, limits: Limits, faults: Faults) -> Self {
-        let (trust, server, client) = identities();
+        let (trust, server, [client, other, stranger]) = identities();
         let cut = Cut::default();
         let patience = PEER_TIMEOUT * limits.silence;
         let exit = Socket::builder().trust(trust.clone()).identity(server).serve(Clients::Authenticated);
-        let exit = exit.peer_timeout(patience).bind("127.0.0.1:0").expect("a socket");
+        let exit = limits.apply(exit).peer_timeout(patience).bind("127.0.0.1:0").expect("a socket");
         let exit_at = exit.local_addr();
-        let socket = Socket::builder().trust(trust).identity(client).peer_timeout(patience);
+        let socket = limits.apply(Socket::builder().trust(trust.clone()).identity(client)).peer_timeout(patience);
         let wrap = cut.wrap();
         let socket = socket.danger_wrap(move |inner| wrap(Box::new(Faulty::new(inner, faults))));
         let socket = AsyncSocket::new(socket.bind("127.0.0.1:0").expect("a socket")).expect("a runtime");
@@ -93,14 +101,27 @@ impl Pair {
         let (serving, entering) = (exit.clone(), entrance.clone());
         tokio::spawn(async move { serving.run().await });
         tokio::spawn(async move { entering.run(listener).await });
-        Self { entrance, exit, cut, door, target: None }
+        let others = [other, stranger];
+        Self { entrance, exit, cut, door, target: None, exit_at, trust, others }
     }
 
     /// A connection of a program through both, and the target's end of it.
     pub(crate) async fn connect(&mut self) -> (TcpStream, TcpStream) {
         let near = TcpStream::connect(self.door).await.expect("the entrance accepts");
-        let (far, _) = self.target.as_ref().expect("a target").accept().await.expect("the exit connects");
-        (near, far)
+        (near, self.accept().await)
+    }
+
+    /// The target's end of a connection.
+    pub(crate) async fn accept(&self) -> TcpStream {
+        self.target.as_ref().expect("a target").accept().await.expect("the exit connects").0
+    }
+
+    /// Somebody whom the exit serves and who says what he likes.
+    pub(crate) fn talker(&self, number: usize) -> (AsyncSocket, Peer) {
+        let builder = Socket::builder().trust(self.trust.clone()).identity(self.others[number].clone());
+        let socket = AsyncSocket::new(builder.bind("127.0.0.1:0").expect("a socket")).expect("a runtime");
+        let peer = socket.peer(self.exit_at, "localhost").expect("an address");
+        (socket, peer)
     }
 
     /// Waits until both counted what is wanted.

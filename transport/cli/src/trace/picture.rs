@@ -28,6 +28,7 @@ const COLOURS: &[(&str, &str)] = &[
     ("request", "#000000"),
     ("response", "#000000"),
     ("one-way", "#000000"),
+    ("failed", "#e377c2"),
 ];
 
 fn colour(step: &str) -> &'static str {
@@ -64,7 +65,7 @@ pub(super) fn of(trace: &Trace) -> String {
         _ => (trace.marks[0].nanos, trace.marks[trace.marks.len() - 1].nanos),
     };
     let margin = (last - first) / 20 + 1;
-    let (from, to) = (first.saturating_sub(margin), last + margin);
+    let (from, to) = (first.saturating_sub(margin), last.saturating_add(margin));
     let x = |nanos: u64| LEFT + (nanos - from) as f64 / (to - from) as f64 * (WIDTH - LEFT - 10.0);
     let rows = rows(trace, from, to);
     let height = TOP + rows.len() as f64 * ROW + 10.0;
@@ -73,7 +74,7 @@ pub(super) fn of(trace: &Trace) -> String {
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
     for (at, (name, colour)) in COLOURS.iter().enumerate() {
-        let left = 10.0 + at as f64 * 76.0;
+        let left = 10.0 + at as f64 * 70.0;
         let _ = writeln!(
             svg,
             "<rect x=\"{left}\" y=\"8\" width=\"4\" height=\"12\" fill=\"{colour}\"/><text x=\"{}\" y=\"18\">{name}</text>",
@@ -81,7 +82,7 @@ pub(super) fn of(trace: &Trace) -> String {
         );
     }
     for tenth in 0..=10u64 {
-        let nanos = from + (to - from) * tenth / 10;
+        let nanos = from + (u128::from(to - from) * u128::from(tenth) / 10) as u64;
         let micros = (nanos as f64 - first as f64) / 1e3;
         let _ = writeln!(
             svg,
@@ -162,11 +163,22 @@ mod tests {
     }
 
     #[test]
+    fn times_may_be_as_far_apart_as_numbers_go() {
+        let most = u64::MAX;
+        let text = format!(
+            "sealane-time-trace 1\ncause 3 c7 {most}\n0 submitted 3 c7 5\n{most} response 3 c7 {most}\n{most} sent 3 c8 1\n"
+        );
+        let trace = Trace::parse(&text).expect("a trace");
+        assert_eq!(of(&trace).matches("<title>").count(), 3);
+        assert_eq!(trace.slow().len(), 2);
+    }
+
+    #[test]
     fn every_step_has_a_colour() {
         use sealane::Step::*;
         for step in [
             Submitted, Sent, Bundled, Repeated, Granted, Missed, Grants, Misses, Opened, Request, Response, OneWay,
-            Replied,
+            Replied, Failed,
         ] {
             assert!(COLOURS.iter().any(|(name, _)| *name == step.name()), "{step:?}");
         }

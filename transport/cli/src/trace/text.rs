@@ -73,7 +73,7 @@ impl Trace {
         let its = |mark: &&Mark| mark.peer == cause.peer && mark.rpc == cause.rpc;
         let end = self.marks.iter().rev().find(its).map_or(0, |last| last.nanos);
         // A peer's request arrives before it is complete, which is where its time begins.
-        let begun = end.saturating_sub(2 * cause.nanos);
+        let begun = end.saturating_sub(cause.nanos.saturating_mul(2));
         self.marks.iter().filter(its).filter(|mark| mark.nanos >= begun).collect()
     }
 }
