@@ -45,11 +45,15 @@ impl Default for Crowd {
 }
 
 impl Crowd {
-    /// Opens sessions until there are so many, each by one request and its answer, and waits until all of them rest.
+    /// Opens sessions until there are so many, each by one request and its answer, and waits until all of them rest. Does nothing where there
+    /// are as many already: of those, one may hold messages.
     ///
     /// # Panics
     /// When a session does not open, or not all come to rest.
     pub fn grow(&mut self, sessions: usize) {
+        if self.targets.len() >= sessions {
+            return;
+        }
         self.targets.reserve_exact(sessions.saturating_sub(self.targets.len()));
         while self.targets.len() < sessions {
             let mut secret = [9; 32];
@@ -160,11 +164,12 @@ mod tests {
     #[test]
     fn sessions_come_to_rest_and_messages_are_held() {
         let mut crowd = Crowd::default();
-        for sessions in [10, 50] {
+        for sessions in [1, 10, 50] {
             crowd.grow(sessions);
             assert_eq!((crowd.targets.len(), crowd.resting()), (sessions, sessions));
         }
         for held in [5, 40] {
+            crowd.grow(1);
             crowd.hold(1000, held);
             assert!(crowd.held.len() == held && crowd.held.iter().all(|payload| payload.len() == 1000));
         }
