@@ -193,7 +193,8 @@ where
             Ask::Open { data, .. } if data.len() > most => Err(status::too_long(data.len(), most)),
             Ask::Item { call, data, .. } if data.len() > most => {
                 let why = status::too_long(data.len(), most);
-                shared.end((session, call), why.clone());
+                // It stays until its client asks for the response, and learns why there is none.
+                shared.find((session, call))?.fail(why.clone());
                 Err(why)
             }
             Ask::Open { call, last, method, uri, headers, data } => {
@@ -362,7 +363,12 @@ impl Pull {
                 }
                 part
             }
-            Err(why) => message::failed(&why),
+            Err(why) => {
+                if pull.stream.has_failed() {
+                    pull.shared.forget(pull.key);
+                }
+                message::failed(&why)
+            }
         }
     }
 }

@@ -144,6 +144,11 @@ impl Stream {
         Poll::Ready(Ok((part, last)))
     }
 
+    /// Whether it ended by [`Self::fail`]: nothing else will come.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.state().down, Down::Failed(_))
+    }
+
     /// Ends the call: what the handler left is dropped, and everybody who waits is told why.
     pub(crate) fn fail(&self, why: Status) {
         let mut state = self.state();
