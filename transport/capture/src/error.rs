@@ -65,6 +65,9 @@ pub enum Error {
     /// What was asked of the generator cannot be.
     #[error("{0}")]
     Plan(String),
+    /// A database that somebody else made.
+    #[error("{} is a database of something else; nothing was changed in it", .0.display())]
+    ForeignDatabase(PathBuf),
     /// The database.
     #[error("the database: {0}")]
     Database(#[from] rusqlite::Error),

@@ -8,10 +8,14 @@ use crate::analyze::{Analyzer, rpc_name};
 use crate::counts::{Event, MessageRow};
 use crate::error::Error;
 
+/// What marks a file as ours: only such a one is made anew.
+const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Slne");
+
 const SCHEMA: &str = "
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 BEGIN;
+DROP VIEW IF EXISTS replays;
 DROP TABLE IF EXISTS totals;
 DROP TABLE IF EXISTS flows;
 DROP TABLE IF EXISTS messages;
@@ -26,6 +30,8 @@ CREATE TABLE messages (session TEXT NOT NULL, lane INTEGER NOT NULL, rpc TEXT NO
   attempt INTEGER NOT NULL, unscheduled INTEGER, granted INTEGER, grants INTEGER, resends INTEGER, acked_ns INTEGER);
 CREATE TABLE events (time_ns INTEGER NOT NULL, session TEXT NOT NULL, lane INTEGER NOT NULL, rpc TEXT NOT NULL, bundle INTEGER NOT NULL,
   what TEXT NOT NULL, record INTEGER NOT NULL, attempt INTEGER NOT NULL, value INTEGER NOT NULL);
+CREATE VIEW replays AS SELECT session, lane, rpc, bundle, count(*) AS replays FROM events WHERE what = 'replay'
+  GROUP BY session, lane, rpc, bundle;
 COMMIT;
 ";
 
@@ -44,10 +50,16 @@ impl Store {
     /// The database in that file, made anew: it can be made again from the capture, so nothing guards it against a loss of power.
     ///
     /// # Errors
-    /// The database's.
+    /// The database's; [`Error::ForeignDatabase`] where there is one that this did not make, which stays as it is.
     pub fn create(path: &Path) -> Result<Self, Error> {
         let connection = Connection::open(path)?;
+        let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        let things: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if things > 0 && id != APPLICATION_ID {
+            return Err(Error::ForeignDatabase(path.to_owned()));
+        }
         connection.execute_batch(SCHEMA)?;
+        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
         Ok(Self(connection))
     }
 
@@ -135,5 +147,38 @@ impl Store {
         }
         transaction.commit()?;
         self.0.close().map_err(|(_, error)| Error::Database(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_it_made_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, foreign) = (folder.path().join("ours"), folder.path().join("foreign"));
+        for _ in 0..2 {
+            drop(Store::create(&ours).unwrap());
+        }
+        let other = Connection::open(&foreign).unwrap();
+        other.execute_batch("CREATE TABLE events (kept TEXT); INSERT INTO events VALUES ('yes');").unwrap();
+        drop(other);
+        let error = Store::create(&foreign).unwrap_err();
+        assert!(matches!(error, Error::ForeignDatabase(_)), "{error}");
+        let kept: String =
+            Connection::open(&foreign).unwrap().query_row("SELECT kept FROM events", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, "yes");
+    }
+
+    /// A file that is no database is not touched either.
+    #[test]
+    fn another_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        let text = "something else\n".repeat(100);
+        std::fs::write(&path, &text).unwrap();
+        assert!(Store::create(&path).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     }
 }
