@@ -137,7 +137,11 @@ async fn enter(args: &Args, listen: SocketAddr, exit: &str, limits: Limits) -> R
     let listener = TcpListener::bind(listen).with_context(|| format!("listening on tcp:{listen}"))?;
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    listening(args, listener.local_addr()?, "tcp", &format!("sealane:{exit}"))?;
+    let at = listener.local_addr()?;
+    if !at.ip().is_loopback() {
+        eprintln!("sealane: whoever reaches {at} speaks in clear text to us, and to the other proxy in our name");
+    }
+    listening(args, at, "tcp", &format!("sealane:{exit}"))?;
     let entrance = Entrance::new(socket, peer, limits);
     let told = entrance.clone();
     args.door.start("proxy", args.json, move || told.socket().info())?;

@@ -157,6 +157,6 @@ fn what_cannot_work_is_said() {
     says(
         &["--listen", "tcp:127.0.0.1:0", "--to", "sealane:127.0.0.1:1", "--ca", "ca.pem", "--connections", "0"],
         2,
-        "from 1 to 4096",
+        "from 1 to 2048",
     );
 }
