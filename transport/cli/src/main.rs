@@ -183,9 +183,20 @@ fn print(text: &str) -> Result<()> {
     Ok(out.flush()?)
 }
 
+/// Words of others for a terminal: what would command it is shown, not obeyed.
+fn plain(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn others_do_not_command_the_terminal() {
+        assert_eq!(plain("a\u{1b}[2Jb\r\nc\u{9b}1m"), "a\\u{1b}[2Jb\\r\nc\\u{9b}1m");
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 /// Decodings that one figure is the median of, and how many are timed at once: the clock costs more than one.
 const TIMES: usize = 201;
 const AT_ONCE: u32 = 100;
+/// The longest message that either end takes.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Bytes of data beside the shape that was asked for.
 const SIZES: [u64; 5] = [4 << 10, 16 << 10, 64 << 10, 384 << 10, 1 << 20];
 
@@ -62,12 +64,18 @@ struct Row {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Command::Echo(args) = &args.command;
-    let server = Socket::builder().installed_only().serve_installed().bind("127.0.0.1:0")?;
-    let client = Socket::builder().installed_only().bind("127.0.0.1:0")?;
+    let server = Socket::builder()
+        .installed_only()
+        .serve_installed()
+        .message_bytes_max(MESSAGE_BYTES_MAX)
+        .bind("127.0.0.1:0")?;
+    let client = Socket::builder().installed_only().message_bytes_max(MESSAGE_BYTES_MAX).bind("127.0.0.1:0")?;
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).context("the system gives no randomness")?;
     server.install_session(client.local_addr(), Role::Server, secret, "tensor");
     let peer = client.install_session(server.local_addr(), Role::Client, secret, "tensor").context("a peer")?;
+    let (asked, limit) = (args.dtype.data_len(&args.shape)?, MESSAGE_BYTES_MAX as u64);
+    ensure!(asked <= limit, "a tensor of {asked} bytes is more than a message can have: {limit}, its head included");
     let each = args.dtype.bytes() as u64;
     let shapes = std::iter::once(args.shape.clone()).chain(SIZES.map(|bytes| vec![bytes / 256, 256 / each]));
     let rows: Vec<Row> = thread::scope(|scope| {

@@ -66,7 +66,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             line["per_second"] = json!(rates);
             crate::print(&format!("{line}\n"))?;
         } else {
-            crate::print(&format!("{}{}", if redraws { HOME } else { "" }, page(&now.snapshot, &rates)))?;
+            let page = crate::plain(&page(&now.snapshot, &rates));
+            crate::print(&format!("{}{page}", if redraws { HOME } else { "" }))?;
         }
         if args.once {
             return Ok(());

@@ -104,14 +104,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             .out
             .as_ref()
             .map_or_else(String::new, |out| format!("{} marks in {}\n", trace.marks.len(), out.display()));
-        out + &in_words(&trace, &slow)
+        out + &crate::plain(&in_words(&trace, &slow))
     })
 }
 
 /// Microseconds from the first of these.
 fn since(all: &[&Mark], mark: &Mark) -> f64 {
     let first = all.first().map_or(0, |first| first.nanos);
-    (mark.nanos - first) as f64 / 1e3
+    mark.nanos.saturating_sub(first) as f64 / 1e3
 }
 
 fn in_words(trace: &Trace, slow: &[&Mark]) -> String {

@@ -4,7 +4,6 @@ use sealane::{CallInfo, Info, SessionInfo};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 
 /// Sessions and RPCs that are listed; those with most under way come first.
 const LISTED: usize = 64;
@@ -70,9 +69,9 @@ pub(crate) fn of(info: &Info) -> String {
 
 impl From<&Info> for Snapshot {
     fn from(info: &Info) -> Self {
-        let mut with: HashMap<SocketAddr, u64> = HashMap::new();
-        info.rpcs.iter().for_each(|call| *with.entry(call.address).or_default() += 1);
-        let under_way = |session: &SessionInfo| with.get(&session.origin.address).copied().unwrap_or(0);
+        let mut within = HashMap::new();
+        info.rpcs.iter().for_each(|call| *within.entry(call.id.session).or_insert(0) += 1);
+        let under_way = |session: &SessionInfo| within.get(&session.id).copied().unwrap_or(0);
         let mut sessions: Vec<&SessionInfo> = info.sessions.iter().collect();
         sessions.sort_by_key(|session| Reverse(under_way(session)));
         let mut calls: Vec<&CallInfo> = info.rpcs.iter().collect();

@@ -29,7 +29,7 @@ const RECENT_MAX: usize = 50;
 pub(crate) struct Args {
     /// The interface, such as lo or eth0
     interface: String,
-    /// Stop after so many seconds [default: when interrupted]
+    /// Stop after so many seconds, and print what was seen [default: never; the pages show it meanwhile]
     #[arg(long)]
     duration: Option<u64>,
     /// Where the page, /metrics and /api/v1/stats/summary are served
@@ -101,16 +101,19 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let mut buffer = vec![0; 1 << 17];
     let mut renewed = Instant::now();
     let ends = args.duration.map(|seconds| begun + Duration::from_secs(seconds));
-    while ends.is_none_or(|ends| Instant::now() < ends) {
-        let passed = sniffer.next(&mut buffer).context("watching")?;
-        if let Some(passed) = passed {
-            analyzer.packet(&Packet {
+    // An interface may go away: what was seen until then is told all the same.
+    let mut broken = None;
+    while broken.is_none() && ends.is_none_or(|ends| Instant::now() < ends) {
+        match sniffer.next(&mut buffer) {
+            Ok(Some(passed)) => analyzer.packet(&Packet {
                 // The system's clock may be set meanwhile; this one goes on.
                 time_ns: (since + begun.elapsed()).as_nanos() as u64,
                 link: Link::Raw,
                 original_len: passed.original_len as u32,
                 bytes: &buffer[..passed.len],
-            });
+            }),
+            Ok(None) => {}
+            Err(error) => broken = Some(error),
         }
         if renewed.elapsed() >= RENEW {
             renewed = Instant::now();
@@ -126,7 +129,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         summary.counts.each().map(|(name, count)| format!("{:<21}{count:>12}\n", name.replace('_', " "))).collect()
     };
     crate::print(&text)?;
-    Ok(ExitCode::SUCCESS)
+    match broken {
+        None => Ok(ExitCode::SUCCESS),
+        Some(error) => Err(anyhow::Error::from(error).context(format!("watching {}", args.interface))),
+    }
 }
 
 fn renew(shown: &Shown, analyzer: &mut Analyzer, sniffer: &Sniffer, elapsed: Duration) {
