@@ -17,7 +17,7 @@ fn no_nonce_meets_two_plaintexts() {
         let outcome = run(&Plan { seed, ..plan(cipher) }, |messages| told += messages);
         assert_eq!((outcome.duplicates, outcome.unaccounted, outcome.stuck), (0, 0, false), "{cipher}");
         assert!(outcome.epochs_min >= 3 && outcome.restarts == 4, "{outcome:?}");
-        assert!(outcome.rests > 20, "{} woke", outcome.rests);
+        assert!(outcome.rests >= 10, "{} woke", outcome.rests);
         assert!(outcome.attempts > 0 && outcome.retransmitted > 0 && outcome.lost > 0, "{cipher}");
         assert!(
             outcome.messages >= 20_000 && told == outcome.messages && outcome.sealed > outcome.messages / 2,

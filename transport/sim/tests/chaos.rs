@@ -113,7 +113,8 @@ fn a_seed_is_a_run() {
 #[test]
 fn some_seeds() {
     let mut sum = Outcome::default();
-    for seed in (80..92).chain(104..116) {
+    // In the last two a message had to wait for an epoch, which is rare.
+    for seed in (80..91).chain(104..115).chain([308, 381]) {
         match few(seed, Sabotage::None) {
             Ok(outcome) => sum.add(&outcome),
             Err(failure) => panic!("{failure:#?}"),
