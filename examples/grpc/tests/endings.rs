@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::odd::{Odd, odd, odd_with, posts, watch};
-use common::{Cut, LONG, Running, builder, post, run, until};
+use common::{LONG, Running, builder, post, run, until};
 use grpc::certs::SERVER_NAME;
 use grpc::channel::Channel;
 use grpc::limits::Limits;
@@ -14,6 +14,7 @@ use grpc::proto::board_client::BoardClient;
 use grpc::proto::board_server::BoardServer;
 use grpc::routes::Routes;
 use sealane::AsyncSocket;
+use sealane::fault::Cut;
 use tokio_stream::StreamExt;
 use tonic::{Code, Request};
 

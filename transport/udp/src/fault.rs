@@ -1,9 +1,13 @@
-//! A bad network around any backend: loses, reorders, duplicates, corrupts, truncates and delays datagrams.
+//! A bad network around any backend: loses, reorders, duplicates, corrupts, truncates and delays datagrams; or one that ends.
 //!
 //! Owns the faults and their count. Refuses to know trains: it takes them apart both ways, so that a train does not live
 //! or die as one, and hands out single datagrams.
 //!
 //! The same seed and the same datagrams in the same order meet the same fate. Only delays depend on the clock.
+
+mod cut;
+
+pub use cut::Cut;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{bind, over_each_backend};
 use proptest::prelude::*;
-use udp::fault::Counts;
+use udp::fault::{Counts, Cut};
 use udp::{Caps, Datagrams, Faults, Faulty, Options, Received, SendError, Transmit, poll};
 
 fn bound() -> Box<dyn Datagrams> {
@@ -274,3 +274,19 @@ over_each_backend!(
     full_backend_keeps_datagrams_for_later,
     one_seed_tells_one_story,
 );
+
+#[test]
+fn nothing_passes_a_wire_that_is_cut() {
+    let (cut, mut other) = (Cut::default(), bound());
+    let mut wire = cut.wrap()(bound());
+    let at = [wire.local_addr(), other.local_addr()];
+    let send =
+        |from: &mut dyn Datagrams, to| from.transmit(&Transmit { to, bytes: b"one", segment: 3, tos: None }).unwrap();
+    for arrive in [1, 0] {
+        send(&mut *wire, at[1]);
+        assert_eq!(drain(&mut *wire, &mut *other).len(), arrive);
+        send(&mut *other, at[0]);
+        assert_eq!(drain(&mut *other, &mut *wire).len(), arrive);
+        cut.cut();
+    }
+}

@@ -2,14 +2,11 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(unreachable_pub, reason = "a module that every test file includes for itself")]
 
-mod cut;
 pub mod odd;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-#[allow(unused_imports, reason = "each test file uses its own part")]
-pub use cut::Cut;
 use grpc::board::Boards;
 use grpc::certs::{Certificates, Pair, SERVER_NAME};
 use grpc::channel::Channel;

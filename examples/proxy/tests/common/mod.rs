@@ -1,11 +1,8 @@
 //! An entrance and an exit on loopback, with a network between them that a test chooses, and programs on either side.
 
-mod cut;
-
-use cut::Cut;
 use proxy::{Counts, Entrance, Exit, Limits};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use sealane::fault::{Faults, Faulty};
+use sealane::fault::{Cut, Faults, Faulty};
 use sealane::{AsyncSocket, Clients, Identity, Peer, Socket, Trust};
 use std::future::Future;
 use std::net::SocketAddr;

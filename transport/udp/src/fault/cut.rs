@@ -1,4 +1,4 @@
-//! A wire that can be cut: from then on nothing goes out and nothing comes in.
+//! Owns a wire that can be cut.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,20 +7,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sealane::{Caps, Datagrams, Received, SendError, Transmit};
+use crate::batch::{Datagrams, Received, SendError, Transmit};
+use crate::caps::Caps;
 
-/// The knife.
-#[derive(Clone, Default)]
-pub(crate) struct Cut(Arc<AtomicBool>);
+/// Cuts a wire around any backend: from then on nothing goes out and nothing comes in, and nobody is told.
+#[derive(Clone, Debug, Default)]
+pub struct Cut(Arc<AtomicBool>);
 
 impl Cut {
-    /// Cuts.
-    pub(crate) fn cut(&self) {
+    /// Cuts it, for ever.
+    pub fn cut(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 
-    /// What `danger_wrap` takes.
-    pub(crate) fn wrap(&self) -> impl FnOnce(Box<dyn Datagrams>) -> Box<dyn Datagrams> + Send + 'static + use<> {
+    /// Puts the wire that this cuts around a backend: what `danger_wrap` of a socket's builder takes.
+    pub fn wrap(&self) -> impl FnOnce(Box<dyn Datagrams>) -> Box<dyn Datagrams> + Send + 'static + use<> {
         let cut = self.clone();
         move |inner| Box::new(Wire { inner, cut })
     }
