@@ -1,5 +1,6 @@
 //! What a socket says about itself is true while things are under way, not only afterwards.
 #![cfg(feature = "aws-lc")]
+#![expect(clippy::disallowed_types, reason = "an address where nobody answers")]
 
 mod common;
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use common::{Authority, LONG, bounded, echo, hostile, patient, pattern, seed, until, with_faults};
 use proto::io::State;
-use sealane::{Cipher, Counters, Delivery};
+use sealane::{CallOptions, Cipher, Counters, Delivery, Step};
 
 /// A long request to a server that looks after its socket only when the test says so: what was sent is what is allowed without
 /// grants, and the rest waits; on both sides the numbers fit each other.
@@ -174,5 +175,26 @@ fn sessions_are_shown() {
         let text = info.to_string();
         assert!(text.contains(&at.to_string()) && text.contains("handshake") && text.contains("open"), "{text}");
         assert!(text.contains(&session.cipher.to_string()) && text.contains(info.engine), "{text}");
+    });
+}
+
+/// Calls that end before there is a session are in the time trace as well: one that was too late, and one whose handshake was refused.
+#[test]
+fn a_call_that_never_left_is_traced_to_its_end() {
+    bounded(|| {
+        let (ca, other) = (Authority::new(), Authority::named("other"));
+        let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let server = other.server().bind("127.0.0.1:0").unwrap();
+        for at in [nobody.local_addr().unwrap(), server.local_addr()] {
+            let client = ca.client().time_trace(Duration::from_nanos(1), 64).bind("127.0.0.1:0").unwrap();
+            let peer = client.peer(at, "localhost").unwrap();
+            let options =
+                CallOptions::new().deadline(if at == server.local_addr() { LONG } else { Duration::from_millis(20) });
+            client.call_with(&peer, b"hello", options).unwrap_err();
+            let trace = client.time_trace().expect("it was slow");
+            let steps: Vec<Step> = trace.marks.iter().map(|mark| mark.step).collect();
+            assert!(matches!(steps[..], [Step::Submitted, .., Step::Failed]), "{trace}");
+            assert!(trace.cause.is_some(), "{trace}");
+        }
     });
 }

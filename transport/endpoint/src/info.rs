@@ -112,11 +112,16 @@ impl Endpoint {
     /// The time trace, if something stopped it, or in any case; it goes on from here.
     pub fn time_trace(&mut self, even_if_it_goes_on: bool) -> Option<TimeTrace> {
         let (cause, marks) = self.state.trail.take(even_if_it_goes_on)?;
-        let mut peers: Vec<u32> = marks.iter().map(|mark| mark.peer).collect();
-        peers.sort_unstable();
-        peers.dedup();
-        let address = |peer: &u32| Some((*peer, self.state.sessions.get(*peer as usize)?.as_ref()?.address));
-        Some(TimeTrace { cause, peers: peers.iter().filter_map(address).collect(), marks })
+        // Nothing is sorted here: it holds up who sends.
+        let mut seen = vec![false; self.state.sessions.len()];
+        for mark in &marks {
+            if let Some(seen) = seen.get_mut(mark.peer as usize) {
+                *seen = true;
+            }
+        }
+        let seen = self.state.sessions.iter().zip(seen).enumerate().filter(|(_, (_, seen))| *seen);
+        let peers = seen.filter_map(|(peer, (session, _))| Some((peer as u32, session.as_ref()?.address))).collect();
+        Some(TimeTrace { cause, peers, marks })
     }
 
     /// What was counted.

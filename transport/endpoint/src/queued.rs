@@ -11,6 +11,7 @@ use crate::error::Ended;
 use crate::pool::Payload;
 use crate::session::{CallId, Queued};
 use crate::state::{Event, State};
+use crate::trail::Step;
 
 impl State {
     /// Messages whose deadline passes while they wait for a handshake fail: nothing of them was sent.
@@ -19,7 +20,8 @@ impl State {
             return;
         }
         self.queue_deadline = Instant::FAR;
-        for session in self.sessions.iter_mut().flatten() {
+        for (slot, session) in self.sessions.iter_mut().enumerate() {
+            let Some(session) = session else { continue };
             for message in session.queued.iter_mut().filter(|message| !message.aborted) {
                 if message.deadline > now {
                     self.queue_deadline = self.queue_deadline.min(message.deadline);
@@ -30,6 +32,7 @@ impl State {
                 let id = CallId { session: session.id, rpc: message.id.message().rpc() };
                 let (cookie, waited, address) = (message.cookie, message.waited, session.address);
                 let (why, may_have_run) = (Ended::Failed(Failure::Deadline), message.early);
+                self.trail.mark(Step::Failed, slot as u32, id.rpc, may_have_run.into());
                 self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
             }
         }
@@ -47,13 +50,14 @@ impl State {
         if side == Side::Client {
             self.events.push_back(Event::ConnectFailed { session: id, why: why.clone(), address });
         }
-        self.fail_all(queued, id, address, &Ended::Handshake(why.clone()));
+        self.fail_all(queued, slot, id, address, &Ended::Handshake(why.clone()));
     }
 
-    /// Messages of `session` that nothing was sent of, unless in a first flight, end.
+    /// Messages of `session`, which was in `slot`, that nothing was sent of, unless in a first flight, end.
     pub(crate) fn fail_all(
         &mut self,
         queued: impl IntoIterator<Item = Queued>,
+        slot: u32,
         session: SessionId,
         address: SocketAddr,
         why: &Ended,
@@ -62,6 +66,7 @@ impl State {
             self.room.let_go(message.body.len());
             let id = CallId { session, rpc: message.id.message().rpc() };
             let (cookie, waited, may_have_run, why) = (message.cookie, message.waited, message.early, why.clone());
+            self.trail.mark(Step::Failed, slot, id.rpc, may_have_run.into());
             self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
         }
     }

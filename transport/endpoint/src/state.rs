@@ -326,15 +326,16 @@ impl State {
                 self.machine.skip(slot, message.id.message().rpc());
                 continue;
             }
-            let (id, cookie, waited) =
-                (CallId { session: self.at(slot).id, rpc: message.id.message().rpc() }, message.cookie, message.waited);
+            let id = self.call_id(slot, message.id.message().rpc());
+            let (cookie, waited) = (message.cookie, message.waited);
             if let Err(why) = self.begin(slot, message, now) {
                 let why = match why {
                     Misuse::TooLong { .. } => Ended::Failed(Failure::Refused(wire::control::RefusalCode::TooLong)),
                     _ => Ended::Failed(Failure::SessionClosed),
                 };
-                let address = self.at(slot).address;
-                self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run: false, address });
+                self.trail.mark(crate::trail::Step::Failed, slot, id.rpc, 0);
+                let (may_have_run, address) = (false, self.at(slot).address);
+                self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
             }
         }
     }
@@ -422,8 +423,7 @@ impl State {
         CallId { session: self.sessions[peer as usize].as_ref().expect("a session in use").id, rpc }
     }
 
-    /// Does what could wait: forgets what has ended, carries out what the machine tells. Whether
-    /// there was any of that.
+    /// Does what could wait: forgets what has ended, carries out what the machine tells. Whether there was any of that.
     pub(crate) fn tidy(&mut self) -> bool {
         let any = !self.ended.is_empty();
         while let Some(slot) = self.ended.pop() {
@@ -489,7 +489,7 @@ impl State {
         let Some(session) = self.sessions[slot as usize].take() else { return };
         self.tokens.forget(session.peer_id, slot);
         self.paths.forget(slot);
-        self.fail_all(session.queued, session.id, session.address, why);
+        self.fail_all(session.queued, slot, session.id, session.address, why);
         self.end_parting(slot);
         self.set_epoch_timer(slot, None);
         self.notices.retain(|(s, _)| *s != slot);
