@@ -39,17 +39,12 @@ class Books:
     """What became of what was asked. Latencies in seconds."""
 
     def __init__(self):
-        self.asked = self.verified = self.in_time = self.corrupt = self.errors = self.timeouts = self.sessions = 0
+        self.asked = self.verified = self.in_time = self.corrupt = self.errors = self.timeouts = self.drops = self.sessions = 0
         self.latencies, self.first_fault = [], None
 
     def fault(self, kind, why):
         setattr(self, kind, getattr(self, kind) + 1)
         self.first_fault = self.first_fault or why
-
-    @property
-    def drops(self):
-        """Asked, and neither answered nor failed."""
-        return self.asked - self.verified - self.corrupt - self.errors - self.timeouts
 
     def summary(self, options, seconds):
         sorted_ms = [1000 * latency for latency in sorted(self.latencies)]
@@ -86,42 +81,75 @@ class Books:
     def clean(self):
         return self.verified > 0 and not (self.corrupt or self.errors or self.timeouts or self.drops)
 
+    def answered(self, client, number, reply, wanted, in_time):
+        if reply == wanted:
+            self.verified += 1
+            self.in_time += in_time
+        else:
+            self.fault("corrupt", f"client {client}, message {number}: the answer is not what was sent")
 
-async def ask(socket, peer, client, number, options, books, end):
-    """One request and its answer. Whether the session is still good for more."""
+
+async def ask(socket, peer, client, number, options, books, end, late):
+    """One request and its answer, which may come late. Whether the session is still good for more."""
     wanted = message(client, number, options.msg_size)
     books.asked += 1
     begun = time.monotonic()
-    try:
-        reply = await asyncio.wait_for(socket.call(peer, wanted), options.timeout)
-    except asyncio.TimeoutError:
+    call = asyncio.ensure_future(socket.call(peer, wanted))
+    done, _ = await asyncio.wait({call}, timeout=options.timeout)
+    if not done:
         books.fault("timeouts", f"client {client}, message {number}: no answer within {options.timeout} s")
+        late[call] = (number, wanted)
         return True
+    try:
+        reply = call.result()
     except sealane.Error as error:
         books.fault("errors", f"client {client}, message {number}: {error}")
         return False
     now = time.monotonic()
     books.latencies.append(now - begun)
-    if reply == wanted:
-        books.verified += 1
-        books.in_time += now <= end
-    else:
-        books.fault("corrupt", f"client {client}, message {number}: the answer is not what was sent")
+    books.answered(client, number, reply, wanted, now <= end)
     return True
+
+
+async def settle(client, options, books, late):
+    """What is late has as long again to come at all; what does not is dropped."""
+    if late:
+        await asyncio.wait(late, timeout=options.timeout)
+    for call, (number, wanted) in late.items():
+        if not call.done():
+            books.fault("drops", f"client {client}, message {number}: no answer at all")
+            call.cancel()
+        elif call.exception():
+            books.fault("errors", f"client {client}, message {number}: {call.exception()}")
+        else:
+            books.answered(client, number, call.result(), wanted, False)
+    await asyncio.gather(*late, return_exceptions=True)
+
+
+async def session(client, number, options, books, end):
+    """A socket, a session and its requests from `number` on; the next number, and whether it was good to the end."""
+    good, asked, late = True, 0, {}
+    async with sealane.AsyncSocket("0.0.0.0:0", ca=options.ca, cert=options.cert, key=options.key, wait=sealane.BLOCK) as socket:
+        peer = socket.peer(f"{options.host}:{options.port}", options.name)
+        books.sessions += 1
+        while good and time.monotonic() < end and (options.mode == "steady" or asked < options.messages_per_conn):
+            good = await ask(socket, peer, client, number + asked, options, books, end, late)
+            asked += 1
+        await settle(client, options, books, late)
+    return number + asked, good
 
 
 async def run_client(client, options, books, end):
     """Sessions, one after the other, until `end`."""
     number = 0
     while time.monotonic() < end:
-        socket = sealane.AsyncSocket("0.0.0.0:0", ca=options.ca, cert=options.cert, key=options.key, wait=sealane.BLOCK)
-        async with socket:
-            peer = socket.peer(f"{options.host}:{options.port}", options.name)
-            books.sessions += 1
-            good, asked = True, 0
-            while good and time.monotonic() < end and (options.mode == "steady" or asked < options.messages_per_conn):
-                good = await ask(socket, peer, client, number, options, books, end)
-                number, asked = number + 1, asked + 1
+        try:
+            number, good = await session(client, number, options, books, end)
+        except sealane.Error as error:
+            if not books.sessions:
+                raise  # there is no library, or the files cannot be read: that does not get better
+            books.fault("errors", f"client {client}, a session: {error}")
+            good = False
         if not good:
             await asyncio.sleep(0.1)  # a server that is gone is not asked without end
 
@@ -130,7 +158,7 @@ async def report(options, books, end):
     """A line now and then, on standard error."""
     while True:
         await asyncio.sleep(options.report_every)
-        left, faults = max(0.0, end - time.monotonic()), books.corrupt + books.errors + books.timeouts
+        left, faults = max(0.0, end - time.monotonic()), books.corrupt + books.errors + books.timeouts + books.drops
         print(f"{left:.0f} s left: {books.verified} verified, {faults} faults, {books.sessions} sessions", file=sys.stderr)
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import threading
+import time
 import unittest
 
 import sealane
@@ -228,10 +229,28 @@ class Stress(unittest.TestCase):
         self.assertGreater(summary["corrupt"], 0, summary)
         self.assertEqual(summary["asked"], summary["verified"] + summary["corrupt"], summary)
 
-    def test_no_answer_is_a_timeout(self):
+    def test_no_answer_at_all_is_a_drop(self):
         code, summary = self.run_against(lambda count, payload: payload if count > 1 else None, "--timeout", "0.2")
-        self.assertEqual(code, 1)
+        self.assertEqual((code, summary["drops"]), (1, 1), summary)
+        self.assertGreaterEqual(summary["timeouts"], 1, summary)
+        self.assertEqual(summary["asked"], summary["verified"] + summary["drops"], summary)
+
+    def test_a_late_answer_is_a_timeout(self):
+        code, summary = self.run_against(lambda count, payload: time.sleep(0.5 * (count == 5)) or payload, "--timeout", "0.3")
+        self.assertEqual((code, summary["drops"], summary["asked"]), (1, 0, summary["verified"]), summary)
         self.assertGreater(summary["timeouts"], 0, summary)
+
+    def test_a_server_that_ends_is_counted(self):
+        serving, paths, said = server(), certificates("client"), io.StringIO()
+        options = ["--host", "127.0.0.1", "--port", serving.address.rpartition(":")[2], "--ca", paths["ca"], "--cert", paths["cert"], "--key", paths["key"]]
+        thread = threading.Thread(target=lambda: (serving.recv().reply(b"x" * 5000), serving.close()))
+        thread.start()
+        with contextlib.redirect_stdout(said):
+            code = stress.main([*options, "--clients", "1", "--duration", "0.5", "--msg-size", "5000", "--mode", "churn", "--timeout", "20"])
+        thread.join()
+        summary = json.loads(said.getvalue())
+        self.assertEqual(code, 1)
+        self.assertGreater(summary["errors"], 0, summary)
 
     def test_bad_options(self):
         for options in (["--port", "1"], ["--host", "x", "--port", "0"], ["--host", "x", "--port", "1", "--msg-size", "3"]):
