@@ -37,14 +37,33 @@ pub struct Crowd {
 
 impl Default for Crowd {
     fn default() -> Self {
-        let endpoint = |seed| endpoint_with(seed, |config| config.session_rests_after = RESTS_AFTER);
-        let (client, server) = (endpoint(1), endpoint(2));
-        let (targets, now) = (Vec::new(), Instant::from_nanos(1_000_000_000));
-        Self { client, server, targets, now, train: vec![0; 1 << 16], held: Vec::new() }
+        Self::with_rest(RESTS_AFTER)
     }
 }
 
 impl Crowd {
+    fn with_rest(after: Duration) -> Self {
+        let endpoint = |seed| endpoint_with(seed, |config| config.session_rests_after = after);
+        let (client, server) = (endpoint(1), endpoint(2));
+        let (targets, now) = (Vec::new(), Instant::from_nanos(1_000_000_000));
+        Self { client, server, targets, now, train: vec![0; 1 << 16], held: Vec::new() }
+    }
+
+    fn open(&mut self) {
+        let mut secret = [9; 32];
+        secret[..8].copy_from_slice(&(self.targets.len() as u64).to_le_bytes());
+        let secret = Secret::new(secret);
+        self.server.install(SocketAddr::from(ADDRESSES[0]), Side::Server, &secret, "client", DATAGRAM_MAX);
+        let target = self.client.install(SocketAddr::from(ADDRESSES[1]), Side::Client, &secret, "server", DATAGRAM_MAX);
+        let target = target.expect("a client's end has a target");
+        self.targets.push(target);
+        self.request(target, b"hello");
+        assert_eq!(self.carry(true), 1, "a session did not open");
+        if self.targets.len().is_multiple_of(TURN) {
+            self.look_after();
+        }
+    }
+
     /// Opens sessions until there are so many, each by one request and its answer, and waits until all of them rest. Does nothing where there
     /// are as many already: of those, one may hold messages.
     ///
@@ -56,23 +75,39 @@ impl Crowd {
         }
         self.targets.reserve_exact(sessions.saturating_sub(self.targets.len()));
         while self.targets.len() < sessions {
-            let mut secret = [9; 32];
-            secret[..8].copy_from_slice(&(self.targets.len() as u64).to_le_bytes());
-            let secret = Secret::new(secret);
-            self.server.install(SocketAddr::from(ADDRESSES[0]), Side::Server, &secret, "client", DATAGRAM_MAX);
-            let target =
-                self.client.install(SocketAddr::from(ADDRESSES[1]), Side::Client, &secret, "server", DATAGRAM_MAX);
-            let target = target.expect("a client's end has a target");
-            self.targets.push(target);
-            self.request(target, b"hello");
-            assert_eq!(self.carry(true), 1, "a session did not open");
-            if self.targets.len().is_multiple_of(TURN) {
-                self.look_after();
-            }
+            self.open();
         }
         self.rest();
         // What is held by sessions that are awake is another figure.
         assert_eq!(self.resting(), self.targets.len(), "sessions that rest");
+    }
+
+    /// So many sessions that stay awake.
+    ///
+    /// # Panics
+    /// When one does not open.
+    #[must_use]
+    pub fn awake(sessions: usize) -> Self {
+        let mut crowd = Self::with_rest(Duration::from_secs(1 << 20));
+        while crowd.targets.len() < sessions {
+            crowd.open();
+        }
+        crowd
+    }
+
+    /// One RPC of 64 bytes in each of these sessions, one after the other, so long apart. Timers are served as a driver does.
+    ///
+    /// # Panics
+    /// When one does not end.
+    pub fn calls(&mut self, sessions: impl Iterator<Item = usize>, apart: Duration) {
+        for session in sessions {
+            self.request(self.targets[session], &[7; 64]);
+            assert_eq!(self.carry(true), 1, "a call did not end");
+            self.now += apart;
+            if [&self.client, &self.server].into_iter().any(|end| end.timeout().is_some_and(|at| at <= self.now)) {
+                self.look_after();
+            }
+        }
     }
 
     /// How many sessions of the server rest.

@@ -1,11 +1,13 @@
 //! Two endpoints in one thread, datagrams handed over in memory: what a message costs without a kernel.
 //!
-//! Owns the pair and the ways of messages through it, and a crowd of sessions. Refuses: clocks; who measures brings one.
+//! Owns the pair and the ways of messages through it, sessions that begin, and a crowd of them. Refuses: clocks; who measures brings one.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod beginnings;
 mod crowd;
 
+pub use beginnings::Beginnings;
 pub use crowd::Crowd;
 
 use std::net::SocketAddr;
