@@ -191,18 +191,18 @@ def stress_faults(report):
 def brief_faults(report):
     """The same for the brief: everything that it promises is there, whatever it is."""
     metrics = report.get("metrics") or {}
-    wanted = [f"{peer}.{what}.p50_us" for peer in ("sealane", "tls") for what in ("handshake", "fresh", "resumed", "0-rtt", "reconnect", "steady")]
+    wanted = [f"{peer}.sockets.{what}.p50_us" for peer in ("sealane", "tls") for what in ("handshake", "fresh", "resumed", "0-rtt", "reconnect", "steady")]
     for size in (1536, 4096, 393216, 1048576):
         for peer in ("sealane.sockets", "tcp.sockets", "tls.sockets", "sealane.in-process", "tls.in-process", "copy.in-process"):
             wanted += [f"{peer}.{size}.p50_us", f"{peer}.{size}.mb_s"]
-    wanted += ["sealane.handshake.p95_us", "sealane.reconnect.p95_us", "frame.emit.ns", "frame.parse.ns", "seal.aes-128-gcm.16302.ns", "x25519.agree.ns"]
+    wanted += ["sealane.sockets.handshake.p95_us", "sealane.sockets.reconnect.p95_us", "sealane.in-process.fresh.p50_us", "tls.in-process.fresh.p50_us", "sealane.in-process.reconnect.p95_us", "frame.emit.ns", "frame.parse.ns", "seal.aes-128-gcm.16302.ns", "x25519.agree.ns"]
     for name in wanted:
         if not metrics.get(name, 0) > 0:
             yield f"{name}: {metrics.get(name)}"
     if report.get("failed") or report.get("corrupt") != 0 or not report.get("environment", {}).get("kernel"):
         yield f"failed {report.get('failed')}, corrupt {report.get('corrupt')}, environment {report.get('environment')}"
     print("brief: {} figures; a handshake {} us, reconnect p95 {} us".format(
-        len(metrics), metrics.get("sealane.handshake.p50_us"), metrics.get("sealane.reconnect.p95_us")))
+        len(metrics), metrics.get("sealane.sockets.handshake.p50_us"), metrics.get("sealane.sockets.reconnect.p95_us")))
 
 
 def slo_faults(report):

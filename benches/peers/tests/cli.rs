@@ -157,9 +157,15 @@ fn a_brief_has_all_its_figures_and_a_page() {
     let report = json(&format!("brief --against tcp,tls --quick --json --out {}", folder.path().display()));
     let metric = |name: &str| report["metrics"][name].as_f64().unwrap_or_else(|| panic!("no {name}"));
     for what in ["handshake", "fresh", "resumed", "0-rtt", "reconnect", "steady"] {
-        assert!(metric(&format!("sealane.{what}.p50_us")) > 0.0 && metric(&format!("tls.{what}.p50_us")) > 0.0);
+        assert!(metric(&format!("sealane.sockets.{what}.p50_us")) > 0.0);
+        assert!(metric(&format!("tls.sockets.{what}.p50_us")) > 0.0);
     }
-    assert!(metric("tcp.reconnect.p95_us") > 0.0 && report["metrics"]["tcp.resumed.p50_us"].is_null());
+    for what in ["fresh", "resumed", "0-rtt"] {
+        assert!(metric(&format!("sealane.in-process.{what}.p50_us")) > 0.0);
+        assert!(metric(&format!("tls.in-process.{what}.p50_us")) > 0.0);
+    }
+    assert!(metric("sealane.in-process.reconnect.p95_us") > 0.0 && metric("tcp.sockets.reconnect.p95_us") > 0.0);
+    assert!(report["metrics"]["tcp.sockets.resumed.p50_us"].is_null());
     for size in [1536, 4096, 393_216, 1_048_576] {
         for peer in ["sealane.sockets", "tcp.sockets", "sealane.in-process", "copy.in-process"] {
             assert!(metric(&format!("{peer}.{size}.p50_us")) > 0.0 && metric(&format!("{peer}.{size}.mb_s")) > 0.0);
@@ -168,7 +174,9 @@ fn a_brief_has_all_its_figures_and_a_page() {
     assert!(metric("frame.parse.ns") > 0.0 && metric("open.aes-128-gcm.1387.ns") > 0.0);
     assert!(report["corrupt"] == 0 && report["environment"]["kernel"].is_string());
     let page = std::fs::read_to_string(folder.path().join("brief.md")).unwrap();
-    for word in ["## How sessions begin", "| reconnect | tls |", "## There and back", "## Parts", "| frame.parse |"] {
+    for word in
+        ["## How sessions begin", "| sockets | reconnect | tls |", "## There and back", "## Parts", "| frame.parse |"]
+    {
         assert!(page.contains(word), "`{word}` is not in\n{page}");
     }
     assert!(folder.path().join("brief.svg").exists());

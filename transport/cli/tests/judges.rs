@@ -17,9 +17,13 @@ fn text(bytes: &[u8]) -> String {
 fn slo(change: impl FnOnce(&mut Value)) -> Output {
     let dir = tempfile::tempdir().unwrap();
     let mut run = json!({ "metrics": {
-        "sealane.handshake.p50_us": 300.5,
+        "sealane.in-process.fresh.p50_us": 300.5,
+        "sealane.in-process.1536.p50_us": 3.0,
+        "sealane.in-process.reconnect.p95_us": 800.0,
+        "sealane.in-process.4096.mb_s": 2000.0,
+        "sealane.sockets.handshake.p50_us": 600.0,
         "sealane.sockets.1536.p50_us": 30.0,
-        "sealane.reconnect.p95_us": 800.0,
+        "sealane.sockets.reconnect.p95_us": 1500.0,
         "sealane.sockets.4096.mb_s": 900.0,
     }});
     change(&mut run);
@@ -33,16 +37,16 @@ fn limits_that_are_met_pass_one_line_each() {
     let output = slo(|_| ());
     let said = text(&output.stdout);
     assert!(output.status.success(), "{said}");
-    assert_eq!((said.lines().count(), said.matches("PASS ").count()), (4, 4), "{said}");
-    assert!(said.contains("PASS sealane.handshake.p50_us: 300.5 < 500\n"), "{said}");
+    assert_eq!((said.lines().count(), said.matches("PASS ").count()), (8, 8), "{said}");
+    assert!(said.contains("PASS sealane.in-process.fresh.p50_us: 300.5 < 500\n"), "{said}");
     assert!(said.contains("PASS sealane.sockets.4096.mb_s: 900 > 200\n"), "{said}");
 }
 
 #[test]
 fn a_limit_that_is_missed_and_a_figure_that_is_missing_end_with_1() {
-    let missed = slo(|run| run["metrics"]["sealane.reconnect.p95_us"] = 1000.0.into());
+    let missed = slo(|run| run["metrics"]["sealane.in-process.reconnect.p95_us"] = 1000.0.into());
     assert_eq!(missed.status.code(), Some(1));
-    assert!(text(&missed.stdout).contains("FAIL sealane.reconnect.p95_us: 1000 < 1000\n"));
+    assert!(text(&missed.stdout).contains("FAIL sealane.in-process.reconnect.p95_us: 1000 < 1000\n"));
     let missing = slo(|run| run["metrics"]["sealane.sockets.4096.mb_s"] = Value::Null);
     assert_eq!(missing.status.code(), Some(1));
     assert!(text(&missing.stdout).contains("FAIL sealane.sockets.4096.mb_s: missing"));

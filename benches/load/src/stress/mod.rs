@@ -45,8 +45,8 @@ pub struct Shape {
     pub outstanding: usize,
     /// A client ends its session after so many messages and makes a new one, by a full handshake; `None`: it keeps the first.
     pub messages_per_session: Option<u64>,
-    /// What STCP, which seals in the kernel over TCP, published for this size and number of clients, in requests per second. Of
-    /// another machine.
+    /// What STCP, which seals in the kernel over TCP, published for this size and number of clients, in requests per second (the table of
+    /// `stcp_stress_test.py` in the README of MiesSuomesta/STCP). Of another machine.
     pub published_rps: Option<f64>,
 }
 

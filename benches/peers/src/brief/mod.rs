@@ -33,6 +33,10 @@ pub(crate) struct Args {
     output: Output,
 }
 
+/// Where something was measured: over loopback, between two processes, or both sides in one thread, bytes handed over in memory.
+const SOCKETS: &str = "sockets";
+const IN_PROCESS: &str = "in-process";
+
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
@@ -57,7 +61,7 @@ impl Effort {
 /// All that a run gave.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    /// How sessions begin, over sockets.
+    /// How sessions begin.
     sessions: Vec<Beginning>,
     /// Messages there and back, over sockets and without.
     rows: Vec<Trip>,
@@ -104,6 +108,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut sessions = sessions::measure(&peers, &credentials, effort, &mut say)?;
     let (mut rows, over) = trips::over_sockets(&peers, effort, &mut say)?;
     sessions::add_steady(&mut sessions, &over.steady);
+    sessions.extend(sessions::in_process(&credentials, effort, &mut say)?);
     rows.extend(trips::in_process(&credentials, effort, &mut say)?);
     let parts = parts::measure(effort, &mut say)?;
     bar.finish_and_clear();
@@ -131,9 +136,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn metrics(report: &Report) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
     let mut put = |name: String, value: Option<f64>| metrics.extend(value.map(|value| (name, value)));
-    for Beginning { what, peer, p50_us, p95_us, .. } in &report.sessions {
-        put(format!("{peer}.{what}.p50_us"), Some(*p50_us));
-        put(format!("{peer}.{what}.p95_us"), *p95_us);
+    for Beginning { place, what, peer, p50_us, p95_us, .. } in &report.sessions {
+        put(format!("{peer}.{place}.{what}.p50_us"), Some(*p50_us));
+        put(format!("{peer}.{place}.{what}.p95_us"), *p95_us);
     }
     for Trip { place, peer, size, p50_us, mb_s, .. } in &report.rows {
         put(format!("{peer}.{place}.{size}.p50_us"), Some(*p50_us));

@@ -1,30 +1,35 @@
-//! How sessions begin, over real sockets: the handshake alone, the first reply with nothing known, by a ticket, with early data, and after
-//! the end of the session before.
+//! How sessions begin: the handshake alone, the first reply with nothing known, by a ticket, with early data, and after the end of the
+//! session before. Over real sockets; and in this process, without a kernel.
+#![expect(clippy::disallowed_methods, reason = "it measures")]
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use load::PeerKind;
 use load::certs::Credentials;
 use load::handshake::{
-    Kind, ROUND, SealaneClient, SealaneServer, Span, TcpClient, TcpServer, Times, TlsClient, TlsServer,
+    InMemory, Kind, ROUND, SealaneClient, SealaneServer, Span, TcpClient, TcpServer, Times, TlsClient, TlsServer,
 };
 #[cfg(feature = "heavy")]
 use load::handshake::{QuicClient, QuicServer};
+use micro::Beginnings;
 use serde::Serialize;
 
-use super::{Effort, name, rounded};
+use super::{Effort, IN_PROCESS, SOCKETS, name, rounded};
 
 /// A beginning, on one transport.
 #[derive(Debug, Serialize)]
 pub(super) struct Beginning {
+    /// `sockets` or `in-process`.
+    pub(super) place: &'static str,
     /// `handshake`, `fresh`, `resumed`, `0-rtt`, `reconnect`, or `steady`: a round trip in an open session.
     pub(super) what: String,
     pub(super) peer: String,
     pub(super) p50_us: f64,
     /// Empty for `steady`.
     pub(super) p95_us: Option<f64>,
-    /// p50 over that of `steady` of the same peer.
+    /// p50 over that of `steady` of the same peer, over sockets.
     pub(super) to_steady: Option<f64>,
     /// Sealane's p50 over this one.
     pub(super) sealane_ratio: Option<f64>,
@@ -128,30 +133,79 @@ pub(super) fn measure(
             }
             done += round;
         }
-        let ours = lanes.first().map(|(_, client)| client.times().percentile(50));
-        for (peer, client) in &lanes {
-            let p50 = client.times().percentile(50);
-            all.push(Beginning {
-                what: what.to_owned(),
-                peer: name(*peer),
-                p50_us: rounded(p50),
-                p95_us: Some(rounded(client.times().percentile(95))),
-                to_steady: None,
-                sealane_ratio: ours.map(|ours| rounded(ours / p50)),
-            });
-        }
+        all.extend(beginnings(SOCKETS, what, lanes.iter().map(|(peer, client)| (name(*peer), client.times()))));
     }
     Ok(all)
 }
 
-/// Adds round trips in an open session, in microseconds by peer, and what the others are to them.
+/// The rows of what was timed; Sealane's is the first.
+fn beginnings<'a>(place: &'static str, what: &str, times: impl Iterator<Item = (String, &'a Times)>) -> Vec<Beginning> {
+    let mut rows: Vec<Beginning> = Vec::new();
+    for (peer, times) in times {
+        let p50_us = rounded(times.percentile(50));
+        let ours = rows.first().map_or(p50_us, |ours| ours.p50_us);
+        rows.push(Beginning {
+            place,
+            what: what.to_owned(),
+            peer,
+            p50_us,
+            p95_us: Some(rounded(times.percentile(95))),
+            to_steady: None,
+            sealane_ratio: Some(rounded(ours / p50_us)),
+        });
+    }
+    rows
+}
+
+/// Both sides in one thread of this process: the floor of every handshake on this machine, and what others publish as theirs.
+pub(super) fn in_process(
+    credentials: &Credentials,
+    effort: Effort,
+    say: &mut dyn FnMut(&str),
+) -> Result<Vec<Beginning>> {
+    let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let mut all = Vec::new();
+    for (what, kind, span) in WHAT.into_iter().filter(|(.., span)| *span != Span::Handshake) {
+        say(&format!("in process {what}"));
+        let mut both = Beginnings::new(credentials, kind, unix_seconds);
+        let (mut ours, mut theirs) = (Times::default(), None);
+        if span == Span::Reconnect {
+            both.begin();
+            let again = || {
+                both.end();
+                both.begin();
+                Ok(())
+            };
+            ours.round(effort.count, again, || Ok(()))?;
+        } else {
+            let mut memory = InMemory::new(&credentials.authority, &credentials.server, kind)?;
+            for _ in 0..effort.count {
+                let begin = || {
+                    both.begin();
+                    Ok(())
+                };
+                ours.round(1, begin, || Ok(()))?;
+                both.end();
+                memory.round(1)?;
+            }
+            theirs = Some(memory.times);
+        }
+        let rows = [Some(("sealane", &ours)), theirs.as_ref().map(|times| ("tls", times))];
+        let rows = rows.into_iter().flatten().map(|(peer, times)| (peer.to_owned(), times));
+        all.extend(beginnings(IN_PROCESS, what, rows));
+    }
+    Ok(all)
+}
+
+/// Adds round trips in an open session over sockets, in microseconds by peer, and what the others there are to them.
 pub(super) fn add_steady(sessions: &mut Vec<Beginning>, steady: &BTreeMap<String, f64>) {
-    for session in sessions.iter_mut() {
+    for session in sessions.iter_mut().filter(|session| session.place == SOCKETS) {
         session.to_steady = steady.get(&session.peer).map(|steady| rounded(session.p50_us / steady));
     }
     let ours = steady.get("sealane");
     for (peer, p50_us) in steady {
         sessions.push(Beginning {
+            place: SOCKETS,
             what: "steady".to_owned(),
             peer: peer.clone(),
             p50_us: *p50_us,

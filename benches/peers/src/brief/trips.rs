@@ -11,7 +11,7 @@ use load::{Failure, Host, Missing, Mode, PeerKind, Plan, Report, Runner};
 use micro::{Pair, Trains};
 use serde::Serialize;
 
-use super::{Effort, name, rounded};
+use super::{Effort, IN_PROCESS, SOCKETS, name, rounded};
 
 /// Bytes of a request and of its reply.
 const SIZES: [usize; 4] = [1536, 4 << 10, 384 << 10, 1 << 20];
@@ -25,7 +25,7 @@ const TRIPS_MIN: usize = 20;
 /// A message there and back.
 #[derive(Debug, Serialize)]
 pub(super) struct Trip {
-    /// `sockets`: two processes over loopback, blocking calls. `in-process`: one thread, bytes handed over in memory.
+    /// `sockets` (blocking calls) or `in-process`.
     pub(super) place: &'static str,
     pub(super) peer: String,
     pub(super) size: usize,
@@ -66,7 +66,7 @@ pub(super) fn over_sockets(peers: &[PeerKind], effort: Effort, say: &mut dyn FnM
             continue;
         }
         trips.push(Trip {
-            place: "sockets",
+            place: SOCKETS,
             peer: name(row.peer),
             size: row.size,
             p50_us: rounded(row.p50_us),
@@ -98,7 +98,7 @@ pub(super) fn in_process(credentials: &Credentials, effort: Effort, say: &mut dy
         })?;
         for (peer, p50_us) in [("sealane", ours), ("tls", theirs), ("copy", floor)] {
             trips.push(Trip {
-                place: "in-process",
+                place: IN_PROCESS,
                 peer: peer.to_owned(),
                 size,
                 p50_us: rounded(p50_us),
