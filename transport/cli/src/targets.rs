@@ -98,8 +98,7 @@ fn measured(args: &RunArgs) -> Result<ExitCode> {
     let mut figures = Vec::new();
     for target in &targets {
         bar.set_message(target.name.clone());
-        let samples = measure::samples(target, args.quick).with_context(|| format!("target {}", target.name))?;
-        figures.push(judge::Figure::of(target, samples));
+        figures.push(measure::figure(target, args.quick).with_context(|| format!("target {}", target.name))?);
         bar.inc(1);
     }
     bar.finish_and_clear();

@@ -24,6 +24,8 @@ const BEARABLE: f64 = 0.10;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Figure {
     pub(super) name: String,
+    /// What was measured. Figures of other things are not compared, whatever their names.
+    pub(super) what: String,
     pub(super) unit: String,
     /// More is better; else less.
     pub(super) better_high: bool,
@@ -39,13 +41,17 @@ pub(super) struct Figure {
 }
 
 impl Figure {
-    pub(super) fn of(target: &Target, samples: Vec<f64>) -> Self {
-        let (name, unit) = (target.name.clone(), target.measure.unit().to_owned());
-        let (better_high, of_a_compiler) = (target.measure.is_better_high(), target.is_of_a_compiler());
-        Self::new(name, unit, better_high, of_a_compiler, samples)
+    pub(super) fn of(target: &Target, what: String, samples: Vec<f64>) -> Self {
+        Self {
+            unit: target.measure.unit().to_owned(),
+            better_high: target.measure.is_better_high(),
+            of_a_compiler: target.is_of_a_compiler(),
+            ..Self::new(&target.name, &what, samples)
+        }
     }
 
-    pub(super) fn new(name: String, unit: String, better_high: bool, of_a_compiler: bool, samples: Vec<f64>) -> Self {
+    /// Less is better, in nanoseconds, with any compiler.
+    pub(super) fn new(name: &str, what: &str, samples: Vec<f64>) -> Self {
         let count = samples.len().max(1) as f64;
         let mean = samples.iter().sum::<f64>() / count;
         // Of a sample: one is missing in the divisor.
@@ -60,8 +66,19 @@ impl Figure {
             odd if odd % 2 == 1 => sorted[middle],
             _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
         };
-        let noisy = cov > COV_MAX;
-        Self { name, unit, better_high, of_a_compiler, samples, median, mean, deviation, cov, noisy }
+        Self {
+            name: name.to_owned(),
+            what: what.to_owned(),
+            unit: "ns".to_owned(),
+            better_high: false,
+            of_a_compiler: false,
+            samples,
+            median,
+            mean,
+            deviation,
+            cov,
+            noisy: cov > COV_MAX,
+        }
     }
 }
 
@@ -90,11 +107,13 @@ impl Run {
         );
         for figure in &self.targets {
             let Figure { name, unit, median, mean, deviation, samples, .. } = figure;
-            let (cov, noisy) = (figure.cov * 100.0, if figure.noisy { "; WARNING: it scatters" } else { "" });
+            // One sample does not scatter, and does not tell that it would not.
+            let cov = if samples.len() > 1 { format!("{:.1}", figure.cov * 100.0) } else { "-".to_owned() };
+            let noisy = if figure.noisy { "; WARNING: it scatters" } else { "" };
             // A string takes everything.
             let _ = writeln!(
                 text,
-                "{name:<24}{median:>14.2}{mean:>14.2}{deviation:>12.2}{cov:>7.1}{:>9}  {unit}{noisy}",
+                "{name:<24}{median:>14.2}{mean:>14.2}{deviation:>12.2}{cov:>7}{:>9}  {unit}{noisy}",
                 samples.len()
             );
         }
@@ -175,7 +194,7 @@ pub(super) struct Comparison {
 /// Holds a run against its baseline.
 ///
 /// # Errors
-/// When the baseline is empty, or has a figure that nothing can be compared with.
+/// When the baseline is empty, or has a figure that nothing can be compared with, or one of something else than the run's of that name.
 pub(super) fn compare(run: &Run, baseline: &Run) -> Result<Comparison> {
     ensure!(!baseline.targets.is_empty(), "the baseline has no figures");
     let compilers = match (&baseline.compiler, &run.compiler) {
@@ -191,6 +210,10 @@ pub(super) fn compare(run: &Run, baseline: &Run) -> Result<Comparison> {
     }
     for base in &baseline.targets {
         let found = run.targets.iter().find(|figure| figure.name == base.name);
+        if let Some(Figure { name, what, unit, .. }) = found {
+            let same = *what == base.what && *unit == base.unit;
+            ensure!(same, "`{name}` is {what} ({unit}) in the run, and {} ({}) in the baseline", base.what, base.unit);
+        }
         let worse_by = found.map(|figure| {
             let change = figure.median / base.median - 1.0;
             if base.better_high { -change } else { change }
@@ -246,9 +269,8 @@ mod tests {
     use super::*;
 
     fn run(medians: &[(&str, f64)], better_high: bool) -> Run {
-        let figure = |(name, median): &(&str, f64)| {
-            Figure::new((*name).to_owned(), "ns".to_owned(), better_high, false, vec![*median; 3])
-        };
+        let figure =
+            |(name, median): &(&str, f64)| Figure { better_high, ..Figure::new(name, "a test", vec![*median; 3]) };
         Run::new(medians.iter().map(figure).collect(), false).unwrap()
     }
 
@@ -285,6 +307,17 @@ mod tests {
     }
 
     #[test]
+    fn figures_of_other_things_are_not_compared() {
+        let base = run(&[("a", 1.0)], false);
+        for change in [|figure: &mut Figure| figure.what.push('s'), |figure: &mut Figure| figure.unit.push('s')] {
+            let mut other = base.clone();
+            change(&mut other.targets[0]);
+            let said = compare(&other, &base).unwrap_err().to_string();
+            assert!(said.contains("`a` is a test"), "{said}");
+        }
+    }
+
+    #[test]
     fn instructions_of_another_compiler_are_not_compared() {
         let of = |median: f64, compiler: &str| {
             let mut run = run(&[("a", median), ("b", 1.0)], false);
@@ -309,7 +342,7 @@ mod tests {
 
     #[test]
     fn samples_become_figures() {
-        let figure = |samples: &[f64]| Figure::new("a".to_owned(), "ns".to_owned(), false, false, samples.to_vec());
+        let figure = |samples: &[f64]| Figure::new("a", "a test", samples.to_vec());
         let four = figure(&[1.0, 2.0, 3.0, 6.0]);
         assert_eq!((four.median, four.mean), (2.5, 3.0));
         assert!((four.deviation - (14.0_f64 / 3.0).sqrt()).abs() < 1e-12 && four.noisy, "{four:?}");

@@ -32,8 +32,15 @@ const COUNTED: std::ops::RangeInclusive<usize> = 60..=2000;
 /// Of so many rounds, so many are repeated by the self-test: 12 %.
 const SLOWED: (usize, usize) = (25, 3);
 
-/// The samples of a target.
-pub(super) fn samples(target: &Target, quick: bool) -> Result<Vec<f64>> {
+/// What a target gives.
+pub(super) fn figure(target: &Target, quick: bool) -> Result<Figure> {
+    let most = if quick { QUICK_COUNT_MAX } else { usize::MAX };
+    let counts: Vec<usize> = target.counts.iter().copied().filter(|count| *count <= most).collect();
+    ensure!(counts.len() == target.counts.len() || counts.len() > 1, "a quick run has fewer than two of its `counts`");
+    Ok(Figure::of(target, target.what(&counts), samples(target, &counts, quick)?))
+}
+
+fn samples(target: &Target, counts: &[usize], quick: bool) -> Result<Vec<f64>> {
     let few = if quick { 1 } else { FEW };
     match target.measure {
         Measure::Rpc => {
@@ -41,12 +48,7 @@ pub(super) fn samples(target: &Target, quick: bool) -> Result<Vec<f64>> {
             Ok((0..if quick { SAMPLES / 3 } else { SAMPLES }).map(|_| rpc.sample()).collect())
         }
         Measure::Instructions => Ok(vec![instructions(target.size)?]),
-        Measure::Sessions | Measure::Messages => {
-            let most = if quick { QUICK_COUNT_MAX } else { usize::MAX };
-            let counts: Vec<usize> = target.counts.iter().copied().filter(|count| *count <= most).collect();
-            ensure!(counts.len() > 1, "a quick run has fewer than two of its `counts`");
-            (0..few).map(|_| memory::slope(target, &counts)).collect()
-        }
+        Measure::Sessions | Measure::Messages => (0..few).map(|_| memory::slope(target, counts)).collect(),
         Measure::FileSize => {
             let path = match &target.path {
                 Some(path) => Path::new(path).to_owned(),
@@ -140,8 +142,9 @@ pub(super) fn slowed(series: usize) -> Result<[Run; 3]> {
             }
         }
     }
-    let run =
-        |ratios| Run::new(vec![Figure::new("rpc.64".to_owned(), "times".to_owned(), false, false, ratios)], false);
+    let run = |ratios| {
+        Run::new(vec![Figure { unit: "times".to_owned(), ..Figure::new("rpc.64", "RPC of 64 B", ratios) }], false)
+    };
     let [base, same, slow] = ratios.map(run);
     Ok([base?, same?, slow?])
 }

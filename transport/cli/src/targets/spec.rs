@@ -56,6 +56,20 @@ impl Measure {
 }
 
 impl Target {
+    /// What exactly is measured: two figures can be compared where this is the same. `counts` are those that a run takes.
+    pub(super) fn what(&self, counts: &[usize]) -> String {
+        let build = if cfg!(debug_assertions) { "development build" } else { "release build" };
+        let Self { size, path, .. } = self;
+        match self.measure {
+            Measure::Rpc => format!("RPC of {size} B, {build}"),
+            Measure::Instructions => format!("RPC of {size} B"),
+            Measure::Sessions => format!("sessions, {counts:?}, {build}"),
+            Measure::Messages => format!("requests of {size} B, {counts:?}, {build}"),
+            Measure::FileSize => path.clone().unwrap_or_else(|| format!("this program, {build}")),
+            Measure::Scaling => format!("requests of 100 us, {build}"),
+        }
+    }
+
     /// Whether the figure says nothing when another compiler built the code.
     pub(super) fn is_of_a_compiler(&self) -> bool {
         self.measure == Measure::Instructions
