@@ -24,7 +24,7 @@ pub struct Meters {
     segments_sent: Counter,
     segments_received: Counter,
     sent_bytes: Vec<Counter>,
-    sessions_open: Gauge,
+    sessions_awake: Gauge,
     sessions_resting: Gauge,
     sessions_half: Gauge,
     rpcs: Gauge,
@@ -74,7 +74,7 @@ impl Names {
     }
 
     fn sessions(&self, state: &str) -> Gauge {
-        let meaning = "Sessions: open, of these at rest, and handshakes under way";
+        let meaning = "Sessions: open and awake, open and at rest, and handshakes under way; each is in one state";
         self.gauge("sessions", Unit::Count, meaning, Some(("state", state.to_owned())))
     }
 }
@@ -100,7 +100,7 @@ impl Meters {
             segments_sent: own("segments_sent", "Segments sent: packets that were handed to the kernel at once"),
             segments_received: own("segments_received", "Segments received: packets that came from the kernel at once"),
             sent_bytes: (0..crate::config::PRIORITIES).map(priority).collect(),
-            sessions_open: names.sessions("open"),
+            sessions_awake: names.sessions("awake"),
             sessions_resting: names.sessions("resting"),
             sessions_half: names.sessions("handshake"),
             rpcs: names.gauge("rpcs", Unit::Count, "Open RPCs", None),
@@ -131,7 +131,7 @@ impl Meters {
             handle.absolute(bytes);
         }
         let open = info.sessions.iter().filter(|session| session.open).count();
-        self.sessions_open.set(open as f64);
+        self.sessions_awake.set(open.saturating_sub(info.sessions_resting) as f64);
         self.sessions_resting.set(info.sessions_resting as f64);
         self.sessions_half.set((info.sessions.len() - open) as f64);
         self.rpcs.set(info.rpcs.len() as f64);

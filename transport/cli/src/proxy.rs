@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_types, reason = "existing programs come by TCP")]
 
 use anyhow::{Context, Result, bail, ensure};
-use proxy::{Entrance, Exit, Limits};
+use proxy::{Counts, Entrance, Exit, Limits};
 use sealane::{AsyncSocket, Clients, Identity, Socket, Trust};
 use serde_json::json;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -121,6 +121,29 @@ fn listening(args: &Args, at: SocketAddr, kind: &str, to: &str) -> Result<()> {
     })
 }
 
+/// Registers what a proxy counts; what this gives publishes it.
+pub(crate) fn meters(counts: impl Fn() -> Counts + Send + 'static) -> impl FnMut() + Send + 'static {
+    let counter = |name: &'static str, meaning: &'static str| {
+        metrics::describe_counter!(name, meaning);
+        metrics::counter!(name)
+    };
+    let opened = counter("sealane_proxy_opened_total", "Connections that were carried");
+    let ended = counter("sealane_proxy_ended_total", "Of these, those that are over");
+    let refused = counter("sealane_proxy_refused_total", "Connections that were not carried");
+    let reset = counter("sealane_proxy_reset_total", "Connections that ended by a reset");
+    let bytes_out = counter("sealane_proxy_out_bytes_total", "Bytes carried from the entrance to the exit");
+    let bytes_back = counter("sealane_proxy_back_bytes_total", "Bytes carried back");
+    move || {
+        let counts = counts();
+        opened.absolute(counts.opened);
+        ended.absolute(counts.ended);
+        refused.absolute(counts.refused);
+        reset.absolute(counts.reset);
+        bytes_out.absolute(counts.bytes_out);
+        bytes_back.absolute(counts.bytes_back);
+    }
+}
+
 /// Beside the client.
 async fn enter(args: &Args, listen: SocketAddr, exit: &str, limits: Limits) -> Result<()> {
     let Some(trust) = trust(args)? else { bail!("--ca says by whom the other proxy's certificate is judged") };
@@ -143,8 +166,13 @@ async fn enter(args: &Args, listen: SocketAddr, exit: &str, limits: Limits) -> R
     }
     listening(args, at, "tcp", &format!("sealane:{exit}"))?;
     let entrance = Entrance::new(socket, peer, limits);
-    let told = entrance.clone();
-    args.door.start("proxy", args.json, move || told.socket().info())?;
+    let (told, counted) = (entrance.clone(), entrance.clone());
+    args.door.start_with(
+        "proxy",
+        args.json,
+        move || told.socket().info(),
+        || meters(move || counted.tally().counts()),
+    )?;
     entrance.run(listener).await;
     Ok(())
 }
@@ -160,7 +188,37 @@ async fn leave(args: &Args, listen: SocketAddr, target: &str, limits: Limits) ->
     let socket = limits.apply(args.profile.apply(builder)).bind(listen)?;
     listening(args, socket.local_addr(), "sealane", &format!("tcp:{target}"))?;
     let exit = Exit::new(AsyncSocket::new(socket)?, target, limits);
-    let told = exit.clone();
-    args.door.start("proxy", args.json, move || told.socket().info())?;
+    let (told, counted) = (exit.clone(), exit.clone());
+    args.door.start_with(
+        "proxy",
+        args.json,
+        move || told.socket().info(),
+        || meters(move || counted.tally().counts()),
+    )?;
     exit.run().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::registry::Registry;
+
+    #[test]
+    fn what_is_counted_is_told_and_listed() {
+        let registry = Registry::default();
+        let mut publish = metrics::with_local_recorder(&registry, || {
+            meters(|| {
+                let mut counts = Counts::default();
+                counts.bytes_back = 7;
+                counts
+            })
+        });
+        publish();
+        let text = registry.text();
+        assert!(text.contains("\nsealane_proxy_back_bytes_total 7\n"), "{text}");
+        let page = include_str!("../../../docs/EVERYDAY.md");
+        for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+            assert!(page.contains(&format!("`{name}`")), "docs/EVERYDAY.md does not have {name}");
+        }
+    }
 }

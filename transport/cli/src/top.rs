@@ -43,7 +43,7 @@ struct Look {
 
 impl Look {
     fn take(door: SocketAddr) -> Result<Self> {
-        let text = observe::fetch(door, "/info.json")?;
+        let text = observe::http::fetch(door, "/info.json")?;
         let snapshot =
             serde_json::from_str(&text).with_context(|| format!("what {door} says is of another version"))?;
         Ok(Self { at: Instant::now(), snapshot })
@@ -59,7 +59,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let redraws = !args.json && !args.once && io::stdout().is_terminal();
     loop {
         thread::sleep(every);
-        let now = Look::take(door)?;
+        let now = match Look::take(door) {
+            Ok(now) => now,
+            Err(error) if args.once => return Err(error),
+            // It may come back, such as a server that is started again.
+            Err(error) => {
+                eprintln!("{}{}", if redraws { HOME } else { "" }, crate::plain(&format!("sealane: {error:#}")));
+                continue;
+            }
+        };
         let rates = rates(&before.snapshot, &now.snapshot, now.at - before.at);
         if args.json {
             let mut line = serde_json::to_value(&now.snapshot)?;

@@ -30,24 +30,28 @@ fn has(program: &str) -> bool {
     there
 }
 
-/// A proxy, and where it listens.
-fn proxy(certs: &Path, who: &str, listen: &str, to: &str) -> (Running, String) {
+/// A proxy, where it listens, and where it tells what it does.
+fn proxy(certs: &Path, who: &str, listen: &str, to: &str) -> (Running, [String; 2]) {
     let mut command = Command::new(SEALANE);
-    command.args(["proxy", "--json", "--listen", listen, "--to", to, "--ca", "ca.pem"]);
+    command.args(["proxy", "--json", "--listen", listen, "--to", to, "--ca", "ca.pem", "--metrics", "127.0.0.1:0"]);
     command.args(["--cert", &format!("{who}.pem"), "--key", &format!("{who}.key")]).current_dir(certs);
     let mut running = Running(command.stdout(Stdio::piped()).spawn().expect("the command starts"));
-    let mut line = String::new();
-    let said = running.0.stdout.take().expect("piped");
-    BufReader::new(said).read_line(&mut line).expect("a line");
-    let line: Value = serde_json::from_str(&line).expect("one JSON object a line");
-    (running, line["addr"].as_str().expect("an address").to_owned())
+    let mut said = BufReader::new(running.0.stdout.take().expect("piped"));
+    let places = ["listening", "metrics"].map(|event| {
+        let mut line = String::new();
+        said.read_line(&mut line).expect("a line");
+        let line: Value = serde_json::from_str(&line).expect("one JSON object a line");
+        assert_eq!(line["event"], event);
+        line["addr"].as_str().expect("an address").to_owned()
+    });
+    (running, places)
 }
 
-/// Both proxies before `target`, and where the first listens.
-fn both(certs: &Path, target: &str) -> ([Running; 2], String) {
-    let (exit, at) = proxy(certs, "server", "sealane:127.0.0.1:0", &format!("tcp:{target}"));
-    let (entrance, door) = proxy(certs, "client", "tcp:127.0.0.1:0", &format!("sealane:{at}"));
-    ([exit, entrance], door)
+/// Both proxies before `target`, where the first listens, and where it tells what it does.
+fn both(certs: &Path, target: &str) -> ([Running; 2], [String; 2]) {
+    let (exit, [at, _]) = proxy(certs, "server", "sealane:127.0.0.1:0", &format!("tcp:{target}"));
+    let (entrance, places) = proxy(certs, "client", "tcp:127.0.0.1:0", &format!("sealane:{at}"));
+    ([exit, entrance], places)
 }
 
 /// A port that is free now.
@@ -87,7 +91,7 @@ fn a_browser_and_a_web_server() {
     server.current_dir(dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
     let _server = Running(server.spawn().expect("the command starts"));
     wait_for(port);
-    let (_proxies, door) = both(&certs, &format!("127.0.0.1:{port}"));
+    let (_proxies, [door, metrics]) = both(&certs, &format!("127.0.0.1:{port}"));
     let url = format!("http://{door}/file");
     let got = run(Command::new("curl").args(["-sSf", "--max-time", "60", &url])).stdout;
     assert!(got == file, "{} of {} bytes came", got.len(), file.len());
@@ -103,6 +107,12 @@ fn a_browser_and_a_web_server() {
         .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", &format!("http://{door}/no")])
         .output();
     assert_eq!(missing.expect("the command starts").stdout, b"404");
+    let told = run(Command::new("curl").args(["-sSf", &format!("http://{metrics}/metrics")])).stdout;
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.contains("\nsealane_proxy_opened_total 4\n"), "{told}");
+    let bytes = told.lines().find_map(|line| line.strip_prefix("sealane_proxy_back_bytes_total "));
+    let bytes: usize = bytes.and_then(|bytes| bytes.parse().ok()).expect("a number");
+    assert!(bytes > 3 * file.len(), "{bytes}");
 }
 
 #[test]
@@ -117,7 +127,7 @@ fn redis_and_its_client() {
     server.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
     let _server = Running(server.current_dir(dir.path()).stdout(Stdio::null()).spawn().expect("the command starts"));
     wait_for(port.parse().expect("a number"));
-    let (_proxies, door) = both(&certs, &format!("127.0.0.1:{port}"));
+    let (_proxies, [door, _]) = both(&certs, &format!("127.0.0.1:{port}"));
     let door = door.rsplit_once(':').expect("a port").1.to_owned();
     let cli = |args: &[&str]| {
         String::from_utf8(run(Command::new("redis-cli").args(["-p", &door]).args(args)).stdout).expect("UTF-8")

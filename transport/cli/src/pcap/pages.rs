@@ -1,67 +1,25 @@
-//! The pages of `sealane pcap live`: as much of HTTP as a browser and a scraper need, one request a connection, to who may reach the address.
-#![expect(clippy::disallowed_types, reason = "a server")]
+//! The pages of `sealane pcap live`.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::sync::PoisonError;
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::live::{Shown, Summary};
-
-/// How long a reader may take to ask, and to read.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Bytes of a question that are read.
-const QUESTION_MAX: usize = 8 << 10;
+use crate::observe::http;
 
 /// Serves what is shown, until the process ends; where.
 pub(super) fn serve(at: SocketAddr, shown: Shown) -> Result<SocketAddr> {
-    let listener = TcpListener::bind(at).with_context(|| format!("pages cannot be served at {at}"))?;
-    let bound = listener.local_addr()?;
-    thread::Builder::new().name("pages".into()).spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let summary = shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            // Who does not listen any more has lost nothing but its page.
-            let _ = answer(stream, &summary);
-        }
-    })?;
-    Ok(bound)
-}
-
-fn answer(mut stream: TcpStream, summary: &Summary) -> Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut question = Vec::new();
-    let mut piece = [0; 1024];
-    while !question.windows(4).any(|end| end == b"\r\n\r\n") && question.len() < QUESTION_MAX {
-        match stream.read(&mut piece)? {
-            0 => break,
-            n => question.extend_from_slice(&piece[..n]),
-        }
-    }
-    let question = String::from_utf8_lossy(&question);
-    let mut words = question.split_ascii_whitespace();
-    let (status, kind, body) = match (words.next(), words.next()) {
-        (Some("GET"), Some("/")) => ("200 OK", "text/html; charset=utf-8", page(summary)),
-        (Some("GET"), Some("/metrics")) => ("200 OK", "text/plain; version=0.0.4", metrics(summary)),
-        (Some("GET"), Some("/api/v1/stats/summary")) => {
-            ("200 OK", "application/json", serde_json::to_string(summary)? + "\n")
-        }
-        (Some("GET"), Some(_)) => {
-            let here = "there are /, /metrics and /api/v1/stats/summary\n";
-            ("404 Not Found", "text/plain", here.to_owned())
-        }
-        _ => ("405 Method Not Allowed", "text/plain", "only GET\n".to_owned()),
+    let summary = move || shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let answer = move |path: &str| match path {
+        "/" => Some((http::HTML, page(&summary()))),
+        "/metrics" => Some((http::METRICS, metrics(&summary()))),
+        "/api/v1/stats/summary" => Some((http::JSON, serde_json::to_string(&summary()).ok()? + "\n")),
+        _ => None,
     };
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes())?;
-    Ok(stream.write_all(body.as_bytes())?)
+    http::open(at, "/, /metrics and /api/v1/stats/summary", answer)
+        .with_context(|| format!("pages cannot be served at {at}"))
 }
 
 /// The text format of Prometheus.
