@@ -40,7 +40,8 @@ const NOTES: &str = "\
 handshake: until the client's keys are in use. fresh, resumed, 0-rtt: until the reply to a first request of 64 bytes; the client's socket is
 there before (TCP: connect is part of it). reconnect: the end of the session before and all of the next, by a full handshake, until that
 reply; the session before is made off the clock. steady: such a round trip in an open session, two processes, blocking calls. In
-process both sides run in one thread, there is no kernel, and the ticket for the next session is part of all. MB/s over sockets: 10^6 bytes of payload one way, sixteen messages under way, each echoed; in process: of one message at a time. copy: the bytes
+process both sides run in one thread without a kernel and without pauses, and the ticket for the next session is part of all. MB/s over
+sockets: 10^6 bytes of payload one way, sixteen messages under way, each echoed; in process: of one message at a time. copy: the bytes
 copied there and back, nothing sealed.";
 
 /// All tables, in Markdown.

@@ -27,12 +27,21 @@ impl Times {
     ) -> Result<()> {
         for _ in 0..times {
             pause();
-            let (cpu, start) = (cpu_time(), Instant::now());
-            one()?;
-            self.spans_us.push(start.elapsed().as_secs_f64() * 1e6);
-            end()?;
-            self.cpu += cpu_time().saturating_sub(cpu);
+            self.once(&mut one, &mut end)?;
         }
+        Ok(())
+    }
+
+    /// The same once, and at once.
+    ///
+    /// # Errors
+    /// Those of `one` and `end`.
+    pub fn once(&mut self, one: impl FnOnce() -> Result<()>, end: impl FnOnce() -> Result<()>) -> Result<()> {
+        let (cpu, start) = (cpu_time(), Instant::now());
+        one()?;
+        self.spans_us.push(start.elapsed().as_secs_f64() * 1e6);
+        end()?;
+        self.cpu += cpu_time().saturating_sub(cpu);
         Ok(())
     }
 
