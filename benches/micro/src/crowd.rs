@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use endpoint::endpoint::{Endpoint, Sending, To};
-use endpoint::pool::Payload;
+use endpoint::pool::{Buffer, Payload};
 use endpoint::state::Event;
 use proto::time::Instant;
 use record::keys::Secret;
@@ -31,6 +31,8 @@ pub struct Crowd {
     targets: Vec<u32>,
     now: Instant,
     train: Vec<u8>,
+    /// What the client and the server receive into, as a driver keeps it.
+    spare: [Option<Buffer>; 2],
     /// Requests that the server does not answer.
     held: Vec<Payload>,
 }
@@ -46,7 +48,7 @@ impl Crowd {
         let endpoint = |seed| endpoint_with(seed, |config| config.session_rests_after = after);
         let (client, server) = (endpoint(1), endpoint(2));
         let (targets, now) = (Vec::new(), Instant::from_nanos(1_000_000_000));
-        Self { client, server, targets, now, train: vec![0; 1 << 16], held: Vec::new() }
+        Self { client, server, targets, now, train: vec![0; 1 << 16], spare: [None, None], held: Vec::new() }
     }
 
     fn open(&mut self) {
@@ -161,15 +163,16 @@ impl Crowd {
     }
 
     fn carry_from(&mut self, side: Side) -> bool {
-        let (from, to, address) = match side {
-            Side::Client => (&mut self.client, &mut self.server, ADDRESSES[0]),
-            Side::Server => (&mut self.server, &mut self.client, ADDRESSES[1]),
+        let [clients, servers] = &mut self.spare;
+        let (from, to, spare, address) = match side {
+            Side::Client => (&mut self.client, &mut self.server, servers, ADDRESSES[0]),
+            Side::Server => (&mut self.server, &mut self.client, clients, ADDRESSES[1]),
         };
         let mut moved = false;
         while let Some(transmit) = from.poll_transmit(self.now, &mut self.train) {
-            let mut buffer = to.buffer();
+            let mut buffer = spare.take().unwrap_or_else(|| to.buffer());
             buffer.bytes()[..transmit.len].copy_from_slice(&self.train[..transmit.len]);
-            to.handle_datagrams(self.now, SocketAddr::from(address), buffer, transmit.len, transmit.segment);
+            *spare = to.handle_datagrams(self.now, SocketAddr::from(address), buffer, transmit.len, transmit.segment);
             moved = true;
         }
         moved
