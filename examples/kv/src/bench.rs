@@ -50,7 +50,7 @@ pub struct Plan {
 }
 
 /// Bytes of one message's values, where their length says how many commands it has.
-const MESSAGE_BYTES: usize = 32 << 10;
+const MESSAGE_BYTES: usize = 64 << 10;
 
 impl Plan {
     fn per_message(&self, value: usize) -> usize {

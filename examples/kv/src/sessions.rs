@@ -241,6 +241,7 @@ impl Sessions {
             if !durable {
                 let _ = socket.refuse(token);
             } else if replies.len() > COPIED_MAX || !self.behind.is_empty() {
+                lent.kept(replies.len());
                 self.send(peer, Some(token), replies.into());
             } else {
                 if let Ok(Some(token)) = socket.try_reply(token, &replies) {

@@ -25,11 +25,13 @@ pub(crate) struct Lent {
     plain: Vec<u8>,
     sealed: Vec<u8>,
     pub(crate) spare: Vec<Vec<u8>>,
+    /// About as many bytes as those had that were kept for good.
+    usual: usize,
 }
 
 impl Default for Lent {
     fn default() -> Self {
-        Self { read: vec![0; READ_BYTES], plain: Vec::new(), sealed: Vec::new(), spare: Vec::new() }
+        Self { read: vec![0; READ_BYTES], plain: Vec::new(), sealed: Vec::new(), spare: Vec::new(), usual: 0 }
     }
 }
 
@@ -40,7 +42,13 @@ const SPARE_BYTES: usize = 64 << 10;
 
 impl Lent {
     pub(crate) fn take(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_default()
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(self.usual))
+    }
+
+    /// A buffer of so many bytes does not come back: the next begins as long, so that it need not grow step by step.
+    pub(crate) fn kept(&mut self, len: usize) {
+        let fades = self.usual - self.usual / 8;
+        self.usual = len.max(fades).min(SPARE_BYTES);
     }
 
     pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {

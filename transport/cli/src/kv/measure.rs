@@ -36,7 +36,7 @@ pub(crate) struct BenchArgs {
     /// Operations of each client that are under way
     #[arg(long, value_name = "N", default_value_t = 16)]
     outstanding: usize,
-    /// Most commands of one message (for TCP: that are written at once); 0 is as many as make 32 KiB of values
+    /// Most commands of one message (for TCP: that are written at once); 0 is as many as make 64 KiB of values
     #[arg(long, value_name = "N", default_value_t = 0)]
     per_message: usize,
     /// Records
