@@ -48,5 +48,7 @@ fn main() {
         }
     }
     let floor = start.elapsed().as_nanos() / calls.max(1) as u128;
-    println!("{sessions} sessions: {each} ns per RPC, both sides, without a kernel; {floor} ns for a server's keys alone");
+    println!(
+        "{sessions} sessions: {each} ns per RPC, both sides, without a kernel; {floor} ns for a server's keys alone"
+    );
 }
