@@ -4,12 +4,17 @@
 
 mod common;
 
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use common::{Authority, LONG, bounded, echo, hostile, patient, pattern, seed, until, with_faults};
 use proto::io::State;
-use sealane::{CallOptions, Cipher, Counters, Delivery, Step};
+use sealane::{CallOptions, Caps, Cipher, Counters, Datagrams, Delivery, Received, SendError, Step, Transmit};
 
 /// A long request to a server that looks after its socket only when the test says so: what was sent is what is allowed without
 /// grants, and the rest waits; on both sides the numbers fit each other.
@@ -196,5 +201,68 @@ fn a_call_that_never_left_is_traced_to_its_end() {
             assert!(matches!(steps[..], [Step::Submitted, .., Step::Failed]), "{trace}");
             assert!(trace.cause.is_some(), "{trace}");
         }
+    });
+}
+
+/// Weighs what the kernel took, and has no room for the rest of every third train.
+struct Weighed {
+    inner: Box<dyn Datagrams>,
+    bytes: Arc<AtomicU64>,
+    trains: u64,
+}
+
+impl Datagrams for Weighed {
+    fn local_addr(&self) -> SocketAddr {
+        self.inner.local_addr()
+    }
+
+    fn caps(&self) -> &Caps {
+        self.inner.caps()
+    }
+
+    fn transmit(&mut self, train: &Transmit<'_>) -> Result<(), SendError> {
+        self.trains += 1;
+        let is_cut = self.trains.is_multiple_of(3) && train.bytes.len() > train.segment;
+        let sent = if is_cut { train.segment } else { train.bytes.len() };
+        self.inner.transmit(&Transmit { bytes: &train.bytes[..sent], ..*train })?;
+        self.bytes.fetch_add(sent as u64, Ordering::SeqCst);
+        if is_cut { Err(SendError::WouldBlock { sent }) } else { Ok(()) }
+    }
+
+    fn receive(&mut self, into: &mut [u8]) -> io::Result<Option<Received>> {
+        self.inner.receive(into)
+    }
+
+    fn fds(&self) -> BorrowedFd<'_> {
+        self.inner.fds()
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        self.inner.next_due()
+    }
+}
+
+/// Bytes sent are those that the kernel took, once each, also where it took a part of a train.
+#[test]
+fn bytes_sent_are_what_the_kernel_took() {
+    bounded(|| {
+        let ca = Authority::new();
+        let server = ca.server().bind("127.0.0.1:0").unwrap();
+        let bytes = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&bytes);
+        let client = ca.client().danger_wrap(move |inner| Box::new(Weighed { inner, bytes: counted, trains: 0 }));
+        let client = client.bind("127.0.0.1:0").unwrap();
+        let peer = client.peer(server.local_addr(), "localhost").unwrap();
+        let echoing = echo(server);
+        for seed in 0..4 {
+            let message = pattern(seed, 1 << 20);
+            assert!(*client.call(&peer, &message).unwrap() == message);
+        }
+        assert!(bytes.load(Ordering::SeqCst) > 4 << 20);
+        until("what was told is what was sent", || {
+            client.info().sent_bytes.iter().sum::<u64>() == bytes.load(Ordering::SeqCst)
+        });
+        client.call(&peer, b"quit").unwrap();
+        echoing.join().unwrap();
     });
 }
