@@ -21,9 +21,9 @@ fn slo(change: impl FnOnce(&mut Value)) -> Output {
         "sealane.in-process.1536.p50_us": 3.0,
         "sealane.in-process.reconnect.p95_us": 800.0,
         "sealane.in-process.4096.mb_s": 2000.0,
-        "sealane.sockets.handshake.p50_us": 600.0,
+        "sealane.sockets.handshake.p50_us": 400.0,
         "sealane.sockets.1536.p50_us": 30.0,
-        "sealane.sockets.reconnect.p95_us": 1500.0,
+        "sealane.sockets.reconnect.p95_us": 900.0,
         "sealane.sockets.4096.mb_s": 900.0,
     }});
     change(&mut run);
