@@ -149,7 +149,7 @@ async def run_client(client, options, books, end):
             if not books.sessions:
                 raise  # there is no library, or the files cannot be read: that does not get better
             books.fault("errors", f"client {client}, a session: {error}")
-            good = False
+            number, good = number + books.asked, False  # past all that it may have asked: no request comes twice
         if not good:
             await asyncio.sleep(0.1)  # a server that is gone is not asked without end
 
