@@ -164,6 +164,10 @@ pub(super) fn in_process(
     say: &mut dyn FnMut(&str),
 ) -> Result<Vec<Beginning>> {
     let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let begin = |both: &mut Beginnings| {
+        both.begin();
+        Ok(())
+    };
     let mut all = Vec::new();
     for (what, kind, span) in WHAT.into_iter().filter(|(.., span)| *span != Span::Handshake) {
         say(&format!("in process {what}"));
@@ -176,18 +180,16 @@ pub(super) fn in_process(
             let round = ROUND.min(effort.count - done);
             both.begin();
             for _ in 0..round {
-                let timed = span == Span::Reconnect;
-                if !timed {
+                if span != Span::Reconnect {
                     both.end();
-                }
-                let one = || {
-                    if timed {
+                    ours.once(|| begin(&mut both), || Ok(()))?;
+                } else {
+                    let again = || {
                         both.end();
-                    }
-                    both.begin();
-                    Ok(())
-                };
-                ours.once(one, || Ok(()))?;
+                        begin(&mut both)
+                    };
+                    ours.once(again, || Ok(()))?;
+                }
             }
             both.end();
             for _ in 0..round {
