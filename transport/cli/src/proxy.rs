@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use proxy::{Counts, Entrance, Exit, Limits};
-use sealane::{AsyncSocket, Clients, Identity, Socket, Trust};
+use sealane::{AsyncSocket, Clients, Identity, Info, Socket, Trust};
 use serde_json::json;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
@@ -144,6 +144,15 @@ pub(crate) fn meters(counts: impl Fn() -> Counts + Send + 'static) -> impl FnMut
     }
 }
 
+/// Opens the door for those who watch, if it was asked for.
+fn tell(
+    args: &Args,
+    info: impl Fn() -> Info + Send + 'static,
+    counts: impl Fn() -> Counts + Send + 'static,
+) -> Result<()> {
+    args.door.start_with("proxy", args.json, info, || meters(counts))
+}
+
 /// Beside the client.
 async fn enter(args: &Args, listen: SocketAddr, exit: &str, limits: Limits) -> Result<()> {
     let Some(trust) = trust(args)? else { bail!("--ca says by whom the other proxy's certificate is judged") };
@@ -167,12 +176,7 @@ async fn enter(args: &Args, listen: SocketAddr, exit: &str, limits: Limits) -> R
     listening(args, at, "tcp", &format!("sealane:{exit}"))?;
     let entrance = Entrance::new(socket, peer, limits);
     let (told, counted) = (entrance.clone(), entrance.clone());
-    args.door.start_with(
-        "proxy",
-        args.json,
-        move || told.socket().info(),
-        || meters(move || counted.tally().counts()),
-    )?;
+    tell(args, move || told.socket().info(), move || counted.tally().counts())?;
     entrance.run(listener).await;
     Ok(())
 }
@@ -189,12 +193,7 @@ async fn leave(args: &Args, listen: SocketAddr, target: &str, limits: Limits) ->
     listening(args, socket.local_addr(), "sealane", &format!("tcp:{target}"))?;
     let exit = Exit::new(AsyncSocket::new(socket)?, target, limits);
     let (told, counted) = (exit.clone(), exit.clone());
-    args.door.start_with(
-        "proxy",
-        args.json,
-        move || told.socket().info(),
-        || meters(move || counted.tally().counts()),
-    )?;
+    tell(args, move || told.socket().info(), move || counted.tally().counts())?;
     exit.run().await
 }
 
