@@ -30,8 +30,7 @@ impl Crypto for AwsLc {
     fn aead(&self, cipher: Cipher, key: &[u8]) -> Box<dyn Aead> {
         assert_eq!(key.len(), cipher.key_len(), "a key of {cipher}");
         match cipher {
-            Cipher::Aes128Gcm | Cipher::Aes256Gcm if has_wide_aes() => Box::new(WideGcm::new(key)),
-            Cipher::Aes128Gcm | Cipher::Aes256Gcm => Box::new(Gcm::new(key)),
+            Cipher::Aes128Gcm | Cipher::Aes256Gcm => Box::new(AesGcm::new(key)),
             Cipher::ChaCha20Poly1305 => Box::new(Key::new(&aead::CHACHA20_POLY1305, key)),
         }
     }
@@ -42,7 +41,11 @@ impl Crypto for AwsLc {
     }
 
     fn hkdf_expand(&self, prk: &[u8; 32], info: &[u8], out: &mut [u8]) {
-        mac::hkdf_expand(prk, info, out);
+        mac::hkdf_expand(prk, &mut [(info, out)]);
+    }
+
+    fn hkdf_expand_each(&self, prk: &[u8; 32], pieces: &mut [(&[u8], &mut [u8])]) {
+        mac::hkdf_expand(prk, pieces);
     }
 
     fn hmac(&self, key: &[u8; 32], data: &[u8]) -> [u8; 32] {
@@ -94,31 +97,37 @@ fn has_wide_aes() -> bool {
 /// From so many bytes on AWS-LC's code for wide registers is the faster one (decision 0014).
 const WIDE_BYTES_MIN: usize = 2048;
 
-/// One key of AES-GCM: ring's for short records, AWS-LC's for long ones, made for the first of them. Never `Debug`.
-struct WideGcm {
-    short: Gcm,
-    algorithm: &'static aead::Algorithm,
+/// One key of AES-GCM: ring's for short records, AWS-LC's for long ones where the registers are wide. Each is made for the first record
+/// that wants it: of the four keys of a session two seal and open control packets, which short conversations have none of.
+/// Never `Debug`.
+struct AesGcm {
     secret: Zeroizing<[u8; 32]>,
+    len: usize,
+    wide_from: usize,
+    short: OnceLock<Gcm>,
     long: OnceLock<Key>,
 }
 
-impl WideGcm {
+impl AesGcm {
     fn new(key: &[u8]) -> Self {
-        let algorithm = if key.len() == 16 { &aead::AES_128_GCM } else { &aead::AES_256_GCM };
         let mut secret = Zeroizing::new([0; 32]);
         secret[..key.len()].copy_from_slice(key);
-        Self { short: Gcm::new(key), algorithm, secret, long: OnceLock::new() }
+        let wide_from = if has_wide_aes() { WIDE_BYTES_MIN } else { usize::MAX };
+        Self { secret, len: key.len(), wide_from, short: OnceLock::new(), long: OnceLock::new() }
     }
 
+    #[inline]
     fn by(&self, bytes: usize) -> &dyn Aead {
-        if bytes < WIDE_BYTES_MIN {
-            return &self.short;
+        let key = || &self.secret[..self.len];
+        if bytes < self.wide_from {
+            return self.short.get_or_init(|| Gcm::new(key()));
         }
-        self.long.get_or_init(|| Key::new(self.algorithm, &self.secret[..self.algorithm.key_len()]))
+        let algorithm = if self.len == 16 { &aead::AES_128_GCM } else { &aead::AES_256_GCM };
+        self.long.get_or_init(|| Key::new(algorithm, key()))
     }
 }
 
-impl Aead for WideGcm {
+impl Aead for AesGcm {
     fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], plaintext: &[u8], extra: &[u8], out: &mut [u8]) {
         self.by(plaintext.len()).seal(nonce, aad, plaintext, extra, out);
     }

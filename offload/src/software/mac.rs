@@ -31,20 +31,22 @@ pub(super) fn hmac(key: &[u8], data: &[u8]) -> [u8; 32] {
     tag(mac)
 }
 
-/// HKDF-Expand (RFC 5869 section 2.3).
-pub(super) fn hkdf_expand(prk: &[u8; 32], info: &[u8], out: &mut [u8]) {
-    assert!(out.len() <= 255 * 32, "at most 255 * 32 bytes");
+/// HKDF-Expand (RFC 5869 section 2.3), of each of these.
+pub(super) fn hkdf_expand(prk: &[u8; 32], pieces: &mut [(&[u8], &mut [u8])]) {
     let prk = keyed(prk);
     let mut block = [0; 32];
-    for (n, part) in out.chunks_mut(block.len()).enumerate() {
-        let mut mac = prk.clone();
-        if n > 0 {
-            mac.update(&block);
+    for (info, out) in pieces {
+        assert!(out.len() <= 255 * 32, "at most 255 * 32 bytes");
+        for (n, part) in out.chunks_mut(block.len()).enumerate() {
+            let mut mac = prk.clone();
+            if n > 0 {
+                mac.update(&block);
+            }
+            mac.update(info);
+            mac.update(&[n as u8 + 1]);
+            block = tag(mac);
+            part.copy_from_slice(&block[..part.len()]);
         }
-        mac.update(info);
-        mac.update(&[n as u8 + 1]);
-        block = tag(mac);
-        part.copy_from_slice(&block[..part.len()]);
     }
     block.zeroize();
 }

@@ -90,6 +90,13 @@ pub trait Crypto: Send + Sync {
     fn hkdf_extract(&self, salt: &[u8], ikm: &[u8]) -> [u8; 32];
     /// HKDF-Expand with SHA-256 (RFC 5869); `out` holds at most 255 * 32 bytes.
     fn hkdf_expand(&self, prk: &[u8; 32], info: &[u8], out: &mut [u8]);
+
+    /// [`Self::hkdf_expand`] of several pieces of one `prk`, which is taken in once where that saves something.
+    fn hkdf_expand_each(&self, prk: &[u8; 32], pieces: &mut [(&[u8], &mut [u8])]) {
+        for (info, out) in pieces {
+            self.hkdf_expand(prk, info, out);
+        }
+    }
     /// HMAC-SHA256.
     fn hmac(&self, key: &[u8; 32], data: &[u8]) -> [u8; 32];
     /// Whether two byte strings are equal, in a time that depends on their lengths only.

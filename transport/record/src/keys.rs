@@ -44,18 +44,24 @@ impl fmt::Debug for Secret {
 /// # Panics
 /// When label or context are longer than the encoding allows: both are constants of ours.
 pub fn expand_label(crypto: &dyn Crypto, secret: &Secret, label: &[u8], context: &[u8], out: &mut [u8]) {
+    let (info, n) = label_info(label, context, out.len());
+    crypto.hkdf_expand(secret.expose(), &info[..n], out);
+}
+
+/// What HKDF-Expand-Label gives to HKDF-Expand, and how long it is.
+fn label_info(label: &[u8], context: &[u8], len: usize) -> ([u8; 2 + 1 + 64 + 1 + 64], usize) {
     const PREFIX: &[u8] = b"sealane1 ";
-    let mut info = [0u8; 2 + 1 + 64 + 1 + 64];
+    let mut info = [0; 2 + 1 + 64 + 1 + 64];
     let mut w = wire::bytes::Writer::new(&mut info);
     assert!(PREFIX.len() + label.len() <= 64 && context.len() <= 64, "label or context too long");
-    w.u16(out.len() as u16);
+    w.u16(len as u16);
     w.u8((PREFIX.len() + label.len()) as u8);
     w.put(PREFIX);
     w.put(label);
     w.u8(context.len() as u8);
     w.put(context);
     let n = w.len();
-    crypto.hkdf_expand(secret.expose(), &info[..n], out);
+    (info, n)
 }
 
 fn derive(crypto: &dyn Crypto, secret: &Secret, label: &[u8]) -> Secret {
@@ -103,10 +109,18 @@ impl Chain {
         let mut bytes =
             KeyBytes { data: [0; 32], data_iv: [0; NONCE_LEN], control: [0; 32], control_iv: [0; NONCE_LEN] };
         let used = self.cipher.key_len();
-        expand_label(crypto, &self.secret, b"data key", b"", &mut bytes.data[..used]);
-        expand_label(crypto, &self.secret, b"data iv", b"", &mut bytes.data_iv);
-        expand_label(crypto, &self.secret, b"ctl key", b"", &mut bytes.control[..used]);
-        expand_label(crypto, &self.secret, b"ctl iv", b"", &mut bytes.control_iv);
+        let infos = [(&b"data key"[..], used), (b"data iv", NONCE_LEN), (b"ctl key", used), (b"ctl iv", NONCE_LEN)]
+            .map(|(label, len)| label_info(label, b"", len));
+        let [data, data_iv, control, control_iv] = infos.each_ref().map(|(info, n)| &info[..*n]);
+        crypto.hkdf_expand_each(
+            self.secret.expose(),
+            &mut [
+                (data, &mut bytes.data[..used]),
+                (data_iv, &mut bytes.data_iv),
+                (control, &mut bytes.control[..used]),
+                (control_iv, &mut bytes.control_iv),
+            ],
+        );
         bytes
     }
 
