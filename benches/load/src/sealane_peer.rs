@@ -1,8 +1,9 @@
 //! Peer `sealane`: our own socket, through its public API alone, mutually authenticated like `tls`.
 //!
-//! One outstanding message is a `call`; several are `send` and `recv` on one socket. The server answers with the very
+//! One outstanding message is a `call`; several are `send` and `recv_many` on one socket. The server answers with the very
 //! payload it was given.
 
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,6 +18,9 @@ use crate::pattern::Pattern;
 use crate::sample::Session;
 use crate::served::{Served, answer};
 use crate::spec::{MESSAGE_BYTES_MAX, Mode, Spec};
+
+/// Deliveries that are taken at once: more than are ever outstanding.
+const TAKEN_MAX: usize = 1 << 16;
 
 /// A one-way message that ends the server.
 const STOP: &[u8] = b"stop";
@@ -56,6 +60,7 @@ pub(crate) struct Caller {
     mode: Mode,
     only_one: bool,
     handshake: Duration,
+    arrived: VecDeque<Delivery>,
     /// The message that `receive` will call with, where there is one at a time.
     to_call: Range<u64>,
 }
@@ -68,17 +73,21 @@ impl Caller {
         socket.connect(&peer)?;
         let (handshake, pattern) = (begun.elapsed(), pattern.clone());
         let bodies = pattern.one_way_messages().map(|message| Payload::from(message.to_vec())).collect();
-        let (mode, only_one) = (spec.mode, spec.only_one());
-        Ok(Self { socket, peer, pattern, bodies, mode, only_one, handshake, to_call: 0..0 })
+        let (mode, only_one, arrived) = (spec.mode, spec.only_one(), VecDeque::new());
+        Ok(Self { socket, peer, pattern, bodies, mode, only_one, handshake, arrived, to_call: 0..0 })
     }
 
-    fn deliver(&self, delivery: Delivery, deliver: Deliver<'_>) -> Result<()> {
-        match delivery {
-            Delivery::Response(response) => deliver(response.cookie, &response.payload),
-            Delivery::Failed(failed) => bail!("message {} failed: {}", failed.cookie, failed.error),
-            other => bail!("the server sent {other:?}"),
+    /// Whether anything had arrived.
+    fn deliver(&mut self, deliver: Deliver<'_>) -> Result<bool> {
+        let progress = !self.arrived.is_empty();
+        for delivery in self.arrived.drain(..) {
+            match delivery {
+                Delivery::Response(response) => deliver(response.cookie, &response.payload),
+                Delivery::Failed(failed) => bail!("message {} failed: {}", failed.cookie, failed.error),
+                other => bail!("the server sent {other:?}"),
+            }
         }
-        Ok(())
+        Ok(progress)
     }
 }
 
@@ -111,22 +120,13 @@ impl Client for Caller {
         if self.mode == Mode::Turns {
             return self.look(deliver);
         }
-        let mut next = self.socket.recv_timeout(REPLY_TIMEOUT)?;
-        let progress = next.is_some();
-        while let Some(delivery) = next {
-            self.deliver(delivery, deliver)?;
-            next = self.socket.try_recv()?;
-        }
-        Ok(progress)
+        self.socket.recv_many(&mut self.arrived, TAKEN_MAX, REPLY_TIMEOUT)?;
+        self.deliver(deliver)
     }
 
     fn look(&mut self, deliver: Deliver<'_>) -> Result<bool> {
-        let mut progress = false;
-        while let Some(delivery) = self.socket.try_recv()? {
-            self.deliver(delivery, deliver)?;
-            progress = true;
-        }
-        Ok(progress)
+        self.socket.try_recv_many(&mut self.arrived, TAKEN_MAX)?;
+        self.deliver(deliver)
     }
 
     fn session(&self) -> Option<Session> {
@@ -151,12 +151,13 @@ pub(crate) struct Echo {
     socket: Socket,
     mode: Mode,
     one_way: bool,
+    arrived: VecDeque<Delivery>,
 }
 
 impl Echo {
     pub(crate) fn bind(spec: &Spec, credentials: &Credentials) -> Result<Self> {
         let socket = socket(spec, credentials, &credentials.server, true)?;
-        Ok(Self { socket, mode: spec.mode, one_way: spec.one_way })
+        Ok(Self { socket, mode: spec.mode, one_way: spec.one_way, arrived: VecDeque::new() })
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -166,17 +167,20 @@ impl Echo {
 
 impl Served for Echo {
     fn turn(&mut self) -> Result<bool> {
-        let delivery = match self.mode {
-            Mode::Turns => self.socket.try_recv()?,
-            _ => Some(self.socket.recv()?),
+        let count = match self.mode {
+            Mode::Turns => self.socket.try_recv_many(&mut self.arrived, TAKEN_MAX)?,
+            _ => self.socket.recv_many(&mut self.arrived, TAKEN_MAX, REPLY_TIMEOUT)?,
         };
-        match delivery {
-            Some(Delivery::Request(request)) if self.one_way => {
-                self.socket.reply(request.token, &answer(&request.payload))?;
+        let _batch = (count > 1).then(|| self.socket.batch());
+        for delivery in self.arrived.drain(..) {
+            match delivery {
+                Delivery::Request(request) if self.one_way => {
+                    self.socket.reply(request.token, &answer(&request.payload))?;
+                }
+                Delivery::Request(request) => self.socket.reply(request.token, request.payload)?,
+                Delivery::OneWay(message) if message.payload[..] == *STOP => return Ok(false),
+                _ => {}
             }
-            Some(Delivery::Request(request)) => self.socket.reply(request.token, request.payload)?,
-            Some(Delivery::OneWay(message)) if message.payload[..] == *STOP => return Ok(false),
-            _ => {}
         }
         Ok(true)
     }
