@@ -8,7 +8,7 @@ pub(crate) mod tap;
 use std::collections::HashMap;
 use std::sync::mpsc;
 use std::task::Waker;
-use std::time::{Duration, Instant as Clock};
+use std::time::Duration;
 
 use endpoint::block::Block;
 use endpoint::egress::Transmit;
@@ -21,6 +21,7 @@ use endpoint::state::{Event, Origin};
 use proto::time::Instant;
 use rustc_hash::FxHashMap;
 use udp::batch::{Datagrams, SendError};
+use udp::clock::Clock;
 use wire::ids::SessionId;
 
 use crate::config::PRIORITIES;
@@ -157,7 +158,7 @@ impl Core {
             marks: false,
             neighbours: None,
             offload: String::new(),
-            clock: Clock::now(),
+            clock: Clock::start(),
             receiving: None,
             sending: Block::amid_page(1 << 16),
             stuck: None,
@@ -179,8 +180,7 @@ impl Core {
     }
 
     pub(crate) fn now(&self) -> Instant {
-        let nanos = u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX / 2);
-        Instant::from_nanos(CLOCK_START_NANOS + nanos)
+        Instant::from_nanos(CLOCK_START_NANOS + self.clock.nanos())
     }
 
     /// Takes in what has arrived, fires what is due, sends what may go, files what happened. Whether anything did.
@@ -478,8 +478,8 @@ impl Core {
     }
 
     /// How long nobody needs to look, at most.
-    pub(crate) fn idle_for(&self, now: Instant) -> Option<Duration> {
-        let timer = self.endpoint.timeout().map(|at| at.since(now));
+    pub(crate) fn idle_for(&mut self, now: Instant) -> Option<Duration> {
+        let timer = self.endpoint.alarm(now).map(|at| at.since(now));
         let faults = self.udp.next_due();
         // The kernel had no room: look again soon, whether or not it tells.
         let stuck = self.stuck.as_ref().map(|_| Duration::from_micros(100));

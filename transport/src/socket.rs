@@ -265,9 +265,9 @@ impl Socket {
             self.find_ticket(peer);
         }
         let mut core = self.open_core()?;
-        let deadline = options.until(core.now());
+        let mut now = core.now();
+        let deadline = options.until(now);
         loop {
-            let now = core.now();
             core.endpoint.early_next(options.early);
             let sending = sending(kind, cookie, waited, deadline, streamed);
             let taken = self.submit_now(&mut core, now, peer, body, sending);
@@ -281,6 +281,7 @@ impl Socket {
                         return Err(Error::unsent_in_time(peer.address));
                     }
                     core = self.open_core()?;
+                    now = core.now();
                 }
                 done => {
                     // Who waits next takes the lead from the helper, and looks at the time itself.

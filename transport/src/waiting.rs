@@ -356,15 +356,18 @@ impl Shared {
 
     /// Tells whoever is in the kernel that there is something new to wait for: an earlier timer, or something filed.
     pub(crate) fn stir(&self, core: &mut Core) {
-        if matches!(core.leader, Leader::Caller | Leader::Helper)
-            && let Some(at) = core.endpoint.timeout().filter(|at| *at < core.asleep_until)
-        {
-            if core.leader == Leader::Helper {
-                core.asleep_until = at;
-                self.bell.ring_in(at.since(core.now()));
-            } else {
-                core.asleep_until = Instant::ZERO;
-                self.wake_leader(core);
+        if matches!(core.leader, Leader::Caller | Leader::Helper) {
+            let now = core.now();
+            match core.endpoint.alarm(now).filter(|at| *at < core.asleep_until) {
+                Some(at) if core.leader == Leader::Helper => {
+                    core.asleep_until = at;
+                    self.bell.ring_in(at.since(now));
+                }
+                Some(_) => {
+                    core.asleep_until = Instant::ZERO;
+                    self.wake_leader(core);
+                }
+                None => {}
             }
         }
         core.arm_outside();

@@ -82,6 +82,8 @@ pub struct Config {
     /// The driver calls [`crate::endpoint::Endpoint::tidy`] whenever nothing is left to receive, so that what can wait is
     /// done while nobody waits. Default false: it is done with every input.
     pub tidies_when_idle: bool,
+    /// By how much [`crate::endpoint::Endpoint::alarm`] may be late. Default 4 ms. (decision 0036)
+    pub timer_slack: Duration,
     /// The calendar at the endpoint's time zero, in seconds since 1970: certificates are judged by it.
     pub unix_seconds_at_zero: u64,
     /// Small messages that are ready together travel in one record. Default true. [P-4.7]
@@ -126,6 +128,7 @@ impl Config {
             limits: Limits::default(),
             reset_key: None,
             tidies_when_idle: false,
+            timer_slack: Duration::from_millis(4),
             unix_seconds_at_zero: 0,
             bundles: true,
             early_data_bytes_max: 0,

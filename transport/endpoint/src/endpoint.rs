@@ -445,17 +445,6 @@ impl Endpoint {
         self.state.rest_idle(now);
     }
 
-    /// When [`Self::handle_timeout`] wants to be called next.
-    pub fn timeout(&self) -> Option<Instant> {
-        let state = &self.state;
-        let mut at = state.machine.timeout_at().min(state.idle_look).min(state.queue_deadline).min(state.epochs_due);
-        at = at.min(state.rests.look);
-        for timers in [&state.handshake_timers, &state.evidence.timers] {
-            at = timers.peek().map_or(at, |(first, _)| at.min(first));
-        }
-        (at != Instant::FAR).then_some(at)
-    }
-
     /// Writes what goes next into `out`, and says where to; `None` when there is nothing to send now.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         self.state.transmit(now, out)

@@ -41,6 +41,7 @@ mod held;
 pub mod moves;
 pub mod ingress;
 pub mod endpoint;
+mod alarm;
 mod together;
 pub mod offloading;
 pub mod streams;

@@ -3,6 +3,8 @@
 //! The peer is authenticated, not trusted: whatever it says is counted, bounded or refused here, and nothing that it says
 //! makes another peer's messages wait for ever.
 
+use core::time::Duration;
+
 use wire::control::{Frame, RefusalCode};
 use wire::ids::RpcId;
 use wire::trailer::{Kind, Trailer};
@@ -15,6 +17,9 @@ use crate::resend;
 use crate::rpc::Rpc;
 use crate::seen::Verdict;
 use crate::time::Instant;
+
+/// How long cutoffs wait for a ride: as long as the message that showed that they are needed may take to its receiver, who waits for it.
+const CUTOFFS_DELAY: Duration = Duration::from_micros(100);
 
 impl Machine {
     /// Record `index` of a message of `rpc` verified. `slot` is what [`Self::find`] said of it.
@@ -317,11 +322,11 @@ impl Machine {
     /// have an effect. [P-8.3]
     #[cold]
     fn tell_cutoffs(&mut self, now: Instant, peer: u32) {
-        let ours = *self.traffic.cutoffs();
         let p = self.peer(peer);
         if p.told_cutoffs == Instant::FAR || now.since(p.told_cutoffs) >= p.rtt.smoothed() {
             p.told_cutoffs = now;
-            self.say(peer, Frame::Cutoffs { version: ours.version, cutoffs: ours.largest });
+            p.owes_cutoffs = true;
+            self.owe(peer, now + CUTOFFS_DELAY);
         }
     }
 
@@ -331,7 +336,15 @@ impl Machine {
         p.acks.push(rpc);
         if p.acks.len() >= ACKS_OWED_MAX {
             self.flush_acks(peer);
-        } else if p.acks_due == Instant::FAR {
+        } else {
+            self.owe(peer, due);
+        }
+    }
+
+    /// What `peer` is owed may wait for a ride until `due`.
+    fn owe(&mut self, peer: u32, due: Instant) {
+        let p = self.peer(peer);
+        if due < p.acks_due {
             p.acks_due = due;
             self.ack_timers.set(peer, due);
         }

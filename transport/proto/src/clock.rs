@@ -9,6 +9,9 @@ use crate::machine::Machine;
 use crate::resend::{self, Due};
 use crate::time::Instant;
 
+/// How late a deadline may be found to have passed, by who sleeps: looking through all RPCs for the first one is not done more often.
+const DEADLINES_APART: Duration = Duration::from_millis(1);
+
 impl Machine {
     /// When [`Self::handle_timeout`] wants to be called next. [`Instant::ZERO`], that is at once, when grants are due that
     /// nobody has decided on: what ended may be all that others waited for.
@@ -26,6 +29,22 @@ impl Machine {
         let rpc = self.timers.peek().map_or(Instant::FAR, |(at, _)| at);
         let ack = self.ack_timers.peek().map_or(Instant::FAR, |(at, _)| at);
         rpc.min(ack).min(self.room.expires()).min(self.held_until())
+    }
+
+    /// [`Self::timeout_at`] for who sleeps until then: what is only asked because nothing came may be `slack` late. Callers' deadlines,
+    /// the link's pace and room that was promised are not.
+    pub fn alarm_at(&mut self, now: Instant, slack: Duration) -> Instant {
+        let exact = self.timeout_at();
+        let soon = now + slack;
+        if exact >= soon || self.grants_due {
+            return exact;
+        }
+        if self.first_deadline <= now {
+            // It was of a call that has ended since.
+            let first = self.rpcs.iter().map(|(_, rpc)| rpc.deadline).min();
+            self.first_deadline = first.unwrap_or(Instant::FAR).max(now + DEADLINES_APART);
+        }
+        soon.min(self.first_deadline).min(self.room.expires()).min(self.held_until())
     }
 
     /// Time passed.

@@ -6,6 +6,7 @@
 
 use alloc::vec::Vec;
 
+use wire::control::Frame;
 use wire::trailer::CUTOFFS_VERSIONS;
 
 use crate::config::{Config, Priorities};
@@ -42,6 +43,11 @@ pub struct Cutoffs {
 impl Cutoffs {
     /// Those of a receiver that said nothing.
     pub const UNKNOWN: Self = Self { version: 0, largest: [u32::MAX; LEVELS as usize] };
+
+    /// What tells a sender of them.
+    pub const fn frame(&self) -> Frame {
+        Frame::Cutoffs { version: self.version, cutoffs: self.largest }
+    }
 
     /// The priority of unscheduled bytes of a message of that length.
     pub fn level(&self, length: u32) -> u8 {

@@ -63,6 +63,8 @@ pub struct Machine {
     /// Who waits for some of it.
     pub(crate) room: Room,
     births: u64,
+    /// No caller's deadline is before this.
+    pub(crate) first_deadline: Instant,
     /// The latest time that any input stated.
     pub(crate) now: Instant,
 }
@@ -90,6 +92,7 @@ impl Machine {
             buffered: 0,
             hosts: Hosts::default(),
             births: 0,
+            first_deadline: Instant::FAR,
             now: Instant::ZERO,
         }
     }
@@ -236,6 +239,7 @@ impl Machine {
         let to = self.peer(peer);
         rpc.out = Some(Outgoing::new(geometry, to.unscheduled, to.cutoffs.level(geometry.length())));
         rpc.deadline = deadline;
+        self.first_deadline = self.first_deadline.min(deadline);
         let slot = self.insert(rpc);
         self.refresh_ready(slot);
         self.arm(slot, now);

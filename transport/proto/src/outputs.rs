@@ -165,7 +165,8 @@ impl Machine {
 
     pub(crate) fn flush_acks(&mut self, peer: u32) {
         self.ack_timers.remove(peer);
-        self.peer(peer).flush_acks();
+        let cutoffs = *self.traffic.cutoffs();
+        self.peer(peer).flush_acks(&cutoffs);
         self.list(peer);
     }
 
@@ -188,7 +189,7 @@ impl Machine {
     }
 
     /// Moves frames for the peer of [`Self::peek_talkative`] to `say`, as long as it takes them. When the packet has room
-    /// after that, acks that wait for a ride go along.
+    /// after that, acks and cutoffs that wait for a ride go along.
     pub fn next_frames(&mut self, mut say: impl FnMut(&Frame) -> bool) {
         let Some(slot) = self.talkative.last().copied() else { return };
         let peer = self.peers[slot as usize].as_mut().expect("an open peer");
@@ -197,8 +198,9 @@ impl Machine {
         if peer.frames.is_empty() {
             let riding = peer.acks.iter().take_while(|rpc| say(&Frame::Ack { rpc: **rpc })).count();
             peer.acks.drain(..riding);
-            if peer.acks.is_empty() {
-                peer.acks_due = Instant::FAR;
+            peer.owes_cutoffs = peer.owes_cutoffs && !say(&self.traffic.cutoffs().frame());
+            peer.rode();
+            if peer.acks_due == Instant::FAR {
                 self.ack_timers.remove(slot);
             }
             peer.listed = false;

@@ -62,7 +62,9 @@ pub struct Peer {
     pub buffered: u64,
     /// RPCs whose message to us is complete and not acknowledged yet.
     pub acks: Vec<RpcId>,
-    /// Until when these may wait for a ride.
+    /// It is to be told our cutoffs, which can wait for a ride as well.
+    pub owes_cutoffs: bool,
+    /// Until when these may wait for one.
     pub acks_due: Instant,
     /// What to say in the next control packet.
     pub frames: Vec<Frame>,
@@ -91,6 +93,7 @@ impl Peer {
             first_max: None,
             buffered: 0,
             acks: Vec::new(),
+            owes_cutoffs: false,
             acks_due: Instant::FAR,
             frames: Vec::new(),
             listed: false,
@@ -127,11 +130,21 @@ impl Peer {
         }
     }
 
-    /// Moves the acks that are owed to the frames.
-    pub fn flush_acks(&mut self) {
+    /// Moves what is owed to the frames: the acks, and where they are, these cutoffs of ours.
+    pub fn flush_acks(&mut self, cutoffs: &Cutoffs) {
         self.acks_due = Instant::FAR;
+        if core::mem::take(&mut self.owes_cutoffs) {
+            self.say(cutoffs.frame());
+        }
         let room = FRAMES_MAX.saturating_sub(self.frames.len());
         self.frames.extend(self.acks.drain(..).take(room).map(|rpc| Frame::Ack { rpc }));
+    }
+
+    /// Something that was owed has left. Nothing is due when that was all.
+    pub fn rode(&mut self) {
+        if self.acks.is_empty() && !self.owes_cutoffs {
+            self.acks_due = Instant::FAR;
+        }
     }
 
     /// Notes a response that a floor may release. Entries whose RPC ended otherwise are swept when they are most: `live`
@@ -159,9 +172,7 @@ impl Peer {
         for (to, rpc) in out.iter_mut().zip(self.acks.drain(..n)) {
             *to = Some(rpc);
         }
-        if self.acks.is_empty() {
-            self.acks_due = Instant::FAR;
-        }
+        self.rode();
         n
     }
 }
@@ -218,7 +229,7 @@ mod tests {
             peer.say(Frame::Busy { rpc: RpcId::new(Side::Client, sequence) });
         }
         peer.acks.push(RpcId::new(Side::Client, 1));
-        peer.flush_acks();
+        peer.flush_acks(&Cutoffs::UNKNOWN);
         assert_eq!((peer.frames.len(), peer.acks.len()), (FRAMES_MAX, 0));
     }
 }

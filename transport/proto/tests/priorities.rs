@@ -66,11 +66,11 @@ fn late_cutoffs() {
     assert_eq!(stated(&half, 1).cutoffs, 2);
 }
 
-/// [P-8.3] A sender that states another version is told, once in a round trip however much it sends.
+/// [P-8.3] A sender that states another version is told, once in a round trip however much it sends, and not before what it sent is delivered.
 #[test]
 fn who_errs_is_told() {
     let mut half = Half::new(config());
-    let told = |half: &mut Half| half.said().iter().filter(|frame| matches!(frame, Frame::Cutoffs { .. })).count();
+    let count = |said: &[Frame]| said.iter().filter(|frame| matches!(frame, Frame::Cutoffs { .. })).count();
     let mut sequence = 0;
     let mut send = |half: &mut Half, cutoffs: u8| {
         let (rpc, trailer) = message(theirs(sequence), Kind::OneWay, 100, 100);
@@ -78,16 +78,24 @@ fn who_errs_is_told() {
         sequence += 1;
     };
     (0..20).for_each(|_| send(&mut half, 0));
-    let said = half.said();
-    assert!(said.contains(&Frame::Cutoffs { version: 1, cutoffs: CUTOFFS }), "{said:?}");
-    half.now += RTT / 2;
+    assert_eq!(half.pass(RTT / 2), []);
     send(&mut half, 0);
-    assert_eq!(told(&mut half), 0);
-    half.now += RTT;
+    let said = half.pass(RTT / 2);
+    assert!(said.contains(&Frame::Cutoffs { version: 1, cutoffs: CUTOFFS }), "{said:?}");
+    assert_eq!(count(&said), 1);
+    assert_eq!(count(&half.pass(2 * RTT)), 0);
     send(&mut half, 1);
-    assert_eq!(told(&mut half), 0, "it knows");
+    assert_eq!(count(&half.pass(2 * RTT)), 0, "it knows");
     send(&mut half, 31);
-    assert_eq!(told(&mut half), 1);
+    assert_eq!(count(&half.pass(RTT)), 1);
+    // A ride that comes by is taken.
+    half.now += RTT;
+    send(&mut half, 31);
+    half.record(&message(theirs(1000), Kind::Request, 100_000, 1_000), 0);
+    half.machine.schedule_grants();
+    let said = half.said();
+    assert_eq!((count(&said), said.len() > 1), (1, true), "{said:?}");
+    assert_eq!(count(&half.pass(2 * RTT)), 0);
 }
 
 /// [P-8.3] A receiver that sees only short messages gives them seven levels, and says so to who sends.

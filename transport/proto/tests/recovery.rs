@@ -7,7 +7,9 @@ use std::time::Duration;
 use half::{Half, Message, message, ours, serving, theirs};
 use proto::config::{Config, GrantWindow};
 use proto::io::{Arrival, Event, Failure, State};
+use proto::time::Instant;
 use wire::control::{Frame, RefusalCode};
+use wire::geometry::Geometry;
 use wire::trailer::Kind;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -349,4 +351,29 @@ fn a_question_about_an_answered_request_is_not_answered() {
     // What is missing of the response is asked for in time all the same.
     let asked = half.pass(half.machine.config().resend_max);
     assert!(asked.contains(&Frame::Resend { rpc: ours(0), start: 1_000, end: 3_000 }), "{asked:?}");
+}
+
+/// Who sleeps may be late for what only watches for silence, but not for a caller's deadline; and what had one and ended wakes nobody again.
+#[test]
+fn an_alarm_waits_for_company() {
+    const SLACK: Duration = Duration::from_millis(4);
+    let mut half = Half::new(config());
+    assert_eq!(half.machine.alarm_at(half.now, SLACK), Instant::FAR);
+    half.begin(ours(0), Kind::Request, 500);
+    half.sent();
+    assert_eq!(half.machine.timeout_at(), half.now + MS);
+    assert_eq!(half.machine.alarm_at(half.now, SLACK), half.now + SLACK);
+    assert_eq!(half.machine.alarm_at(half.now, Duration::ZERO), half.now + MS);
+    assert_eq!(half.machine.alarm_at(half.now, MS / 2), half.now + MS);
+    let (geometry, deadline) = (Geometry::stated(500, 1000).expect("one record"), half.now + 2 * MS);
+    let slot = half.machine.begin(half.now, 0, ours(1), Kind::Request, geometry, deadline);
+    half.sent();
+    assert_eq!(half.machine.alarm_at(half.now, SLACK), deadline);
+    half.machine.cancel(slot);
+    half.now = deadline;
+    assert_eq!(half.machine.alarm_at(half.now, SLACK), half.now + SLACK);
+    // One that is not looked at in time is found at once.
+    half.machine.begin(half.now, 0, ours(2), Kind::Request, geometry, half.now + MS);
+    half.now += 2 * MS;
+    assert!(half.machine.alarm_at(half.now, SLACK) <= half.now + MS);
 }

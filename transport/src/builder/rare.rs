@@ -19,6 +19,7 @@ pub(super) struct Choices {
     strangers: Option<Limits>,
     trail: Option<(Duration, usize)>,
     unbundled: bool,
+    timer_slack: Option<Duration>,
     pub(super) backend: Backend,
     pub(super) offload: Offload,
 }
@@ -28,6 +29,7 @@ impl Choices {
         config.reset_key.clone_from(&self.reset_key);
         config.trail = self.trail;
         config.bundles &= !self.unbundled;
+        config.timer_slack = self.timer_slack.unwrap_or(config.timer_slack);
         config.limits = self.strangers.unwrap_or(config.limits);
     }
 }
@@ -77,6 +79,16 @@ impl Builder<Ready> {
     #[must_use]
     pub fn time_trace(mut self, slow: Duration, marks: usize) -> Self {
         self.knobs.rare.trail = Some((slow, marks));
+        self
+    }
+
+    /// How much longer than needed a thread may sleep that waits for the network, before it asks for what did not come. Default 4 ms, which
+    /// spares it a timer for each sleep: on a virtual machine one that rings before the scheduler's own next one costs the sleeper tens of
+    /// microseconds. Callers' deadlines are kept to a millisecond all the same, and who spins is late for nothing. Zero where losses
+    /// must be found as soon as they can be.
+    #[must_use]
+    pub fn timer_slack(mut self, slack: Duration) -> Self {
+        self.knobs.rare.timer_slack = Some(slack);
         self
     }
 

@@ -91,7 +91,7 @@ impl Spread {
         let (clock, caps) = {
             let mut core = first.lock();
             core.neighbours = Some(self.neighbours(0));
-            (core.clock, core.udp.caps().clone())
+            (core.clock.clone(), core.udp.caps().clone())
         };
         let mut others = Vec::new();
         for number in 1..self.mails.len() {
@@ -107,7 +107,7 @@ impl Spread {
             let shared = Shared::new(endpoint(config), udp, wait, helper)?;
             {
                 let mut core = shared.lock();
-                (core.marks, core.clock, core.neighbours) = (marks, clock, Some(self.neighbours(number)));
+                (core.marks, core.clock, core.neighbours) = (marks, clock.clone(), Some(self.neighbours(number)));
             }
             let link = Link::new(LinkRate::NotPaced, udp::links::Links::default());
             others.push(Socket::over(shared, Vec::new(), None, link, caps.clone()));

@@ -2,7 +2,7 @@
 //!
 //! Owns every system call that the core makes, and with them the only `unsafe` of the core (in `sys`, and beside it in what optional backends share with the kernel: `pages`, `ring`,
 //! `xdp::queue`, `xdp::program`).
-//! Refuses to know what a datagram means, to keep a clock for anybody, and to run anywhere but on Linux.
+//! Refuses to know what a datagram means, to decide what is due, and to run anywhere but on Linux.
 //!
 //! The modules stand bottom-up: each one may use those listed before it.
 
@@ -15,6 +15,8 @@ compile_error!(
 
 #[cfg(target_os = "linux")]
 mod sys;
+#[cfg(target_os = "linux")]
+pub mod clock;
 #[cfg(target_os = "linux")]
 pub mod poll;
 #[cfg(target_os = "linux")]

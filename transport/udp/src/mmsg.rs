@@ -77,6 +77,8 @@ pub struct Mmsg {
     is_v6: bool,
     /// To whom it is connected.
     peer: Option<SocketAddr>,
+    /// Who alone can have sent what it holds: the same, once all is taken that had come before it was connected.
+    only: Option<SocketAddr>,
     dont_fragment: bool,
     receives: Receives,
     thrift: Option<Thrift>,
@@ -194,7 +196,7 @@ fn try_bind(address: SocketAddr, options: &Options) -> io::Result<Mmsg> {
     let dont_fragment = options.dont_fragment;
     let thrift = (gro && matches!(receives, Receives::Message) && !options.report_tos).then(Thrift::default);
     let mark = Mark::new();
-    Ok(Mmsg { socket, local, is_v6, peer: None, dont_fragment, receives, thrift, caps, mark })
+    Ok(Mmsg { socket, local, is_v6, peer: None, only: None, dont_fragment, receives, thrift, caps, mark })
 }
 
 /// Only a wildcard (or a v4-mapped address) on a v6 socket has a v4 address to send from.
@@ -317,6 +319,7 @@ impl Mmsg {
     /// Nothing is there.
     #[inline]
     fn note_empty(&mut self) {
+        self.only = self.peer;
         let Some(thrift) = &mut self.thrift else { return };
         thrift.was_empty = true;
         if thrift.draining {
@@ -353,7 +356,7 @@ impl Mmsg {
     fn receive_once(&self, into: &mut [u8]) -> Result<Received, Errno> {
         let mut got = match self.receives {
             Receives::Message => sys::receive(self.socket.as_fd(), into)?,
-            Receives::Plain(_) => sys::receive_plain(self.socket.as_fd(), into)?,
+            Receives::Plain(_) => sys::receive_plain(self.socket.as_fd(), into, self.only)?,
         };
         if let (Receives::Plain(Some(stride)), 1..) = (self.receives, got.len) {
             got.segment = stride(&into[..got.len]).clamp(1, got.len);

@@ -38,6 +38,7 @@ impl Peer {
         self.begun_by_peer == 0
             && self.buffered == 0
             && self.acks.is_empty()
+            && !self.owes_cutoffs
             && self.frames.is_empty()
             && !self.listed
             && self.finished.mark() == next
