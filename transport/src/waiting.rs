@@ -392,6 +392,9 @@ impl Shared {
         let mut nap = self.nap();
         while !self.stop.load(Ordering::Acquire) {
             self.bell.sleep(false, Some(nap));
+            // For handshakes to come, also while others are under way: they are mostly somewhere else, and wait for each other.
+            #[cfg(feature = "aws-lc")]
+            handshake::ready::make();
             let now = self.polls.load(Ordering::Relaxed);
             if now != polls {
                 polls = now;
@@ -401,9 +404,6 @@ impl Shared {
                 continue;
             }
             nap = self.nap();
-            // Nobody is in a hurry.
-            #[cfg(feature = "aws-lc")]
-            handshake::ready::make();
             // Whoever holds the lock right now is polling; to wait for it would only slow that down.
             let Ok(mut core) = self.core.try_lock() else { continue };
             match core.leader {

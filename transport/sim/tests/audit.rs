@@ -12,7 +12,7 @@ fn plan(cipher: Cipher) -> Plan {
 /// nonce, and a restart has other keys.
 #[test]
 fn no_nonce_meets_two_plaintexts() {
-    for (seed, cipher) in [4, 6, 4].into_iter().zip(Cipher::ALL) {
+    for (seed, cipher) in [4, 10, 2].into_iter().zip(Cipher::ALL) {
         let mut told = 0;
         let outcome = run(&Plan { seed, ..plan(cipher) }, |messages| told += messages);
         assert_eq!((outcome.duplicates, outcome.unaccounted, outcome.stuck), (0, 0, false), "{cipher}");
