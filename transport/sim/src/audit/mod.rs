@@ -35,8 +35,9 @@ const LIVES: u64 = 3;
 const EPOCHS_MIN: u64 = 8;
 /// How long the driver lets time pass before it looks.
 const SLICE: Time = 100 * US;
-/// The longest that a life may take, in its own time: something is wrong then.
+/// The longest that a life may take, in its own time, and how much more for each message: something is wrong then.
 const LIFE_MAX: Time = 100 * SEC;
+const MESSAGE_MAX: Time = MS;
 
 /// What one pair does.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +146,7 @@ fn live(plan: &Plan, salt: u64, outcome: &mut Outcome, progress: &mut impl FnMut
         let last = life + 1 == LIVES;
         // While many are under way, unless it is the end.
         let rest = if last { 0 } else { 2 };
-        let end = world.now() + LIFE_MAX;
+        let end = world.now() + LIFE_MAX + each * MESSAGE_MAX;
         let mut slices = 0_u64;
         while world.hooks.left() > rest && world.now() < end && !enough(plan) {
             slices += 1;
