@@ -211,6 +211,7 @@ mod tests {
 
     /// On this machine, whatever it goes by.
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "time has to pass")]
     fn it_agrees_with_the_kernel() {
         for clock in [Clock::start(), Clock::counting(false)] {
             let mut last = 0;
