@@ -213,7 +213,8 @@ impl Shared {
         if self.is_forked() {
             return Err(WaitEnd::Closed);
         }
-        let deadline = most.map(|most| Clock::now() + most);
+        // Counted from the first look at the clock: what is there at once, or soon, needs none.
+        let mut deadline = None;
         let mut core = self.lock();
         let mut polls = 0u32;
         let mut spin_until = None;
@@ -231,7 +232,8 @@ impl Shared {
                     self.leave(&mut core);
                     return Ok(found);
                 }
-                core = self.block(core, deadline);
+                let end = *deadline.get_or_insert_with(|| most.map(|most| Clock::now() + most));
+                core = self.block(core, end);
                 polls = 1;
                 continue;
             }
@@ -248,7 +250,8 @@ impl Shared {
             let mut spins = self.wait != Wait::Block;
             if looks {
                 let now = Clock::now();
-                if deadline.is_some_and(|deadline| now >= deadline) {
+                let end = *deadline.get_or_insert_with(|| most.map(|most| now + most));
+                if end.is_some_and(|end| now >= end) {
                     self.leave(&mut core);
                     return Err(WaitEnd::TimedOut);
                 }
@@ -259,7 +262,7 @@ impl Shared {
             if spins {
                 core = self.yield_lock(core);
             } else {
-                core = self.block(core, deadline);
+                core = self.block(core, deadline.flatten());
                 // What the wait was for is looked at with the clock: it may have been a timer.
                 polls = POLLS_PER_LOOK - 1;
             }

@@ -18,7 +18,7 @@ use crate::rpc::Rpc;
 use crate::seen::Verdict;
 use crate::time::Instant;
 
-/// How long cutoffs wait for a ride: as long as the message that showed that they are needed may take to its receiver, who waits for it.
+/// How long cutoffs wait for a ride: until the message that showed that they are needed was delivered, and perhaps answered.
 const CUTOFFS_DELAY: Duration = Duration::from_micros(100);
 
 impl Machine {

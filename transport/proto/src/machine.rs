@@ -63,7 +63,7 @@ pub struct Machine {
     /// Who waits for some of it.
     pub(crate) room: Room,
     births: u64,
-    /// No caller's deadline is before this.
+    /// No caller's deadline is before this, but for those that were found to be near when [`Self::alarm_at`] looked.
     pub(crate) first_deadline: Instant,
     /// The latest time that any input stated.
     pub(crate) now: Instant,
