@@ -41,6 +41,8 @@ pub struct Clock {
     holds: Cell<u64>,
     /// Nanoseconds a tick, in 2^-32.
     rate: Cell<u64>,
+    /// The latest time that was given.
+    last: Cell<u64>,
 }
 
 impl Clock {
@@ -58,6 +60,7 @@ impl Clock {
             anchor: Cell::new(nothing),
             holds: Cell::new(0),
             rate: Cell::new(0),
+            last: Cell::new(0),
         }
     }
 
@@ -71,7 +74,18 @@ impl Clock {
         let anchor = self.anchor.get();
         // One that ran backwards is far ahead here.
         let since = ticks.wrapping_sub(anchor.ticks);
-        if since < self.holds.get() { anchor.nanos + carried(since, self.rate.get()) } else { self.settle(ticks) }
+        if since < self.holds.get() {
+            self.give(anchor.nanos + carried(since, self.rate.get()))
+        } else {
+            self.settle(ticks)
+        }
+    }
+
+    /// That time, or the last that was given if that is later: what was carried too far is waited for, not kept.
+    #[inline]
+    fn give(&self, nanos: u64) -> u64 {
+        self.last.set(nanos.max(self.last.get()));
+        self.last.get()
     }
 
     /// What the kernel says.
@@ -89,35 +103,31 @@ impl Clock {
 
     /// The kernel's clock was read within so many ticks. What the time is then.
     fn note(&self, reading: Reading, glance: u64) -> u64 {
-        // The last anchor may have carried further than the clock went.
-        let anchor = self.anchor.get();
-        let nanos = reading.nanos.max(anchor.nanos + carried(self.holds.get(), self.rate.get()));
-        if glance > GLANCE_TICKS {
-            // Not a moment to go by, but until the next look no time may be given that is earlier.
-            self.anchor.set(Reading { nanos, ticks: reading.ticks });
-            self.holds.set(0);
-            return nanos;
+        self.holds.set(0);
+        // Somebody else had the processor in between: not a moment to go by.
+        if glance <= GLANCE_TICKS {
+            self.learn(reading);
         }
+        self.give(reading.nanos)
+    }
+
+    /// Takes the rate since the origin, and goes by that from here on; or begins anew.
+    fn learn(&self, reading: Reading) {
         let Some(origin) = self.origin.get() else {
-            self.origin.set(Some(reading));
-            return nanos;
+            return self.origin.set(Some(reading));
         };
         let (span, ticks) = (reading.nanos.wrapping_sub(origin.nanos), reading.ticks.wrapping_sub(origin.ticks));
         if span < LEARNS_NANOS {
-            return nanos;
+            return;
         }
         let rate = u64::try_from((u128::from(span) << RATE_BITS) / u128::from(ticks.max(1))).unwrap_or(0);
         let known = self.rate.replace(rate);
         if rate == 0 || known != 0 && known.abs_diff(rate) > known / DRIFT {
-            // Learnt anew.
             self.rate.set(0);
-            self.origin.set(Some(reading));
-            self.holds.set(0);
-        } else {
-            self.holds.set(u64::try_from((u128::from(CARRIES_NANOS) << RATE_BITS) / u128::from(rate)).unwrap_or(0));
+            return self.origin.set(Some(reading));
         }
-        self.anchor.set(Reading { nanos, ticks: reading.ticks });
-        nanos
+        self.anchor.set(reading);
+        self.holds.set(u64::try_from((u128::from(CARRIES_NANOS) << RATE_BITS) / u128::from(rate)).unwrap_or(0));
     }
 }
 
@@ -154,7 +164,7 @@ mod tests {
     /// What it would say when the counter stands there; `None` when it would ask.
     fn says(clock: &Clock, ticks: u64) -> Option<u64> {
         let since = ticks.wrapping_sub(clock.anchor.get().ticks);
-        (since < clock.holds.get()).then(|| clock.anchor.get().nanos + carried(since, clock.rate.get()))
+        (since < clock.holds.get()).then(|| clock.give(clock.anchor.get().nanos + carried(since, clock.rate.get())))
     }
 
     #[test]
@@ -184,6 +194,19 @@ mod tests {
         assert_eq!(says(&clock, 6), None);
         assert_eq!(clock.note(Reading { nanos: 2 * nanos, ticks: 5 + nanos }, 9), 2 * nanos);
         assert_eq!(says(&clock, 5 + nanos + 100), Some(2 * nanos + 100), "a tick is a nanosecond now");
+    }
+
+    /// A counter that goes back makes it look again, and what it looked ahead by then is gone by the next look.
+    #[test]
+    fn it_does_not_run_away() {
+        let clock = Clock::counting(true);
+        at(&clock, 0, 9);
+        let mut nanos = LEARNS_NANOS;
+        for _ in 0..1000 {
+            assert_eq!(at(&clock, nanos, 9), nanos);
+            assert_eq!(says(&clock, nanos * TICKS - 1), None, "the counter went back");
+            nanos += 10;
+        }
     }
 
     #[test]
