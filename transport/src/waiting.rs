@@ -395,7 +395,7 @@ impl Shared {
         let mut nap = self.nap();
         while !self.stop.load(Ordering::Acquire) {
             self.bell.sleep(false, Some(nap));
-            // For handshakes to come, also while others are under way: they are mostly somewhere else, and wait for each other.
+            // Also where somebody polls: handshakes that follow each other closely would make all of theirs while somebody waits.
             #[cfg(feature = "aws-lc")]
             handshake::ready::make();
             let now = self.polls.load(Ordering::Relaxed);
