@@ -53,9 +53,11 @@ pub struct Plan {
 const MESSAGE_BYTES: usize = 64 << 10;
 
 impl Plan {
-    fn per_message(&self, value: usize) -> usize {
+    fn per_message(&self, peer: Peer, value: usize) -> usize {
+        // A datagram holds less than that, with what stands before each value.
+        let bytes = if Peer::FLOORS.contains(&peer) { MESSAGE_BYTES / 2 } else { MESSAGE_BYTES };
         match self.per_message {
-            0 => (MESSAGE_BYTES / value.max(1)).clamp(1, self.outstanding.max(1)),
+            0 => (bytes / value.max(1)).clamp(1, self.outstanding.max(1)),
             chosen => chosen,
         }
     }
@@ -226,7 +228,7 @@ fn jobs(
         records: plan.records,
         value,
         outstanding: plan.outstanding,
-        per_message: plan.per_message(value),
+        per_message: plan.per_message(peer, value),
         rate: plan.rate.map(|rate| rate / plan.clients as f64),
         long: None::<Long>,
         warm_ms: plan.cell_ms / 10,

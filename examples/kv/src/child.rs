@@ -265,7 +265,7 @@ impl ServerChild {
             Peer::Tcp => Ok(tcp),
             Peer::Tls => Ok(tls),
             Peer::Sealane => Ok(sealane),
-            Peer::Udp => self.floor.context("that server takes no bare datagrams"),
+            Peer::Udp | Peer::UdpIdeal => self.floor.context("that server takes no bare datagrams"),
         }
     }
 

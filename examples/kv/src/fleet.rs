@@ -72,6 +72,10 @@ pub struct Row {
 /// When a server or the clients fail.
 pub fn run(plan: &Plan, both: &Both, progress: &mut dyn FnMut(&str)) -> Result<Vec<Row>> {
     ensure!(plan.clients.iter().all(|clients| (1..=100_000).contains(clients)), "1 to 100000 clients");
+    ensure!(
+        plan.long_share == 0.0 || !plan.peers.iter().any(|peer| Peer::FLOORS.contains(peer)),
+        "a datagram does not hold a long reply: udp and udp-ideal take --long-share 0"
+    );
     let mut rows: Vec<Row> = Vec::new();
     for clients in &plan.clients {
         for peer in &plan.peers {

@@ -27,6 +27,7 @@ mod floor;
 pub mod server;
 pub mod workload;
 mod links;
+mod datagrams;
 pub mod worker;
 pub mod child;
 pub mod bench;

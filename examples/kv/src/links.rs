@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -12,7 +12,6 @@ use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::time::Timespec;
 use sealane::{Delivery, Identity, Peer, Readiness, Role, Socket, Trust, Wait};
 
-use crate::floor::{DATAGRAM_MAX, TAG_BYTES};
 use crate::resp::reply_bytes;
 use crate::stream::READ_BYTES;
 use crate::tls::{Credentials, Tls};
@@ -42,7 +41,7 @@ pub(crate) trait Links {
 }
 
 /// Whether any of so many replies is an error, or there are others than so many.
-fn has_error(mut bytes: &[u8], count: usize) -> Result<bool> {
+pub(crate) fn has_error(mut bytes: &[u8], count: usize) -> Result<bool> {
     let mut error = false;
     for _ in 0..count {
         let length = reply_bytes(bytes).ok().flatten().context("a reply is cut short")?;
@@ -55,7 +54,7 @@ fn has_error(mut bytes: &[u8], count: usize) -> Result<bool> {
 
 /// Until one of the connections has something, at most so long. The kernel's timeouts here are whole milliseconds, rounded up, in which an
 /// open loop would begin late: what is shorter is waited for awake, by looking once.
-fn wait_for(epoll: &OwnedFd, events: &mut Vec<Event>, most: Duration) -> Result<()> {
+pub(crate) fn wait_for(epoll: &OwnedFd, events: &mut Vec<Event>, most: Duration) -> Result<()> {
     let most = if most < Duration::from_millis(1) { Duration::ZERO } else { most };
     let timeout = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: most.subsec_nanos().into() };
     events.clear();
@@ -398,74 +397,6 @@ impl Links for Sealane {
             let socket = self.events[at].data.u64() as usize;
             self.sockets[socket].0.try_recv_many(&mut self.came, TAKEN_MAX)?;
             self.take(took)?;
-        }
-        Ok(())
-    }
-}
-
-// ---- Bare datagrams ----
-
-/// Sockets that are connected to the floor. Nothing is repeated: a lost datagram ends the measurement.
-pub(crate) struct Datagrams {
-    epoll: OwnedFd,
-    sockets: Vec<UdpSocket>,
-    pending: Vec<(usize, Vec<u8>)>,
-    counts: rustc_hash::FxHashMap<u64, usize>,
-    read: Vec<u8>,
-    events: Vec<Event>,
-}
-
-impl Datagrams {
-    pub(crate) fn connect(server: SocketAddr, count: usize) -> Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let mut sockets = Vec::with_capacity(count);
-        for at in 0..count {
-            let socket = UdpSocket::bind("127.0.0.1:0")?;
-            socket.connect(server)?;
-            socket.set_nonblocking(true)?;
-            epoll::add(&epoll, &socket, EventData::new_u64(at as u64), EventFlags::IN)?;
-            sockets.push(socket);
-        }
-        Ok(Self {
-            epoll,
-            sockets,
-            pending: Vec::new(),
-            counts: rustc_hash::FxHashMap::default(),
-            read: vec![0; DATAGRAM_MAX],
-            events: Vec::with_capacity(64),
-        })
-    }
-}
-
-impl Links for Datagrams {
-    fn send(&mut self, endpoint: usize, tag: u64, commands: &[u8], count: usize) -> Result<()> {
-        ensure!(TAG_BYTES + commands.len() <= DATAGRAM_MAX, "a message is longer than a datagram");
-        let mut bytes = tag.to_le_bytes().to_vec();
-        bytes.extend_from_slice(commands);
-        self.counts.insert(tag, count);
-        self.pending.push((endpoint, bytes));
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        for (endpoint, bytes) in self.pending.drain(..) {
-            self.sockets[endpoint].send(&bytes)?;
-        }
-        Ok(())
-    }
-
-    fn wait(&mut self, most: Duration, took: Took<'_>) -> Result<()> {
-        wait_for(&self.epoll, &mut self.events, most)?;
-        for event in &self.events {
-            let length = match self.sockets[event.data.u64() as usize].recv(&mut self.read) {
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let (tag, replies) = self.read[..length].split_first_chunk().context("a reply is cut short")?;
-            let tag = u64::from_le_bytes(*tag);
-            let count = self.counts.remove(&tag).context("a reply that nobody asked for")?;
-            took(tag, has_error(replies, count)?);
         }
         Ok(())
     }

@@ -9,7 +9,8 @@ use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::links::{Datagrams, Links, Sealane, Streams};
+use crate::datagrams::Datagrams;
+use crate::links::{Links, Sealane, Streams};
 use crate::tls::Credentials;
 use crate::workload::{self, Chooser, Op, Random, Workload};
 
@@ -21,7 +22,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// What operations travel over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Peer {
     /// TCP in clear text.
     Tcp,
@@ -29,13 +30,18 @@ pub enum Peer {
     Tls,
     /// Sealane.
     Sealane,
-    /// Bare datagrams in clear text, which get lost: the floor.
+    /// Bare datagrams in clear text: the floor of whatever goes over UDP.
     Udp,
+    /// Datagrams that are sealed once by a key of their client's: the floor of whatever encrypts, too.
+    UdpIdeal,
 }
 
 impl Peer {
     /// Those that a user has, in the order of rows.
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Tls, Self::Sealane];
+
+    /// Those that show how far the others could get.
+    pub const FLOORS: [Self; 2] = [Self::Udp, Self::UdpIdeal];
 
     /// As rows name it.
     pub fn name(self) -> &'static str {
@@ -44,6 +50,7 @@ impl Peer {
             Self::Tls => "tls",
             Self::Sealane => "sealane",
             Self::Udp => "udp",
+            Self::UdpIdeal => "udp-ideal",
         }
     }
 }
@@ -146,7 +153,8 @@ impl Worker {
             Peer::Tls => Box::new(Streams::connect(job.server, Some(&job.credentials), job.endpoints)?),
             Peer::Sealane if job.installed => Box::new(Sealane::install(job.server, job.endpoints, install)?),
             Peer::Sealane => Box::new(Sealane::connect(job.server, &job.credentials)?),
-            Peer::Udp => Box::new(Datagrams::connect(job.server, job.endpoints)?),
+            Peer::Udp => Box::new(Datagrams::connect(job.server, job.endpoints, false)?),
+            Peer::UdpIdeal => Box::new(Datagrams::connect(job.server, job.endpoints, true)?),
         };
         let chooser = Chooser::new(job.workload, job.records, job.seed, job.of);
         Ok(Self {

@@ -27,7 +27,7 @@ pub(crate) struct BenchArgs {
     /// Bytes of a value
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "64,1024,4096")]
     values: Vec<usize>,
-    /// Peers: tcp, tls, sealane, and udp: bare datagrams in clear text, which nothing repeats: the floor
+    /// Peers: tcp, tls, sealane, and the floors: udp, bare datagrams in clear text, and udp-ideal, each sealed once
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "tcp,tls,sealane", value_parser = peer)]
     peers: Vec<Peer>,
     /// Client processes, with one connection each
@@ -76,6 +76,9 @@ pub(crate) struct FleetArgs {
     /// Numbers of clients
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "16,256,4096,20000")]
     clients: Vec<usize>,
+    /// Peers: tcp, tls, sealane, and the floors: udp, bare datagrams in clear text, and udp-ideal, each sealed once
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "tcp,tls,sealane", value_parser = peer)]
+    peers: Vec<Peer>,
     /// Operations a second, of all clients together
     #[arg(long, value_name = "N", default_value_t = 10_000.0)]
     rate: f64,
@@ -95,8 +98,8 @@ fn workload(name: &str) -> Result<Workload, String> {
 }
 
 fn peer(name: &str) -> Result<Peer, String> {
-    let all = Peer::ALL.into_iter().chain([Peer::Udp]);
-    all.into_iter().find(|peer| peer.name() == name).ok_or_else(|| "one of tcp, tls, sealane, udp".to_owned())
+    let mut all = Peer::ALL.into_iter().chain(Peer::FLOORS);
+    all.find(|peer| peer.name() == name).ok_or_else(|| "one of tcp, tls, sealane, udp, udp-ideal".to_owned())
 }
 
 fn both() -> Result<Both> {
@@ -178,7 +181,7 @@ pub(crate) fn fleet(args: &FleetArgs) -> Result<()> {
     }
     let plan = fleet::Plan {
         clients,
-        peers: Peer::ALL.to_vec(),
+        peers: args.peers.clone(),
         rate: args.rate,
         long_share: args.long_share,
         cell_ms: args.cell_ms,
