@@ -55,7 +55,8 @@ pub fn costs(sizes: &[usize], count: u64, machine: &str, progress: &mut dyn FnMu
     let (host, credentials) = (Host::this_binary()?, Credentials::generate()?);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
     let mut costs = Costs { kernel, machine: machine.to_owned(), ..Costs::default() };
-    let mut peers = vec![PeerKind::Udp, PeerKind::Tcp, PeerKind::Ktls, PeerKind::Tls, PeerKind::Sealane];
+    let mut peers =
+        vec![PeerKind::Udp, PeerKind::UdpIdeal, PeerKind::Tcp, PeerKind::Ktls, PeerKind::Tls, PeerKind::Sealane];
     if let Some(why) = ktls::missing() {
         peers.retain(|peer| *peer != PeerKind::Ktls);
         costs.missing.push(Missing { peer: PeerKind::Ktls, why });

@@ -24,7 +24,7 @@ use crate::client::{Client, Deliver, REPLY_TIMEOUT};
 use crate::pattern::Pattern;
 use crate::served::Served;
 use crate::spec::{Mode, PeerKind, SPIN, Spec};
-use crate::udp_ideal::{OVERHEAD, Records};
+use crate::udp_ideal::{Records, sealed_len};
 
 /// Payload of a datagram: what fits an MTU of 1,500 with 60 bytes to spare, as the baselines had.
 const SEGMENT_BYTES_MAX: usize = 1440;
@@ -97,9 +97,8 @@ impl Port {
         if !spec.mode.polls() {
             SockRef::from(&socket.fds()).set_nonblocking(false)?;
         }
-        let sealed = if spec.peer == PeerKind::UdpIdeal { OVERHEAD } else { 0 };
-        let layout =
-            Layout::new(spec.size + sealed, spec.mtu, socket.caps().segments_max(), spec.peer == PeerKind::UdpPack);
+        let bytes = if spec.peer == PeerKind::UdpIdeal { sealed_len(spec.size) } else { spec.size };
+        let layout = Layout::new(bytes, spec.mtu, socket.caps().segments_max(), spec.peer == PeerKind::UdpPack);
         // The kernel counts its bookkeeping as well, which at worst doubles what a train takes.
         let window = (socket.caps().receive_buffer_bytes / 2).max(layout.train);
         Ok(Self { socket, peer: local, mode: spec.mode, layout, window })
@@ -291,7 +290,7 @@ impl Caller {
         let port = Port::connected(spec, server)?;
         let inbox = Inbox::new(&port);
         let (pattern, size) = (pattern.clone(), spec.size);
-        let records = if spec.peer == PeerKind::UdpIdeal { Some(Records::client()) } else { None };
+        let records = (spec.peer == PeerKind::UdpIdeal).then(|| Records::client(spec.size, port.layout.stride));
         let mut caller = Self {
             port,
             records,
@@ -325,7 +324,7 @@ impl Caller {
     fn push(&mut self) -> Result<()> {
         if let Some(records) = &mut self.records {
             for id in std::mem::take(&mut self.unsent) {
-                self.port.send_one(records.seal(self.pattern.message(id)))?;
+                self.port.send_messages(records.out.seal(self.pattern.message(id)))?;
             }
             return Ok(());
         }
@@ -372,8 +371,8 @@ impl Client for Caller {
         }
         let whole = self.inbox.whole(&self.port);
         for message in self.inbox.bytes[..whole].chunks_mut(self.port.layout.stride) {
-            match &self.records {
-                Some(records) => deliver(self.expected, records.open(message)?),
+            match &mut self.records {
+                Some(records) => deliver(self.expected, records.back.open(message)?),
                 None => deliver(self.expected, &message[..self.size]),
             }
             self.expected += 1;
@@ -398,8 +397,9 @@ pub(crate) struct Echo {
 
 impl Echo {
     pub(crate) fn bind(spec: &Spec) -> Result<Self> {
-        let records = if spec.peer == PeerKind::UdpIdeal { Some(Records::server()) } else { None };
-        Ok(Self { port: Port::bind(spec)?, records })
+        let port = Port::bind(spec)?;
+        let records = (spec.peer == PeerKind::UdpIdeal).then(|| Records::server(spec.size, port.layout.stride));
+        Ok(Self { port, records })
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -436,9 +436,10 @@ impl Served for Server {
                 *greetings = 0;
                 let whole = inbox.whole(port);
                 match records {
+                    _ if whole == 0 => {}
                     Some(records) => {
-                        let plain = records.open(&mut inbox.bytes[..whole])?;
-                        port.send_one(records.seal(plain))?;
+                        let plain = records.back.open(&mut inbox.bytes[..whole])?;
+                        port.send_messages(records.out.seal(plain))?;
                     }
                     None => port.send_messages(&inbox.bytes[..whole])?,
                 }

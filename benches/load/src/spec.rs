@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 /// Largest message a cell may have: Sealane's own default limit.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
-/// Most bytes of a message that is one datagram, with what sealing adds.
-const UDP_IDEAL_BYTES_MAX: usize = 1375;
+/// Most bytes of a message of the floor that seals: beyond them sealing, sending and opening at once would be what counts.
+const UDP_IDEAL_BYTES_MAX: usize = 64 << 10;
 
 /// Why a build without the feature does not have these peers.
 pub(crate) const NOT_HEAVY: &str = "this program was built without the feature `heavy`";
@@ -357,7 +357,7 @@ mod tests {
         assert!(PeerKind::default_set(1).contains(&PeerKind::UdpIdeal));
         assert!(!PeerKind::default_set(16).contains(&PeerKind::UdpIdeal));
         let long = Spec::new(PeerKind::UdpIdeal, Mode::Spin, UDP_IDEAL_BYTES_MAX + 1);
-        assert!(long.check().unwrap_err().to_string().contains("at most 1375"));
+        assert!(long.check().unwrap_err().to_string().contains("at most 65536"));
         assert!(Spec { outstanding: 2, size: 64, ..long }.check().unwrap_err().to_string().contains("one message"));
     }
 }

@@ -1,32 +1,49 @@
 //! Peer `udp-ideal`: what no transport that encrypts messages over UDP can beat.
 //!
-//! Owns the records: each message is one datagram that costs as many bytes as one of Sealane's, with exactly one AES-128-GCM seal and
-//! one open, and nothing else: no names, no acknowledgement, no memory of what came. `raw_udp` carries them. Keys are fixed: there
-//! is no secret to measure.
+//! Owns the records: a message is as many as kernel TLS would make of it, each as many bytes longer as one of Sealane's, with exactly one
+//! AES-128-GCM seal and one open, and nothing else: no names, no acknowledgement, no memory of what came. `raw_udp` cuts them into
+//! datagrams and carries these. Keys are fixed: there is no secret to measure.
 
 use anyhow::{Result, ensure};
+use endpoint::block::Block;
 use offload::software::crypto;
 use record::aead::{Aead, Cipher, NONCE_LEN};
-use wire::limits::{DATA_HEADER_LEN, PACKET_OVERHEAD, TAG_LEN};
+use wire::limits::{DATA_HEADER_LEN, PACKET_OVERHEAD, RECORD_PAYLOAD_MAX, TAG_LEN};
 
 /// What is sent in clear, as additional data; its last 8 bytes are the record's number.
 const HEADER: usize = DATA_HEADER_LEN;
 
-/// Bytes of a datagram beyond its message's: Sealane's.
-pub(crate) const OVERHEAD: usize = PACKET_OVERHEAD;
+/// Bytes of a record beyond its message's: Sealane's.
+const OVERHEAD: usize = PACKET_OVERHEAD;
 
 /// What is sealed behind the message.
 const TRAILER: usize = OVERHEAD - HEADER - TAG_LEN;
 
-/// The largest datagram.
-const DATAGRAM_MAX: usize = 1500;
+/// Bytes of a message's records.
+pub(crate) const fn sealed_len(size: usize) -> usize {
+    size + size.div_ceil(RECORD_PAYLOAD_MAX) * OVERHEAD
+}
 
-/// Seals and opens datagrams of one session, for both directions.
+/// One session, of messages of one length.
 pub(crate) struct Records {
-    seal: Box<dyn Aead>,
-    open: Box<dyn Aead>,
+    pub(crate) out: Sealer,
+    pub(crate) back: Opener,
+}
+
+/// Seals what goes out.
+pub(crate) struct Sealer {
+    key: Box<dyn Aead>,
     sequence: u64,
-    datagram: [u8; DATAGRAM_MAX],
+    /// What is sent for a message: its records, and zeros up to the end of a datagram.
+    wire: Block,
+}
+
+/// Opens what comes back.
+pub(crate) struct Opener {
+    key: Box<dyn Aead>,
+    size: usize,
+    /// A message of several records, with the last one's trailer.
+    plain: Block,
 }
 
 fn key(byte: u8) -> Box<dyn Aead> {
@@ -40,32 +57,58 @@ fn nonce(sequence: &[u8]) -> [u8; NONCE_LEN] {
 }
 
 impl Records {
-    pub(crate) fn client() -> Self {
-        Self { seal: key(1), open: key(2), sequence: 0, datagram: [0; DATAGRAM_MAX] }
+    /// Of messages of `size` bytes, which travel as `stride`.
+    pub(crate) fn client(size: usize, stride: usize) -> Self {
+        Self::new([1, 2], size, stride)
     }
 
-    pub(crate) fn server() -> Self {
-        Self { seal: key(2), open: key(1), sequence: 0, datagram: [0; DATAGRAM_MAX] }
+    pub(crate) fn server(size: usize, stride: usize) -> Self {
+        Self::new([2, 1], size, stride)
     }
 
-    /// Seals one message of at most [`DATAGRAM_MAX`] - [`OVERHEAD`] bytes.
+    fn new([out, back]: [u8; 2], size: usize, stride: usize) -> Self {
+        let (wire, plain) = (Block::amid_page(stride), Block::amid_page(size + TRAILER));
+        Self { out: Sealer { key: key(out), sequence: 0, wire }, back: Opener { key: key(back), size, plain } }
+    }
+}
+
+impl Sealer {
+    /// Seals one message; what is to be sent.
     pub(crate) fn seal(&mut self, plain: &[u8]) -> &[u8] {
-        let datagram = &mut self.datagram[..plain.len() + OVERHEAD];
-        let (head, rest) = datagram.split_at_mut(HEADER);
-        let sequence = self.sequence.to_be_bytes();
-        head[HEADER - 8..].copy_from_slice(&sequence);
-        self.sequence += 1;
-        self.seal.seal(&nonce(&sequence), head, plain, &[0; TRAILER], rest);
-        datagram
+        let mut rest = &mut self.wire[..];
+        for plain in plain.chunks(RECORD_PAYLOAD_MAX) {
+            let (record, behind) = rest.split_at_mut(plain.len() + OVERHEAD);
+            let (head, sealed) = record.split_at_mut(HEADER);
+            let sequence = self.sequence.to_be_bytes();
+            head[HEADER - 8..].copy_from_slice(&sequence);
+            self.sequence += 1;
+            self.key.seal(&nonce(&sequence), head, plain, &[0; TRAILER], sealed);
+            rest = behind;
+        }
+        &self.wire
     }
+}
 
-    /// Opens one datagram in its place, as Sealane does, and gives the message.
-    pub(crate) fn open<'a>(&self, datagram: &'a mut [u8]) -> Result<&'a [u8]> {
-        ensure!(datagram.len() >= OVERHEAD, "a datagram of {} bytes", datagram.len());
-        let (head, rest) = datagram.split_at_mut(HEADER);
-        let nonce = nonce(&head[HEADER - 8..]);
-        ensure!(self.open.open_in_place(&nonce, head, rest).is_ok(), "a datagram does not verify");
-        Ok(&rest[..rest.len() - TRAILER - TAG_LEN])
+impl Opener {
+    /// Opens what was sent for a message: one record in its place, several to where the message is whole, as Sealane does.
+    pub(crate) fn open<'a>(&'a mut self, wire: &'a mut [u8]) -> Result<&'a [u8]> {
+        ensure!(wire.len() >= sealed_len(self.size), "a message of {} bytes", wire.len());
+        let is_one = self.size <= RECORD_PAYLOAD_MAX;
+        let mut rest = &mut *wire;
+        for start in (0..self.size).step_by(RECORD_PAYLOAD_MAX) {
+            let len = (self.size - start).min(RECORD_PAYLOAD_MAX);
+            let (record, behind) = rest.split_at_mut(len + OVERHEAD);
+            let (head, sealed) = record.split_at_mut(HEADER);
+            let nonce = nonce(&head[HEADER - 8..]);
+            let opened = if is_one {
+                self.key.open_in_place(&nonce, head, sealed)
+            } else {
+                self.key.open(&nonce, head, sealed, &mut self.plain[start..start + len + TRAILER])
+            };
+            ensure!(opened.is_ok(), "a record does not verify");
+            rest = behind;
+        }
+        Ok(if is_one { &wire[HEADER..HEADER + self.size] } else { &self.plain[..self.size] })
     }
 }
 
@@ -74,17 +117,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_datagram_opens_to_what_was_sealed_and_no_other_does() {
-        let (mut client, server) = (Records::client(), Records::server());
-        for byte in 0..3 {
-            let wire = client.seal(&[byte; 100]).to_vec();
-            assert_eq!(wire.len(), 100 + OVERHEAD);
-            assert_eq!(server.open(&mut wire.clone()).unwrap(), [byte; 100]);
-            assert!(client.open(&mut wire.clone()).is_err(), "its own");
-            for at in 0..wire.len() {
-                let mut wire = wire.clone();
-                wire[at] ^= 1;
-                assert!(server.open(&mut wire).is_err(), "byte {at}");
+    fn a_message_opens_to_what_was_sealed_and_no_other_does() {
+        for size in [100, RECORD_PAYLOAD_MAX, RECORD_PAYLOAD_MAX + 1, 40_000] {
+            let stride = sealed_len(size) + 7;
+            let (mut client, mut server) = (Records::client(size, stride), Records::server(size, stride));
+            for byte in 0..3 {
+                let wire = client.out.seal(&vec![byte; size]).to_vec();
+                assert_eq!(wire.len(), stride);
+                assert_eq!(server.back.open(&mut wire.clone()).unwrap(), vec![byte; size]);
+                assert!(client.back.open(&mut wire.clone()).is_err(), "its own");
+                for at in (0..stride - 7).step_by(size / 100) {
+                    let mut wire = wire.clone();
+                    wire[at] ^= 1;
+                    assert!(server.back.open(&mut wire).is_err(), "byte {at}");
+                }
             }
         }
     }
