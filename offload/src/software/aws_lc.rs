@@ -95,7 +95,7 @@ fn has_wide_aes() -> bool {
 }
 
 /// From so many bytes on AWS-LC's code for wide registers is the faster one (decision 0014).
-const WIDE_BYTES_MIN: usize = 2048;
+const WIDE_BYTES_MIN: usize = 1280;
 
 /// One key of AES-GCM: ring's for short records, AWS-LC's for long ones where the registers are wide. Each is made for the first record
 /// that wants it: of the four keys of a session two seal and open control packets, which short conversations have none of.

@@ -2,7 +2,12 @@
 
 use core::ops::Range;
 
-use crate::limits::{DATAGRAM_MIN, MESSAGE_MAX, PACKET_MAX, PACKET_OVERHEAD, RECORD_PAYLOAD_MAX, RECORDS_MAX};
+use crate::limits::{
+    DATAGRAM_MIN, MESSAGE_MAX, PACKET_MAX, PACKET_OVERHEAD, RECORD_PAYLOAD_MAX, RECORDS_MAX, TRAILER_LEN,
+};
+
+/// Bytes of a block of AES. What is sealed behind the payload is one of them: the trailer.
+const CIPHER_BLOCK: usize = TRAILER_LEN;
 
 /// How a message is cut: all records but the last hold the same number of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,12 +20,13 @@ impl Geometry {
     /// Cuts a message of `length` bytes for datagrams of at most `datagram_max` bytes.
     ///
     /// The cut is even: no record is much shorter than the others, so packets of one message, and of messages of the same
-    /// length, have one size and share a segment.
+    /// length, have one size and share a segment. But they end at whole blocks of a block cipher where the datagram has the room: the
+    /// rest of a block costs ciphers as much as four of them (decision 0014).
     ///
     /// ```
     /// let cut = wire::geometry::Geometry::cut(3000, 1472);
-    /// assert_eq!((cut.records(), cut.payload()), (3, 1000));
-    /// assert_eq!(cut.bytes(2), 2000..3000);
+    /// assert_eq!((cut.records(), cut.payload()), (3, 1008));
+    /// assert_eq!(cut.bytes(2), 2016..3000);
     /// ```
     ///
     /// # Panics
@@ -33,7 +39,11 @@ impl Geometry {
         let payload = match length {
             0 => 1,
             _ if length <= most => length,
-            _ => length.div_ceil(length.div_ceil(most)),
+            _ => {
+                let even = length.div_ceil(length.div_ceil(most));
+                let blocks = even.next_multiple_of(CIPHER_BLOCK);
+                if blocks <= most { blocks } else { even }
+            }
         };
         Self { length: length as u32, payload: payload as u16 }
     }
@@ -112,6 +122,8 @@ mod tests {
                 prop_assert_eq!(bytes.start, next);
                 prop_assert!(bytes.len() + PACKET_OVERHEAD <= datagram);
                 prop_assert!(index + 1 == g.records() || bytes.len() == usize::from(g.payload()));
+                let has_room = (datagram.min(PACKET_MAX) - PACKET_OVERHEAD - bytes.len()) >= CIPHER_BLOCK;
+                prop_assert!(index + 1 == g.records() || !has_room || bytes.len().is_multiple_of(CIPHER_BLOCK), "whole blocks");
                 prop_assert!(!bytes.is_empty() || length == 0);
                 prop_assert_eq!(g.records_below(bytes.end as u32), if bytes.end == length { g.records() } else { index + 1 });
                 prop_assert_eq!(g.offset_of(index + 1) as usize, bytes.end);
