@@ -1,7 +1,7 @@
 //! Owns what is known of one message while it is open: which of its records were seen, and what a record that comes is. Knows nothing of
 //! keys: what they tell is told to it.
 
-use wire::geometry::Geometry;
+use wire::geometry::{CIPHER_BLOCK, Geometry};
 use wire::limits::RECORDS_MAX;
 
 use crate::counts::{MessageRow, Told, What, Which};
@@ -200,10 +200,11 @@ impl Message {
         if length == 0 || payload == 0 {
             return None;
         }
-        // The last record alone tells how long the others are: messages are cut evenly.
+        // The last record alone tells how long the others are: messages are cut evenly, or at the next whole block.
         if self.seen == 1 && highest > 0 {
             let even = length.div_ceil(highest + 1);
-            if u64::from(even) * u64::from(highest) + u64::from(payload) == u64::from(length) {
+            let fits = |each: u32| u64::from(each) * u64::from(highest) + u64::from(payload) == u64::from(length);
+            if fits(even) || fits(even.next_multiple_of(CIPHER_BLOCK as u32)) {
                 return Some(highest + 1);
             }
         }

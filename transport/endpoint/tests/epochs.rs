@@ -97,7 +97,7 @@ fn rekey_under_load(mut world: World) -> World {
     let to = To::Session(world.session(SERVER));
     let mut rough = Rough { rng: Rng::new(77), lost: 20 };
     let (mut executed, mut answered) = ([BTreeSet::new(), BTreeSet::new()], [BTreeSet::new(), BTreeSet::new()]);
-    let calls = 16_000_u64;
+    let calls = 20_000_u64;
     let (mut begun, mut requests) = (0, 0_u64);
     for round in 0..1_000_000 {
         for _ in 0..if begun < calls { 40 } else { 0 } {

@@ -7,7 +7,7 @@ use crate::limits::{
 };
 
 /// Bytes of a block of AES. What is sealed behind the payload is one of them: the trailer.
-const CIPHER_BLOCK: usize = TRAILER_LEN;
+pub const CIPHER_BLOCK: usize = TRAILER_LEN;
 
 /// How a message is cut: all records but the last hold the same number of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
