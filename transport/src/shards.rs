@@ -12,6 +12,7 @@ use std::time::Duration;
 use endpoint::endpoint::To;
 use endpoint::pool::Payload;
 use endpoint::session::CallId;
+use proto::time::Instant;
 use udp::poll::Set;
 use wire::trailer::Kind;
 
@@ -22,6 +23,7 @@ use crate::handles::Batch;
 use crate::info::Info;
 use crate::message::{Body, Peer, ReplyToken, RpcId};
 use crate::socket::Socket;
+use crate::waiting::WaitEnd;
 
 /// How long a shard waits at a time for word of a session that the first one opened.
 const WORD: Duration = Duration::from_millis(10);
@@ -121,18 +123,52 @@ impl Socket {
         options: CallOptions,
         streamed: bool,
     ) -> Result<CallId, Error> {
+        let (mut left, mut deadline) = (options, None);
         loop {
-            match this.submit_here(peer, body, kind, cookie, waited, options, streamed) {
-                Err(Error::Connecting) => self.open_for(this, peer)?,
+            match this.submit_here(peer, body, kind, cookie, waited, left, streamed) {
+                Err(Error::Connecting) => {}
                 done => return done,
+            }
+            // The wait for a session is a part of the call. By the first shard's clock: each has its own.
+            let now = || self.shared.lock().now();
+            let until = *deadline.get_or_insert_with(|| options.until(now()));
+            self.open_for(this, peer, until)?;
+            if until != Instant::FAR {
+                left = options.deadline(until.since(now()));
             }
         }
     }
 
-    /// A shard has no session with `peer` yet: the first one opens it, if need be, and tells.
-    fn open_for(&self, this: &Self, peer: &Peer) -> Result<(), Error> {
+    /// Completes the handshake with `peer` now instead of with the first message.
+    ///
+    /// # Errors
+    /// [`Error::Handshake`], saying which check failed.
+    pub fn connect(&self, peer: &Peer) -> Result<(), Error> {
+        self.connect_until(peer, Instant::FAR)
+    }
+
+    fn connect_until(&self, peer: &Peer, deadline: Instant) -> Result<(), Error> {
         let To::Target(target) = peer.to else { return Ok(()) };
-        self.connect(peer)?;
+        let _span = tracing::debug_span!("connect", to = %peer.address).entered();
+        let (session, now) = {
+            let mut core = self.open_core()?;
+            let Some(session) = core.begin_connect(target)? else { return Ok(()) };
+            self.shared.stir(&mut core);
+            (session, core.now())
+        };
+        let most = (deadline != Instant::FAR).then(|| deadline.since(now));
+        let taken = self.shared.wait_for(most, |core| core.connect_result(session));
+        self.shared.lock().leave_connect(session);
+        taken.map_err(|end| match end {
+            WaitEnd::TimedOut => Error::unsent_in_time(peer.address),
+            WaitEnd::Closed => self.shared.ended(),
+        })?
+    }
+
+    /// A shard has no session with `peer` yet: the first one opens it, if need be, and tells.
+    fn open_for(&self, this: &Self, peer: &Peer, deadline: Instant) -> Result<(), Error> {
+        let To::Target(target) = peer.to else { return Ok(()) };
+        self.connect_until(peer, deadline)?;
         let known = this.shared.wait_for(Some(WORD), |core| core.endpoint.reaches(target).then_some(()));
         // Out of time only means to look again: the session may have ended meanwhile.
         if this.shared.lock().closed && known.is_err() { Err(this.shared.ended()) } else { Ok(()) }

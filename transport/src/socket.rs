@@ -139,24 +139,6 @@ impl Socket {
         Some(Peer { to: To::Target(target), address })
     }
 
-    /// Completes the handshake with `peer` now instead of with the first message.
-    ///
-    /// # Errors
-    /// [`Error::Handshake`], saying which check failed.
-    pub fn connect(&self, peer: &Peer) -> Result<(), Error> {
-        let To::Target(target) = peer.to else { return Ok(()) };
-        let _span = tracing::debug_span!("connect", to = %peer.address).entered();
-        let session = {
-            let mut core = self.open_core()?;
-            let Some(session) = core.begin_connect(target)? else { return Ok(()) };
-            self.shared.stir(&mut core);
-            session
-        };
-        let taken = self.shared.wait_for(None, |core| core.connect_result(session));
-        self.shared.lock().leave_connect(session);
-        taken.map_err(|_| self.shared.ended())?
-    }
-
     // ---- Calls ----
 
     /// Sends a request and waits for its response.

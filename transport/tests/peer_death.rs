@@ -167,6 +167,11 @@ fn deadlines_hold_during_the_handshake() {
         let error = client.call_with(&peer, b"?", options).unwrap_err();
         assert!(matches!(error, Error::Deadline { may_have_run: false, .. }), "{error:?}");
         assert_eq!(client.info().held_bytes, 0);
+        // The second shard waits for the first one's handshake.
+        let spread = ca.client().shards(2).handshake_timeout(100 * LONG).bind("127.0.0.1:0").unwrap();
+        let peer = spread.peer(hole.local_addr(), "localhost").unwrap();
+        let error = spread.shard(1).expect("there are two").call_with(&peer, b"?", options).unwrap_err();
+        assert!(matches!(error, Error::Deadline { may_have_run: false, .. }), "{error:?}");
     });
 }
 
