@@ -6,8 +6,10 @@ use crate::limits::{
     DATAGRAM_MIN, MESSAGE_MAX, PACKET_MAX, PACKET_OVERHEAD, RECORD_PAYLOAD_MAX, RECORDS_MAX, TRAILER_LEN,
 };
 
-/// Bytes of a block of AES. What is sealed behind the payload is one of them: the trailer.
-pub const CIPHER_BLOCK: usize = TRAILER_LEN;
+/// Bytes of a block of AES.
+pub const CIPHER_BLOCK: usize = 16;
+// Else whole blocks of payload would not be whole blocks of a record.
+const _: () = assert!(TRAILER_LEN.is_multiple_of(CIPHER_BLOCK));
 
 /// How a message is cut: all records but the last hold the same number of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +22,8 @@ impl Geometry {
     /// Cuts a message of `length` bytes for datagrams of at most `datagram_max` bytes.
     ///
     /// The cut is even: no record is much shorter than the others, so packets of one message, and of messages of the same
-    /// length, have one size and share a segment. But they end at whole blocks of a block cipher where the datagram has the room: the
-    /// rest of a block costs ciphers as much as four of them (decision 0014).
+    /// length, have one size and share a segment. But they end at whole blocks of a block cipher where the datagram has the room: a
+    /// part of one costs ciphers more than all of it (decision 0014).
     ///
     /// ```
     /// let cut = wire::geometry::Geometry::cut(3000, 1472);
