@@ -345,6 +345,26 @@ static void room(void) {
     sealane_socket_free(server);
 }
 
+/* What is sent in a batch arrives when it has ended, also the outer one of two. */
+static void batches(sealane_socket *client, sealane_peer *peer) {
+    sealane_batch *outer, *inner;
+    WORKS(sealane_batch_begin(client, &outer, &error));
+    WORKS(sealane_batch_begin(client, &inner, &error));
+    for (uint64_t n = 1; n <= 8; n++) WORKS(sealane_send(client, peer, BYTES("abcdef"), n, NULL, &error));
+    sealane_batch_end(inner);
+    sealane_batch_end(outer);
+    sealane_batch_end(NULL);
+    for (uint64_t n = 1; n <= 8; n++) {
+        sealane_delivery *came;
+        WORKS(sealane_recv(client, 60000, &came, &error));
+        ASSERT(came->kind == SEALANE_RESPONSE && came->cookie >= 1 && came->cookie <= 8);
+        sealane_delivery_free(came);
+    }
+    GIVES(SEALANE_INVALID, sealane_batch_begin(NULL, &outer, &error));
+    ASSERT(outer == NULL);
+    GIVES(SEALANE_INVALID, sealane_batch_begin(client, NULL, &error));
+}
+
 /* Installed secrets, a call that nobody answers, deliveries and peers that outlive their socket. */
 static void installed(void) {
     sealane_config *config = sealane_config_new();
@@ -383,10 +403,13 @@ static void installed(void) {
     sealane_peer *back;
     WORKS(sealane_delivery_peer(kept, &back, &error));
 
+    sealane_batch *batch;
+    WORKS(sealane_batch_begin(left, &batch, &error));
     WORKS(sealane_socket_close(left, &error));
     GIVES(SEALANE_CLOSED, sealane_socket_close(left, &error));
     GIVES(SEALANE_CLOSED, sealane_recv(left, -1, &none, &error));
     sealane_socket_free(left);
+    sealane_batch_end(batch);
     sealane_socket_free(right); /* without closing it */
     ASSERT(kept->length == 14 && memcmp(kept->payload, "nobody answers", 14) == 0);
     GIVES(SEALANE_CLOSED, sealane_reply(kept, NULL, 0, &error));
@@ -405,6 +428,7 @@ int main(int argc, char **argv) {
     ASSERT(pthread_create(&serving, NULL, serve, server) == 0);
     calls(client, peer);
     cookies(client, peer);
+    batches(client, peer);
     struct both both[2] = {{client, peer, 1}, {client, peer, 101}};
     for (int n = 0; n < 2; n++) ASSERT(pthread_create(&calling[n], NULL, call_often, &both[n]) == 0);
     for (int n = 0; n < 2; n++) pthread_join(calling[n], NULL);

@@ -228,7 +228,12 @@
  * The version of this ABI. It grows when functions, numbers or fields are added; a library whose number is at least that of the header
  * serves a program. What breaks programs changes the library's name (`libsealane.so.0`) instead.
  */
-#define SEALANE_ABI 1
+#define SEALANE_ABI 2
+
+/**
+ * Messages that wait for each other. It belongs to one thread at a time.
+ */
+typedef struct sealane_batch sealane_batch;
 
 /**
  * What a socket is made with. Belongs to one thread at a time. It is copied by `sealane_socket_new`, so it can be used again, and
@@ -467,6 +472,20 @@ int32_t sealane_socket_address(const struct sealane_socket *socket, char **addre
 int32_t sealane_socket_fd(const struct sealane_socket *socket,
                           int *fd,
                           struct sealane_error *error);
+
+/**
+ * Lets messages wait for company, from whichever thread they come: what is sent and answered until `sealane_batch_end` leaves together, or
+ * before, when there is enough of it or it has waited for some microseconds. For who has several messages to send at once, as a loop that
+ * takes all that came and answers it. Batches may be open beside each other. `*batch` is to be given to `sealane_batch_end`.
+ */
+int32_t sealane_batch_begin(const struct sealane_socket *socket,
+                            struct sealane_batch **batch,
+                            struct sealane_error *error);
+
+/**
+ * Ends a batch, and frees it: what waited leaves now. A socket that was freed before goes with its last batch. Null is allowed.
+ */
+void sealane_batch_end(struct sealane_batch *batch);
 
 /**
  * A peer at `address` whose certificate must say `name`: a DNS name or an IP address. Nothing is sent yet: the first message makes the

@@ -12,6 +12,7 @@ variable SEALANE_LIBRARY, or where the system looks for libsealane.so.0.
 
 import asyncio
 import collections
+import contextlib
 import ctypes
 import json
 import os
@@ -21,7 +22,7 @@ OK, NOTHING, INVALID, WOULD_BLOCK, DEADLINE, REFUSED, CLOSED = 0, 1, -1, -9, -13
 REQUEST, RESPONSE, ONE_WAY, FAILED = 1, 2, 3, 4
 AUTHENTICATED, ANONYMOUS = 1, 2
 ADAPTIVE, BLOCK, SPIN = 0, 1, 2
-_ABI = 1
+_ABI = 2
 
 
 class _Error(ctypes.Structure):
@@ -65,6 +66,7 @@ _FUNCTIONS = {
     "socket_close": [c_void_p],
     "socket_address": [c_void_p, POINTER(c_void_p)],
     "socket_fd": [c_void_p, POINTER(c_int)],
+    "batch_begin": [c_void_p, POINTER(c_void_p)],
     "peer_new": [c_void_p, c_char_p, c_char_p, POINTER(c_void_p)],
     "connect": [c_void_p, c_void_p],
     "install_session": [c_void_p, c_char_p, c_int32, c_char_p, c_size_t, c_char_p, POINTER(c_void_p)],
@@ -88,6 +90,7 @@ _FUNCTIONS = {
 _FREEING = {
     "config_free": c_void_p,
     "socket_free": c_void_p,
+    "batch_end": c_void_p,
     "peer_free": c_void_p,
     "string_free": c_void_p,
     "delivery_free": _DeliveryPointer,
@@ -331,6 +334,16 @@ class Socket:
         pointer, length, kept = _bytes(data)
         _do("tell", self._handle, peer._handle, pointer, length)
         del kept
+
+    @contextlib.contextmanager
+    def batch(self):
+        """Within it messages wait for company, and leave together at its end at the latest."""
+        out = c_void_p()
+        _do("batch_begin", self._handle, byref(out))
+        try:
+            yield
+        finally:
+            _library.sealane_batch_end(out)
 
     def abort(self, name):
         """Ends a call that is no longer wanted. False when it had ended before."""

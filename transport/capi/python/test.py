@@ -93,6 +93,18 @@ class Blocking(unittest.TestCase):
                 self.client.call(self.peer, text, deadline=60)
             self.assertEqual((caught.exception.status, caught.exception.may_have_run), (sealane.REFUSED, True))
 
+    def test_batches(self):
+        with self.client.batch():
+            for cookie in range(1, 9):
+                self.client.send(self.peer, str(cookie).encode(), cookie)
+        came = [self.client.recv(60) for _ in range(8)]
+        self.assertEqual(sorted((c.cookie, c.payload) for c in came), [(n, str(n).encode()) for n in range(1, 9)])
+        with self.assertRaises(ZeroDivisionError):
+            with self.client.batch():
+                self.client.send(self.peer, b"sent all the same", 9)
+                1 / 0
+        self.assertEqual(self.client.recv(60).cookie, 9)
+
     def test_bad_input(self):
         for knobs in ({"ca": "/nowhere"}, {"serve": 9}, {"mtu": 3}, {"cert": "/nowhere"}):
             with self.assertRaises(sealane.Error):

@@ -34,6 +34,14 @@ pub struct Peer {
     of: Weak<Live>,
 }
 
+/// Messages that wait for each other. It belongs to one thread at a time.
+#[derive(Debug)]
+pub struct Batch {
+    // Dropped first.
+    _open: sealane::Batch<'static>,
+    _live: Arc<Live>,
+}
+
 impl Socket {
     pub(crate) fn given(&self, peer: sealane::Peer) -> *mut Peer {
         Peer::given(peer, Arc::downgrade(&self.0))
@@ -137,6 +145,33 @@ pub unsafe extern "C" fn sealane_socket_fd(socket: *const Socket, fd: *mut c_int
             *fd = readiness.as_ref().map_or(-1, |readiness| readiness.as_fd().as_raw_fd());
             Ok(SEALANE_OK)
         })
+    }
+}
+
+/// Lets messages wait for company, from whichever thread they come: what is sent and answered until `sealane_batch_end` leaves together, or
+/// before, when there is enough of it or it has waited for some microseconds. For who has several messages to send at once, as a loop that
+/// takes all that came and answers it. Batches may be open beside each other. `*batch` is to be given to `sealane_batch_end`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sealane_batch_begin(socket: *const Socket, batch: *mut *mut Batch, error: *mut Error) -> i32 {
+    // SAFETY: the header's rules: a live socket, room for a pointer and an error.
+    unsafe {
+        run(error, || {
+            let batch = out(batch, "batch")?;
+            let live = Arc::clone(&handle(socket, "socket")?.0);
+            // SAFETY: what it borrows is in `live`, which stays where it is, and goes after it.
+            let open = std::mem::transmute::<sealane::Batch<'_>, sealane::Batch<'static>>(live.socket.batch());
+            *batch = Box::into_raw(Box::new(Batch { _open: open, _live: live }));
+            Ok(SEALANE_OK)
+        })
+    }
+}
+
+/// Ends a batch, and frees it: what waited leaves now. A socket that was freed before goes with its last batch. Null is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sealane_batch_end(batch: *mut Batch) {
+    if !batch.is_null() {
+        // SAFETY: by the header's rules it came from `sealane_batch_begin`, and nobody uses it any more.
+        quietly(|| drop(unsafe { Box::from_raw(batch) }));
     }
 }
 

@@ -34,6 +34,7 @@ const NAMES: &[(&str, &str)] = &[
     ("Config", "sealane_config"),
     ("Socket", "sealane_socket"),
     ("Peer", "sealane_peer"),
+    ("Batch", "sealane_batch"),
     ("Delivery", "sealane_delivery"),
     ("CallId", "sealane_call_id"),
 ];
