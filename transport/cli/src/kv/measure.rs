@@ -86,7 +86,7 @@ pub(crate) struct FleetArgs {
     #[arg(long, value_name = "SHARE", default_value_t = 0.005)]
     long_share: f64,
     /// Milliseconds that each is measured
-    #[arg(long, value_name = "MS", default_value_t = 2000)]
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
     cell_ms: u64,
     /// Print one JSON object
     #[arg(long)]
