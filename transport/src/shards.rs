@@ -134,7 +134,11 @@ impl Socket {
             let until = *deadline.get_or_insert_with(|| options.until(now()));
             self.open_for(this, peer, until)?;
             if until != Instant::FAR {
-                left = options.deadline(until.since(now()));
+                let rest = until.since(now());
+                if rest.is_zero() {
+                    return Err(Error::unsent_in_time(peer.address));
+                }
+                left = options.deadline(rest);
             }
         }
     }
