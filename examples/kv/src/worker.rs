@@ -30,9 +30,9 @@ pub enum Peer {
     Tls,
     /// Sealane.
     Sealane,
-    /// Bare datagrams in clear text: the floor of whatever goes over UDP.
+    /// Bare datagrams in clear text: what UDP costs by itself.
     Udp,
-    /// Datagrams that are sealed once by a key of their client's: the floor of whatever encrypts, too.
+    /// Datagrams that are sealed once by a key of their client's: what encrypting costs besides.
     UdpIdeal,
 }
 
