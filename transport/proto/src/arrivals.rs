@@ -12,7 +12,7 @@ use wire::trailer::{Kind, Trailer};
 use crate::incoming::Incoming;
 use crate::io::{Arrival, Failure, State};
 use crate::machine::Machine;
-use crate::peer::ACKS_OWED_MAX;
+use crate::peer::{ACKS_MANY, ACKS_OWED_MAX, ACKS_PAUSE};
 use crate::resend;
 use crate::rpc::Rpc;
 use crate::seen::Verdict;
@@ -331,13 +331,13 @@ impl Machine {
     }
 
     fn owe_ack(&mut self, peer: u32, rpc: RpcId, now: Instant) {
-        let due = now + self.config.ack_delay;
+        let delay = self.config.ack_delay;
         let p = self.peer(peer);
         p.acks.push(rpc);
-        if p.acks.len() >= ACKS_OWED_MAX {
-            self.flush_acks(peer);
-        } else {
-            self.owe(peer, due);
+        match p.acks.len() {
+            ACKS_OWED_MAX.. => self.flush_acks(peer),
+            ACKS_MANY => self.owe(peer, now + delay.min(ACKS_PAUSE)),
+            _ => self.owe(peer, now + delay),
         }
     }
 

@@ -21,7 +21,13 @@ pub use rest::PeerAtRest;
 pub(crate) use rest::Said;
 
 /// Acks that are owed before they are sent without waiting for a ride.
-pub const ACKS_OWED_MAX: usize = 32;
+pub const ACKS_OWED_MAX: usize = 256;
+
+/// Acks that are owed before they wait no longer than [`ACKS_PAUSE`] for one.
+pub const ACKS_MANY: usize = 32;
+
+/// Who takes many messages at once is about to send as many, and a packet with nothing but acks would cost both sides as much as theirs.
+pub const ACKS_PAUSE: Duration = Duration::from_micros(50);
 
 /// Frames that wait to be said to one peer; beyond it they are dropped, as the network might: each is repeated or asked
 /// for again. Bounds what a peer that only listens, or provokes answers, can make us hold.

@@ -106,7 +106,7 @@ fn measured() {
         let length = 100 + 10 * sequence as u32;
         half.record(&message(theirs(sequence), Kind::OneWay, length, length), 0);
     }
-    let said = half.said();
+    let said = half.pass(RTT);
     let cutoffs = said.iter().find_map(|frame| match frame {
         Frame::Cutoffs { version: 1, cutoffs } => Some(*cutoffs),
         _ => None,
