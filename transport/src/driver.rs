@@ -36,7 +36,7 @@ const TRAINS_PER_TURN: usize = 32;
 pub(crate) const CLOCK_START_NANOS: u64 = 1_000_000_000;
 /// How long an answer may wait for those that will follow it at once.
 const FLUSH_PAUSE: Duration = Duration::from_micros(25);
-/// A quarter of the RPCs that are open, but not less or more than so many: when as many messages were put off all of them leave, so that
+/// As many as there are RPCs open, but not less or more than so many: when as many messages were put off all of them leave, so that
 /// their receiver has something to do while more are made. In larger bundles each costs less.
 const FLUSH_MESSAGES: std::ops::RangeInclusive<usize> = 16..=64;
 
@@ -268,7 +268,7 @@ impl Core {
     pub(crate) fn flush_soon(&mut self, now: Instant) {
         let alone = self.inbox.is_empty() && self.corks == 0;
         self.waiting += 1;
-        let enough = (self.endpoint.rpcs_open() / 4).clamp(*FLUSH_MESSAGES.start(), *FLUSH_MESSAGES.end());
+        let enough = self.endpoint.rpcs_open().clamp(*FLUSH_MESSAGES.start(), *FLUSH_MESSAGES.end());
         if alone || self.waiting >= enough || self.waits_since.is_some_and(|since| now.since(since) >= FLUSH_PAUSE) {
             self.flush_at(now);
         } else {
