@@ -7,6 +7,7 @@ use wire::control::{Frame, RefusalCode};
 use wire::ids::RpcId;
 
 use crate::cutoffs::Cutoffs;
+use crate::incoming::Incoming;
 use crate::io::{Failure, State};
 use crate::machine::Machine;
 use crate::seen::Verdict;
@@ -24,7 +25,8 @@ impl Machine {
                 return self.on_grant(now, peer, rpc, offset, priority);
             }
             Frame::Resend { rpc, start, end } => self.on_resend(now, peer, rpc, start, end),
-            Frame::Busy { rpc } => self.on_busy(now, peer, rpc),
+            // Which attempt a message is sent under is the endpoint's.
+            Frame::Busy { rpc } | Frame::NextAttempt { rpc } => self.on_busy(now, peer, rpc),
             Frame::Unknown { rpc } => self.on_unknown(now, peer, rpc),
             Frame::Ack { rpc } => self.on_ack(peer, rpc),
             Frame::NeedAck { rpc } => self.on_need_ack(now, peer, rpc),
@@ -218,6 +220,9 @@ impl Machine {
         match &rpc.inc {
             Some(inc) => gaps.iter_mut().zip(inc.gaps()).for_each(|(to, gap)| *to = Some((gap.start, gap.end))),
             None => gaps[0] = Some((0, u32::MAX)),
+        }
+        if rpc.inc.as_ref().is_some_and(Incoming::wants_next_attempt) {
+            self.say(peer, Frame::NextAttempt { rpc: id });
         }
         for (start, end) in gaps.into_iter().flatten() {
             self.say(peer, Frame::Resend { rpc: id, start, end });

@@ -3,6 +3,7 @@
 //! The peer is authenticated, not trusted: whatever it says is counted, bounded or refused here, and nothing that it says
 //! makes another peer's messages wait for ever.
 
+use core::ops::Range;
 use core::time::Duration;
 
 use wire::control::{Frame, RefusalCode};
@@ -173,14 +174,54 @@ impl Machine {
                 self.unready(slot);
                 self.begin_incoming(now, slot, index, trailer)
             }
-            State::Answering | State::Receiving => self.arrived_more(now, slot, index, trailer),
+            State::Answering | State::Receiving => {
+                let sealed = u32::from(index)..u32::from(index) + 1;
+                self.arrived_more(now, slot, sealed, trailer)
+            }
             State::Telling => Arrival::Contradiction,
             // All of it was here: our answer or our ack got lost, or theirs is late. The timers settle it.
             State::InService | State::Responding | State::Complete => Arrival::Duplicate,
         }
     }
 
-    fn arrived_more(&mut self, now: Instant, slot: u32, index: u16, trailer: &Trailer) -> Arrival {
+    // ---- Slices [P-4.6] ----
+
+    /// Slice `index`, of the record that `span` is sealed as, came for the message that comes in for `slot`, and waits. Whether all of that
+    /// record are here: then it is to be opened, and [`Self::arrived_span`] or [`Self::spoiled`] comes next. Nothing is proven by it, so
+    /// nothing else happens.
+    pub fn stage(&mut self, now: Instant, slot: u32, index: u16, span: &Range<u32>) -> bool {
+        self.note_time(now);
+        self.rpcs.taken(slot).inc.as_mut().is_some_and(|inc| inc.stage(index, span, now))
+    }
+
+    /// The spanning record verified whose slices are `span`.
+    pub fn arrived_span(&mut self, now: Instant, slot: u32, span: Range<u32>, trailer: &Trailer) -> Arrival {
+        let rpc = self.rpcs.taken(slot);
+        if rpc.ended {
+            return Arrival::Duplicate;
+        }
+        if let Some(inc) = rpc.inc.as_mut() {
+            inc.unstage(&span);
+        }
+        let (peer, id, ours) = (rpc.peer, rpc.id, rpc.ours);
+        if !ours {
+            self.raise_floor(peer, id.sequence().saturating_sub(u64::from(trailer.floor_distance)));
+        }
+        self.arrived_more(now, slot, span, trailer)
+    }
+
+    /// A spanning record of the message that comes in for `slot` did not open, or contradicts it. Somebody put bytes between, and may do so
+    /// again: all that waits is forgotten, and what is missing is asked for in ordinary records, under the next attempt.
+    pub fn spoiled(&mut self, slot: u32) {
+        let rpc = self.rpcs.taken(slot);
+        if let Some(inc) = rpc.inc.as_mut().filter(|_| !rpc.ended) {
+            inc.spoil();
+            self.ask_for_message(slot);
+        }
+    }
+
+    /// More of a message came: what is sealed as `sealed`, which is one record or the slices of one.
+    fn arrived_more(&mut self, now: Instant, slot: u32, sealed: Range<u32>, trailer: &Trailer) -> Arrival {
         let rpc = self.rpcs.taken(slot);
         let inc = rpc.inc.as_mut().expect("a message comes in");
         // All records of a message tell the same of it, or its sender is faulty. [P-4.4]
@@ -188,14 +229,21 @@ impl Machine {
             return Arrival::Contradiction;
         }
         rpc.heard = now;
-        if inc.has(index) {
+        let (first, last) = (sealed.start as u16, (sealed.end - 1) as u16);
+        if inc.has(first) {
             return Arrival::Duplicate;
         }
-        if !inc.allows(index) {
+        if !inc.allows(last) {
             return Arrival::NotGranted;
         }
+        // What comes in an ordinary record where the first attempt has slices is of a later one.
+        if first == last && trailer.geometry.is_sliced(first) {
+            inc.forget_slices();
+        }
         let before = inc.scheduled();
-        inc.arrive(index, now);
+        for index in sealed {
+            inc.arrive(index as u16, now);
+        }
         rpc.asked = 0;
         let complete = inc.is_complete();
         self.granter.update(rpc.peer, slot, rpc.age, before, inc);
@@ -292,6 +340,10 @@ impl Machine {
         let rpc = self.rpcs.taken(slot);
         let mut inc = Incoming::new(trailer.geometry, trailer.kind, believed, now);
         inc.arrive(index, now);
+        // Of a later attempt: nothing of the first comes any more. [P-4.6]
+        if trailer.geometry.is_sliced(index) {
+            inc.forget_slices();
+        }
         self.granter.begin(rpc.peer, slot, rpc.age, &inc);
         let unscheduled = inc.granted();
         rpc.inc = Some(inc);

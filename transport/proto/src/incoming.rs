@@ -1,12 +1,24 @@
 //! Owns one message on its way in: what has arrived, what is missing, what was granted.
 
 use core::ops::Range;
+use core::time::Duration;
 
 use wire::geometry::Geometry;
 use wire::trailer::Kind;
 
 use crate::ranges::Bits;
 use crate::time::Instant;
+
+/// What becomes of slices of a message. [P-4.6]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slices {
+    /// None are kept: there are none, or a later attempt has begun.
+    Dropped,
+    /// They wait until all of their record are here.
+    Kept,
+    /// Some did not open. None are kept, and the next attempt is asked for.
+    Spoiled,
+}
 
 /// The receiver's view of one message.
 #[derive(Debug)]
@@ -20,6 +32,11 @@ pub struct Incoming {
     unscheduled: u32,
     /// When the last new record came.
     pub heard: Instant,
+    slices: Slices,
+    /// Slices that wait: nothing proves them yet.
+    staged: Bits,
+    /// When the last of them came.
+    staged_at: Instant,
 }
 
 impl Incoming {
@@ -29,7 +46,13 @@ impl Incoming {
         let mut arrived = Bits::new();
         arrived.reset(geometry.records());
         let granted = geometry.offset_of(geometry.records_below(unscheduled).max(1));
-        Self { geometry, kind, arrived, received: 0, granted, unscheduled: granted, heard: now }
+        let (mut staged, mut slices) = (Bits::new(), Slices::Dropped);
+        if geometry.spans() {
+            staged.reset(geometry.records());
+            slices = Slices::Kept;
+        }
+        let unscheduled = granted;
+        Self { geometry, kind, arrived, received: 0, granted, unscheduled, heard: now, slices, staged, staged_at: now }
     }
 
     /// How it is cut.
@@ -56,6 +79,54 @@ impl Incoming {
         let bytes = self.geometry.bytes(index).len() as u32;
         self.received += bytes;
         bytes
+    }
+
+    // ---- Slices [P-4.6] ----
+
+    /// Whether slices of it are kept.
+    pub fn keeps_slices(&self) -> bool {
+        self.slices == Slices::Kept
+    }
+
+    /// Whether slice `index` waits.
+    pub fn is_staged(&self, index: u16) -> bool {
+        self.staged.contains(index.into())
+    }
+
+    /// Slice `index` of the record that `span` is sealed as waits from now on. Whether all of that record do.
+    pub fn stage(&mut self, index: u16, span: &Range<u32>, now: Instant) -> bool {
+        self.staged.set(index.into());
+        self.staged_at = now;
+        span.clone().all(|index| self.staged.contains(index))
+    }
+
+    /// These do not wait any more: they were opened.
+    pub fn unstage(&mut self, span: &Range<u32>) {
+        for index in span.clone() {
+            self.staged.clear(index);
+        }
+    }
+
+    /// A record did not open: whatever waits is worth nothing, and what is missing is asked for under another attempt.
+    pub fn spoil(&mut self) {
+        self.forget_slices();
+        self.slices = Slices::Spoiled;
+    }
+
+    /// A later attempt has begun: nothing of the first comes any more.
+    pub fn forget_slices(&mut self) {
+        self.slices = Slices::Dropped;
+        self.staged = Bits::new();
+    }
+
+    /// Whether the next attempt is to be asked for.
+    pub fn wants_next_attempt(&self) -> bool {
+        self.slices == Slices::Spoiled
+    }
+
+    /// Since when there was silence that is worth a question. Slices prove nothing, so they put it off, but no longer than `most`.
+    pub fn silent_since(&self, most: Duration) -> Instant {
+        self.heard.max(self.staged_at.min(self.heard + most))
     }
 
     /// Bytes that have arrived.
@@ -108,10 +179,12 @@ impl Incoming {
         self.geometry.offset_of(self.arrived.contiguous())
     }
 
-    /// Gaps below what was granted, as bytes.
+    /// Gaps below what was granted, as bytes. What waits to be opened is none.
     pub fn gaps(&self) -> impl Iterator<Item = Range<u32>> + '_ {
         let geometry = self.geometry;
         let bound = geometry.records_below(self.granted).max(1);
-        self.arrived.missing(bound).map(move |(start, end)| geometry.offset_of(start)..geometry.offset_of(end))
+        self.arrived
+            .missing_in_both(&self.staged, bound)
+            .map(move |(start, end)| geometry.offset_of(start)..geometry.offset_of(end))
     }
 }

@@ -411,6 +411,13 @@ impl Machine {
         self.rpcs.get(slot)?.inc.as_ref()
     }
 
+    /// The message that comes in for `slot`, if slices of it are kept. [P-4.6]
+    pub fn awaits_slices(&self, slot: u32) -> Option<&Incoming> {
+        let rpc = self.rpcs.get(slot).filter(|rpc| !rpc.ended)?;
+        let comes = matches!(rpc.state, State::Answering | State::Receiving);
+        rpc.inc.as_ref().filter(|inc| comes && inc.keeps_slices())
+    }
+
     /// The message that goes out for `slot`.
     pub fn outgoing(&self, slot: u32) -> Option<&Outgoing> {
         self.rpcs.get(slot)?.out.as_ref()

@@ -93,9 +93,26 @@ impl Bits {
         true
     }
 
+    /// Notes that record `i` is not here any more; whether it was.
+    pub fn clear(&mut self, i: u32) -> bool {
+        if !self.contains(i) {
+            return false;
+        }
+        let word = if i < 64 { &mut self.first } else { &mut self.rest[i as usize / 64 - 1] };
+        *word &= !bit(i);
+        self.count -= 1;
+        self.lead = self.lead.min(i);
+        true
+    }
+
+    /// Those that are missing here and in `other`, below `bound`, as ranges `(start, end)`, in order and as long as they can be.
+    pub fn missing_in_both<'a>(&'a self, other: &'a Self, bound: u32) -> Missing<'a> {
+        Missing { other: Some(other), ..self.missing(bound) }
+    }
+
     /// The missing ones below `bound`, as ranges `(start, end)`, in order and as long as they can be.
     pub fn missing(&self, bound: u32) -> Missing<'_> {
-        Missing { bits: self, at: self.lead, bound: bound.min(self.len) }
+        Missing { bits: self, other: None, at: self.lead, bound: bound.min(self.len) }
     }
 
     /// The first from `i` on that has arrived, or has not; `len` if there is none.
@@ -134,6 +151,7 @@ impl fmt::Debug for Bits {
 #[derive(Clone, Debug)]
 pub struct Missing<'a> {
     bits: &'a Bits,
+    other: Option<&'a Bits>,
     at: u32,
     bound: u32,
 }
@@ -142,11 +160,17 @@ impl Iterator for Missing<'_> {
     type Item = (u32, u32);
 
     fn next(&mut self) -> Option<(u32, u32)> {
-        let start = self.bits.next(self.at, false);
+        let mut start = self.bits.next(self.at, false);
+        while let Some(other) = self.other.filter(|other| other.contains(start)) {
+            start = self.bits.next(other.next(start, false), false);
+        }
         if start >= self.bound {
             return None;
         }
-        let end = self.bits.next(start, true).min(self.bound);
+        let mut end = self.bits.next(start, true).min(self.bound);
+        if let Some(other) = self.other.filter(|other| !other.is_empty()) {
+            end = end.min(other.next(start, true));
+        }
         self.at = end;
         Some((start, end))
     }
@@ -204,6 +228,31 @@ mod tests {
                     prop_assert_eq!(ranges, missing(&arrived, bound.min(len)), "below {}", bound);
                 }
             }
+        }
+
+        #[test]
+        fn what_two_sets_miss(len in 1_u32..300, acts in prop::collection::vec((any::<prop::sample::Index>(), 0u8..4), 0..400), bound in 0_u32..310) {
+            let (mut a, mut b) = (Bits::new(), Bits::new());
+            a.reset(len);
+            b.reset(len);
+            let (mut in_a, mut in_b) = (BTreeSet::new(), BTreeSet::new());
+            for (i, act) in acts {
+                let i = i.index(len as usize) as u32;
+                match act {
+                    0 => prop_assert_eq!(a.set(i), in_a.insert(i)),
+                    1 => prop_assert_eq!(a.clear(i), in_a.remove(&i)),
+                    2 => prop_assert_eq!(b.set(i), in_b.insert(i)),
+                    _ => prop_assert_eq!(b.clear(i), in_b.remove(&i)),
+                }
+                prop_assert_eq!(a.contiguous(), (0..).find(|i| !in_a.contains(i)).unwrap());
+                prop_assert_eq!(a.count(), in_a.len() as u32);
+            }
+            let both: BTreeSet<u32> = in_a.union(&in_b).copied().collect();
+            let ranges: Vec<_> = a.missing_in_both(&b, bound).collect();
+            prop_assert_eq!(ranges, missing(&both, bound.min(len)));
+            let none = Bits::new();
+            let ranges: Vec<_> = a.missing_in_both(&none, bound).collect();
+            prop_assert_eq!(ranges, missing(&in_a, bound.min(len)));
         }
 
         #[test]

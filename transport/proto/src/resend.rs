@@ -64,7 +64,7 @@ pub fn judge(config: &Config, rtt: &Rtt, rpc: &Rpc, now: Instant) -> Due {
         }
         State::Receiving | State::Answering => {
             let Some(inc) = rpc.inc.as_ref() else { return wait(Instant::FAR) };
-            let since = rpc.heard.max(inc.heard);
+            let since = rpc.heard.max(inc.silent_since(config.resend_max));
             // Nothing is on its way because we hold grants back, so there is nothing to ask for. But a sender that lives
             // asks us meanwhile; one that does not must not hold its place for ever.
             if inc.outstanding() == 0 {

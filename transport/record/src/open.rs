@@ -2,10 +2,12 @@
 
 use core::ops::Range;
 
-use wire::bytes::Reader;
+use wire::bytes::{Reader, copy};
 use wire::data::{RecordView, record_aad};
-use wire::ids::RpcId;
-use wire::limits::{ACK_LEN, CONTROL_HEADER_LEN, TAG_LEN, TRAILER_LEN};
+use wire::geometry::Geometry;
+use wire::ids::{RecordNumber, RpcId};
+use wire::limits::{ACK_LEN, CONTROL_HEADER_LEN, SLICE_SPARE, SPAN_PACKETS_MAX, TAG_LEN, TRAILER_LEN};
+use wire::slice::span_aad;
 use wire::trailer::Trailer;
 
 use crate::error::OpenError;
@@ -107,6 +109,68 @@ pub fn open_into(
     }
     let (stated_len, trailer, acks) = meaning?;
     if stated_len == payload_len { Ok((trailer, acks)) } else { Err(OpenError::Trailer) }
+}
+
+/// Where what ends spanning records waits behind a message of `length` bytes that its slices are put together in: as far as the tail of a
+/// last ordinary record reaches, nothing of it stands.
+const SPARES_AFTER: usize = TAIL_MAX;
+
+/// Bytes of a buffer in which a message's slices are put together, each where its bytes of the message belong.
+pub const fn assembly_len(geometry: Geometry) -> usize {
+    geometry.length() as usize + SPARES_AFTER + geometry.span_spare()
+}
+
+/// Where in that buffer what ends a spanning record waits: padding, trailer and tag.
+fn spare(geometry: Geometry, span: &Range<u32>) -> Range<usize> {
+    let start = geometry.length() as usize + SPARES_AFTER + span.start as usize * SLICE_SPARE;
+    start..start + span.len() * SLICE_SPARE
+}
+
+/// Puts slice `index` of the record that `span` is sealed as where it waits to be opened: in the place of the bytes that it seals, and
+/// what has none behind the message. Nothing else in `buffer`, of [`assembly_len`] bytes, is touched.
+///
+/// # Panics
+/// When it is not that slice's length.
+pub fn put_slice(geometry: Geometry, span: &Range<u32>, index: u16, slice: &[u8], buffer: &mut [u8]) {
+    let (at, place) = (geometry.slice(span, index), geometry.span_bytes(span));
+    assert_eq!(at.len(), slice.len(), "a slice's length");
+    let split = place.len().clamp(at.start, at.end) - at.start;
+    let (bytes, rest) = slice.split_at(split);
+    copy(&mut buffer[place.start + at.start.min(place.len())..][..split], bytes);
+    let spare = spare(geometry, span);
+    copy(&mut buffer[spare.start + at.start.max(place.len()) - place.len()..][..rest.len()], rest);
+}
+
+/// Opens the spanning record `number`, all slices of which were put into `buffer`, in its place. What stands there beside it is as before
+/// when this returns.
+///
+/// # Errors
+/// Why it did not open; its place is then undefined, and holds no plaintext.
+pub fn open_span(
+    key: &DataKey,
+    number: RecordNumber,
+    geometry: Geometry,
+    span: &Range<u32>,
+    buffer: &mut [u8],
+) -> Result<Trailer, OpenError> {
+    let (place, spare) = (geometry.span_bytes(span), spare(geometry, span));
+    let mut kept = [0; SPAN_PACKETS_MAX * SLICE_SPARE];
+    let mut end = kept;
+    let len = spare.len();
+    end[..len].copy_from_slice(&buffer[spare]);
+    kept[..len].copy_from_slice(&buffer[place.end..place.end + len]);
+    buffer[place.end..place.end + len].copy_from_slice(&end[..len]);
+    let sealed = &mut buffer[place.start..place.end + len];
+    let plaintext_len = sealed.len() - TAG_LEN;
+    let aad = span_aad(number, plaintext_len);
+    let opened = key.aead().open_in_place(&key.nonce(number), &aad, sealed).map_err(OpenError::from);
+    let meaning = opened.and_then(|()| {
+        let trailer = sealed[..plaintext_len].last_chunk::<TRAILER_LEN>().ok_or(OpenError::Trailer)?;
+        Trailer::parse(trailer).map_err(|_| OpenError::Trailer)
+    });
+    buffer[place.end..place.end + len].copy_from_slice(&kept[..len]);
+    // All records of a message tell the same of it, or its sender is faulty. [P-4.4]
+    meaning.and_then(|trailer| if trailer.geometry == geometry { Ok(trailer) } else { Err(OpenError::Trailer) })
 }
 
 /// Opens a control packet in place; the range of its frames.

@@ -7,6 +7,9 @@
 //! A message is bound to an epoch before its first record, and all of its records are sealed there. If that epoch must end
 //! before the message, it is unbound; should anything of it still have to go, it is bound again, under its next attempt. So a
 //! record number is never sealed in two epochs, and what holds each key's budget is a type. [P-6.5] [P-6.7]
+//!
+//! Where records span packets, that is so in the first attempt and follows from the frozen trailer: under one number there is either an
+//! ordinary record or a spanning one, never both. [P-4.6]
 
 use core::cell::Cell;
 
@@ -16,13 +19,16 @@ use wire::data::{record_aad, record_header};
 use wire::geometry::Geometry;
 use wire::header::Header;
 use wire::ids::{MessageId, RecordNumber, RpcId, Side};
-use wire::limits::{ACK_LEN, AUX_MAX, CONTROL_HEADER_LEN, RECORD_HEADER_LEN, TAG_LEN, TRAILER_LEN};
+use wire::limits::{
+    ACK_LEN, AUX_MAX, CONTROL_HEADER_LEN, RECORD_HEADER_LEN, SLICE_SPARE, SPAN_PACKETS_MAX, TAG_LEN, TRAILER_LEN,
+};
+use wire::slice::span_aad;
 use wire::trailer::Trailer;
 
 use crate::budget::Exhausted;
 use crate::bundle::Lead;
 use crate::epochs::{Lease, Outbound};
-use crate::keys::ControlKey;
+use crate::keys::{ControlKey, DataKey};
 
 mod handed;
 
@@ -226,8 +232,9 @@ impl<B: AsRef<[u8]>> Message<B> {
         }
         let again = self.attempted;
         let id = if again { self.id.next_attempt().ok_or(Unbound::Never)? } else { self.id };
-        let (records, plaintext) =
-            (self.geometry.records(), u32::from(self.geometry.payload()) + u32::from(self.tail.len));
+        // Of spanning records there are fewer, and what ends them is the larger.
+        let tail = if self.geometry.spans() { SLICE_SPARE } else { usize::from(self.tail.len) };
+        let (records, plaintext) = (self.geometry.records(), u32::from(self.geometry.payload()) + tail as u32);
         let sealing = keys.current();
         match sealing.lease(records, plaintext) {
             Ok(lease) => {
@@ -255,12 +262,11 @@ impl<B: AsRef<[u8]>> Message<B> {
     /// to.
     ///
     /// # Panics
-    /// When it is not bound to an epoch of `keys` that lives, or a device seals this attempt: bugs of the caller.
+    /// When it is not bound to an epoch of `keys` that lives, a device seals this attempt, or it seals this record with others: bugs of
+    /// the caller.
     pub fn seal(&self, keys: &Outbound, index: u16, out: &mut [u8]) {
-        assert!(!self.is_with_device(), "one attempt, one sealer");
-        self.sealer.set(Sealer::Software);
-        let lease = self.lease.as_ref().expect("a message is bound before it is sealed");
-        let key = keys.of(lease).expect("the epoch lives").data();
+        assert!(!self.is_sliced(index), "one number, one layout");
+        let key = self.key(keys);
         let number = RecordNumber::new(self.id, index);
         let tail = &self.tail.bytes[..usize::from(self.tail.len)];
         let payload = &self.body.as_ref()[self.geometry.bytes(index)];
@@ -268,6 +274,41 @@ impl<B: AsRef<[u8]>> Message<B> {
         let (header, sealed) = out.split_at_mut(RECORD_HEADER_LEN);
         header.copy_from_slice(&record_header(number, plaintext_len));
         key.aead().seal(&key.nonce(number), &record_aad(number, plaintext_len), payload, tail, sealed);
+    }
+
+    /// The key that seals the present attempt, which is the processor's from here on.
+    fn key<'a>(&self, keys: &'a Outbound) -> &'a DataKey {
+        assert!(!self.is_with_device(), "one attempt, one sealer");
+        self.sealer.set(Sealer::Software);
+        let lease = self.lease.as_ref().expect("a message is bound before it is sealed");
+        keys.of(lease).expect("the epoch lives").data()
+    }
+
+    /// Whether record `index` travels as a slice in the present attempt: only in the first do records span. [P-4.6]
+    #[inline]
+    pub const fn is_sliced(&self, index: u16) -> bool {
+        self.geometry.spans() && self.id.attempt() == 0 && self.geometry.is_sliced(index)
+    }
+
+    /// Seals the spanning record that slice `index` is of into `out`, which has [`Geometry::span_sealed_len`] bytes: ciphertext and tag.
+    /// Its number.
+    ///
+    /// # Panics
+    /// As [`Self::seal`]; or when that record is no slice.
+    pub fn seal_span(&self, keys: &Outbound, index: u16, out: &mut [u8]) -> RecordNumber {
+        assert!(self.is_sliced(index), "one number, one layout");
+        let key = self.key(keys);
+        let span = self.geometry.sealed_with(index);
+        let number = RecordNumber::new(self.id, span.start as u16);
+        let payload = &self.body.as_ref()[self.geometry.span_bytes(&span)];
+        // Padding fills its slices; a message of several records has no acknowledgements.
+        let mut tail = [0; SPAN_PACKETS_MAX * SLICE_SPARE];
+        let tail = &mut tail[..span.len() * SLICE_SPARE - TAG_LEN];
+        let trailer_at = tail.len() - TRAILER_LEN;
+        tail[trailer_at..].copy_from_slice(&self.tail.bytes[..TRAILER_LEN]);
+        let aad = span_aad(number, payload.len() + tail.len());
+        key.aead().seal(&key.nonce(number), &aad, payload, tail, out);
+        number
     }
 }
 

@@ -13,9 +13,10 @@ use record::epochs::Outbound;
 use record::keys::Secret;
 use record::seal::{Id, Ids, Message, seal_control};
 use wire::bundle::{INDEX, Tail};
+use wire::geometry::Geometry;
 use wire::header::{Header, PacketType};
 use wire::ids::{RecordNumber, RpcId, SessionId, Side};
-use wire::trailer::Kind;
+use wire::trailer::{Kind, Trailer};
 
 /// One thing that an end does.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ enum Act {
     Answer(u64, usize),
     /// Begins a message of so many bytes, which leads a bundle and has sealed nothing else yet.
     Lead(usize),
+    /// Begins a message of so many bytes, whose records span packets in its first attempt.
+    Span(usize),
     /// Seals record `.1` of message `.0` again, as far as there are that many.
     Repeat(prop::sample::Index, prop::sample::Index),
     /// Sends a control packet of so many bytes.
@@ -39,6 +42,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         4 => (0usize..500).prop_map(Act::Begin),
         4 => (0u64..12, 0usize..500).prop_map(|(sequence, length)| Act::Answer(sequence, length)),
         2 => (0usize..500).prop_map(Act::Lead),
+        2 => (1100usize..24_000).prop_map(Act::Span),
         4 => any::<(prop::sample::Index, prop::sample::Index)>().prop_map(|(a, b)| Act::Repeat(a, b)),
         3 => (0usize..40).prop_map(Act::Control),
         1 => Just(Act::Advance),
@@ -48,6 +52,18 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 
 fn side() -> impl Strategy<Value = Side> {
     prop::sample::select(&[Side::Client, Side::Server][..])
+}
+
+/// Seals record `index`, or the one that it is a slice of. Its number.
+fn seal(message: &Message<Vec<u8>>, keys: &Outbound, index: u16) -> RecordNumber {
+    if !message.is_sliced(index) {
+        message.seal(keys, index, &mut vec![0; message.record_len(index)]);
+        return RecordNumber::new(message.id(), index);
+    }
+    let geometry = message.geometry();
+    let number = message.seal_span(keys, index, &mut vec![0; geometry.span_sealed_len(&geometry.sealed_with(index))]);
+    assert_eq!(number.message(), message.id());
+    number
 }
 
 /// What `side` does in a session; how many different things it sealed.
@@ -60,7 +76,9 @@ fn live(audit: &Audit, secret: [u8; 32], cipher: Cipher, side: Side, acts: &[Act
     let mut sealed = 0;
     for (step, act) in acts.iter().enumerate() {
         let begun = match act {
-            Act::Begin(length) => Some((ids.take().expect("there are many"), Kind::Request, *length)),
+            Act::Begin(length) | Act::Span(length) => {
+                Some((ids.take().expect("there are many"), Kind::Request, *length))
+            }
             Act::Answer(sequence, length) => answered.insert(*sequence).then(|| {
                 let rpc = RpcId::new(side.peer(), *sequence);
                 (Id::response(rpc), Kind::Response, *length)
@@ -82,8 +100,7 @@ fn live(audit: &Audit, secret: [u8; 32], cipher: Cipher, side: Side, acts: &[Act
                     let index = index.index(message.geometry().records() as usize) as u16;
                     // Its attempts may be used up: then it goes no more.
                     if message.bind(&mut keys).is_ok() {
-                        message.seal(&keys, index, &mut vec![0; message.record_len(index)]);
-                        numbers.insert(RecordNumber::new(message.id(), index));
+                        numbers.insert(seal(message, &keys, index));
                     }
                 }
                 None
@@ -117,11 +134,15 @@ fn live(audit: &Audit, secret: [u8; 32], cipher: Cipher, side: Side, acts: &[Act
             // Other bytes each time, so that a repeated number would show.
             let mut bytes = body(length);
             bytes.iter_mut().for_each(|byte| *byte ^= step as u8);
-            let mut message = Message::freeze(id, bytes, trailer(kind, length, 60), &[]);
+            let spanning = || Geometry::stated(length as u32, 512).and_then(Geometry::spanning).expect("it is long");
+            let trailer = match act {
+                Act::Span(_) => Trailer::new(spanning(), kind),
+                _ => trailer(kind, length, 60),
+            };
+            let mut message = Message::freeze(id, bytes, trailer, &[]);
             message.bind(&mut keys).expect("there is enough");
             for index in 0..message.geometry().records() as u16 {
-                message.seal(&keys, index, &mut vec![0; message.record_len(index)]);
-                numbers.insert(RecordNumber::new(message.id(), index));
+                numbers.insert(seal(&message, &keys, index));
             }
             messages.push(message);
         }
@@ -131,7 +152,7 @@ fn live(audit: &Audit, secret: [u8; 32], cipher: Cipher, side: Side, acts: &[Act
 }
 
 proptest! {
-    /// [P-3.3] [P-3.2] [P-4.7] Of sessions, directions, epochs, ciphers, kinds of packets, RPCs and indexes, no two share key and
+    /// [P-3.3] [P-3.2] [P-4.6] [P-4.7] Of sessions, directions, epochs, ciphers, kinds of packets, layouts, RPCs and indexes, no two share key and
     /// nonce; and one that is sealed again is sealed with the same bytes.
     #[test]
     fn no_nonce_meets_two_plaintexts(ends in prop::collection::vec((any::<u8>(), common::cipher(), side(), acts()), 1..5)) {

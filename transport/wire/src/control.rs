@@ -135,6 +135,11 @@ pub enum Frame {
     },
     /// I forget this session now; nothing unfinished will be finished.
     Close,
+    /// Slices of your message came together and did not open: go on with it under its next attempt. [P-4.6]
+    NextAttempt {
+        /// Which RPC.
+        rpc: RpcId,
+    },
 }
 
 mod tag {
@@ -155,6 +160,7 @@ mod tag {
     pub(super) const RENEW: u8 = 15;
     pub(super) const FLOOR: u8 = 16;
     pub(super) const EPOCH_WANTED: u8 = 17;
+    pub(super) const NEXT_ATTEMPT: u8 = 18;
 }
 
 impl Frame {
@@ -171,6 +177,7 @@ impl Frame {
             | Self::Unknown { .. }
             | Self::Ack { .. }
             | Self::NeedAck { .. }
+            | Self::NextAttempt { .. }
             | Self::Cancel { .. } => 1 + 6,
             Self::Cutoffs { .. } => Self::LEN_MAX,
             Self::PathChallenge { .. } | Self::PathResponse { .. } => 1 + 8,
@@ -202,6 +209,7 @@ impl Frame {
             Self::Ack { rpc } => simple(w, tag::ACK, rpc),
             Self::NeedAck { rpc } => simple(w, tag::NEED_ACK, rpc),
             Self::Cancel { rpc } => simple(w, tag::CANCEL, rpc),
+            Self::NextAttempt { rpc } => simple(w, tag::NEXT_ATTEMPT, rpc),
             Self::Refused { rpc, code } => {
                 simple(w, tag::REFUSED, rpc);
                 w.u8(code.code());
@@ -264,6 +272,7 @@ impl Frame {
             tag::ACK => Self::Ack { rpc: rpc(r)? },
             tag::NEED_ACK => Self::NeedAck { rpc: rpc(r)? },
             tag::CANCEL => Self::Cancel { rpc: rpc(r)? },
+            tag::NEXT_ATTEMPT => Self::NextAttempt { rpc: rpc(r)? },
             tag::REFUSED => Self::Refused { rpc: rpc(r)?, code: RefusalCode::from_code(r.u8()?)? },
             tag::CUTOFFS => {
                 let version = r.u16()?;
@@ -329,6 +338,7 @@ mod tests {
             (Frame::Ack { rpc }, named(5, &[])),
             (Frame::NeedAck { rpc }, named(6, &[])),
             (Frame::Cancel { rpc }, named(7, &[])),
+            (Frame::NextAttempt { rpc }, named(18, &[])),
             (Frame::PathChallenge { token: 0x0102_0304_0506_0708 }, vec![10, 1, 2, 3, 4, 5, 6, 7, 8]),
             (Frame::PathResponse { token: 0x0102_0304_0506_0708 }, vec![11, 1, 2, 3, 4, 5, 6, 7, 8]),
             (Frame::EpochReady { epoch: 0x77 }, vec![12, 0x77]),
@@ -362,7 +372,7 @@ mod tests {
         assert!(Frame::parse(&mut Reader::new(&grant(0x1f, 7))).is_ok());
         let resend = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1];
         let floor = [16, 0x10, 0, 0, 0, 0, 1];
-        for bytes in [&[0][..], &[18], &[255], &floor, &grant(0x20, 7), &grant(0, 8), &resend] {
+        for bytes in [&[0][..], &[19], &[255], &floor, &grant(0x20, 7), &grant(0, 8), &resend] {
             assert_eq!(Frame::parse(&mut Reader::new(bytes)), Err(Refusal::Malformed), "{bytes:?}");
         }
         for code in [0, 5, 255] {
@@ -373,7 +383,7 @@ mod tests {
     proptest! {
         /// [P-5.3] Any bytes are refused or mean exactly what they say; a frame's stated length is its length.
         #[test]
-        fn meaning_is_exact(kind in 0u8..19, body in proptest::collection::vec(any::<u8>(), 0..48), small in any::<bool>()) {
+        fn meaning_is_exact(kind in 0u8..20, body in proptest::collection::vec(any::<u8>(), 0..48), small in any::<bool>()) {
             let mut bytes = std::vec![kind];
             bytes.extend(&body);
             if small && bytes.len() > 2 {

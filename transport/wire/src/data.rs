@@ -8,12 +8,12 @@ use crate::header::Header;
 use crate::ids::RecordNumber;
 use crate::limits::{RECORD_HEADER_LEN, RECORD_PLAINTEXT_MAX, TAG_LEN, TRAILER_LEN};
 
-/// Content type of an aligned record; 0x18 is a spanning record, which this version's endpoints do not offer. [P-4.1], [P-4.6]
+/// Content type of a record that is whole in its packet; those of slices are in `slice`. [P-4.1], [P-4.6]
 const CONTENT_TYPE: u8 = 0x17;
 /// TLS 1.2 (RFC 5246), the record shape that NICs seal.
-const TLS_VERSION: [u8; 2] = [3, 3];
+pub(crate) const TLS_VERSION: [u8; 2] = [3, 3];
 /// Bytes of the explicit nonce.
-const NONCE_LEN: usize = 8;
+pub(crate) const NONCE_LEN: usize = 8;
 
 /// Appends a DATA packet's header. `length` is for the network's eyes only.
 pub fn emit_header(w: &mut Writer<'_>, header: &Header, length: u32) {
@@ -34,9 +34,14 @@ pub fn record_header(number: RecordNumber, plaintext_len: usize) -> [u8; RECORD_
 
 /// The additional data of that record (RFC 5246 section 6.2.3.3). [P-4.1]
 pub fn record_aad(number: RecordNumber, plaintext_len: usize) -> [u8; 13] {
+    aad_of(CONTENT_TYPE, number, plaintext_len)
+}
+
+/// The same of a record of that content type: what was sealed as one is never opened as the other.
+pub(crate) fn aad_of(content_type: u8, number: RecordNumber, plaintext_len: usize) -> [u8; 13] {
     let mut b = [0; 13];
     b[0..8].copy_from_slice(&number.as_u64().to_be_bytes());
-    b[8] = CONTENT_TYPE;
+    b[8] = content_type;
     b[9..11].copy_from_slice(&TLS_VERSION);
     b[11..13].copy_from_slice(&(plaintext_len as u16).to_be_bytes());
     b
@@ -115,7 +120,7 @@ mod tests {
         assert_eq!(record_aad(number, 0x100), [1, 2, 3, 4, 5, 6, 7, 8, 0x17, 3, 3, 0x01, 0x00]);
     }
 
-    /// [P-4.1] [P-4.6] Another content type, a slice of a spanning record included, is malformed, as is another version or
+    /// [P-4.1] [P-4.6] Another content type is no record, that of a slice included; neither is another version or
     /// a record without room for a trailer; a record over the largest is oversized.
     #[test]
     fn other_records_are_refused() {

@@ -18,6 +18,7 @@ pub mod header;
 pub mod lanes;
 pub mod trailer;
 pub mod data;
+pub mod slice;
 pub mod bundle;
 pub mod control;
 pub mod handshake;

@@ -35,6 +35,23 @@ pub const RECORD_PAYLOAD_MAX: usize = RECORD_PLAINTEXT_MAX - TRAILER_LEN;
 /// Bytes that a packet with one record has beyond the message's bytes.
 pub const PACKET_OVERHEAD: usize = DATA_HEADER_LEN + RECORD_HEADER_LEN + TRAILER_LEN + TAG_LEN;
 
+/// Clear bytes of a slice of a spanning record: those of a record, its offset, and the length of the sealed record. [P-4.6]
+pub const SLICE_HEADER_LEN: usize = RECORD_HEADER_LEN + 4;
+
+/// By so much a packet with a slice has more room for sealed bytes than one with a record has for the message's: trailer and tag are
+/// the spanning record's, once. Slices fill it, so that packets of both have one length. [P-4.6]
+pub const SLICE_SPARE: usize = PACKET_OVERHEAD - DATA_HEADER_LEN - SLICE_HEADER_LEN;
+
+/// Where fewer packets than these fill a record, it is worth little to have one for several of them, and there are none that span.
+/// [P-4.6]
+pub const SPAN_PACKETS_MIN: usize = 4;
+
+/// Most packets that a spanning record is cut to. [P-4.6]
+pub const SPAN_PACKETS_MAX: usize = 16;
+
+/// Messages of shorter records have no spanning ones: what their slices need beside the message's bytes stays a small part. [P-4.6]
+pub const SPAN_PAYLOAD_MIN: usize = 512;
+
 /// The largest packet that we send: almost a full record. Four of them are a train of 65,468 bytes, the most that Linux
 /// merges with room for IPv6 and a VLAN tag; four full records would be cut in software (`udp::caps`). [P-5.2]
 pub const PACKET_MAX: usize = 16_367;
@@ -75,5 +92,6 @@ const _: () = assert!(PACKET_MAX - PACKET_OVERHEAD <= RECORD_PAYLOAD_MAX, "what 
 const _: () =
     assert!(MESSAGE_MAX.div_ceil(DATAGRAM_MIN - PACKET_OVERHEAD) <= RECORDS_MAX, "the index does not run out");
 const _: () = assert!(MESSAGE_MAX <= u32::MAX as usize);
+const _: () = assert!(2 * SLICE_SPARE >= TRAILER_LEN + TAG_LEN, "two slices have room for what ends their record");
 const _: () = assert!(AUX_MAX <= u8::MAX as usize);
 const _: () = assert!(SEQUENCE_WINDOW <= u32::MAX as u64, "the floor's distance fits its field");

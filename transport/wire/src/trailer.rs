@@ -16,6 +16,9 @@ const KIND_BITS: u32 = 2;
 const INCAST_BIT: u8 = 1 << KIND_BITS;
 const CUTOFFS_SHIFT: u32 = KIND_BITS + 1;
 
+/// Bit of the byte that holds the length of the acknowledgements: the first attempt has spanning records. [P-4.6]
+const SPANS_BIT: u8 = 0x80;
+
 /// The fourth code of a kind, which is no message's: bundles have it, and acknowledgements in them. [P-4.7]
 pub const KIND_OTHER: u8 = 3;
 
@@ -121,7 +124,7 @@ impl Trailer {
         b[8..12].copy_from_slice(&self.floor_distance.to_be_bytes());
         b[12..14].copy_from_slice(&self.geometry.payload().to_be_bytes());
         b[14] = self.bits().emit();
-        b[15] = self.aux_len;
+        b[15] = self.aux_len | if self.geometry.spans() { SPANS_BIT } else { 0 };
         b
     }
 
@@ -132,12 +135,15 @@ impl Trailer {
     pub fn parse(bytes: &[u8; TRAILER_LEN]) -> Result<Self, Refusal> {
         let mut r = Reader::new(bytes);
         let (length, unscheduled, floor_distance) = (r.u32()?, r.u32()?, r.u32()?);
-        let (payload, bits, aux_len) = (r.u16()?, r.u8()?, r.u8()?);
+        let (payload, bits, last) = (r.u16()?, r.u8()?, r.u8()?);
+        let (aux_len, spans) = (last & !SPANS_BIT, last & SPANS_BIT != 0);
         let Bits { kind, incast, cutoffs } = Bits::parse(bits)?;
         if usize::from(aux_len) > AUX_MAX || !usize::from(aux_len).is_multiple_of(ACK_LEN) || unscheduled > length {
             return Err(Refusal::Malformed);
         }
-        let geometry = Geometry::stated(length, payload).ok_or(Refusal::Malformed)?;
+        let geometry = Geometry::stated(length, payload);
+        let geometry =
+            if spans { geometry.and_then(Geometry::spanning) } else { geometry }.ok_or(Refusal::Malformed)?;
         Ok(Self { geometry, unscheduled, floor_distance, kind, aux_len, incast, cutoffs })
     }
 }
@@ -180,6 +186,14 @@ mod tests {
         let ends =
             [(0, &[4, 0, 0, 0][..]), (12, &[0x3f, 0xf0]), (12, &[0, 4]), (14, &[2]), (15, &[30]), (4, &[0, 3, 0, 0])];
         assert!(ends.iter().all(|(at, bytes)| read(*at, bytes).is_ok()), "the last that mean something");
+        let spans = [0, 0, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0c, 0, 0, 0x80];
+        assert!(Trailer::parse(&spans).is_ok_and(|trailer| trailer.geometry.spans() && trailer.emit() == spans));
+        // Too few records to span any, too long ones, too short ones.
+        for (at, byte) in [(2, 0x10), (12, 0x10), (12, 1)] {
+            let mut none = spans;
+            none[at] = byte;
+            assert_eq!(Trailer::parse(&none), Err(Refusal::Malformed), "{at} {byte}");
+        }
         let beyond: [(usize, &[u8]); 9] = [
             (0, &[4, 0, 0, 1]),
             (0, &[0xff; 4]),
@@ -207,7 +221,7 @@ mod tests {
                 bytes[4..6].fill(0);
                 bytes[12] &= 0x3f;
                 bytes[14] -= u8::from(bytes[14] % 4 == 3);
-                bytes[15] = bytes[15] % 6 * 6;
+                bytes[15] = bytes[15] % 6 * 6 | bytes[15] & SPANS_BIT;
             }
             if let Ok(trailer) = Trailer::parse(&bytes) {
                 prop_assert_eq!(trailer.emit(), bytes);

@@ -227,6 +227,7 @@ impl Analyzer {
             | Frame::Done
             | Frame::Renew
             | Frame::Floor { .. }
+            | Frame::NextAttempt { .. }
             | Frame::Close => self.sealed.other_frames += 1,
         }
     }

@@ -29,12 +29,13 @@ impl<B: AsRef<[u8]>> Message<B> {
         records.end.min(self.handed_before).saturating_sub(records.start)
     }
 
-    /// Whether these records could be handed to a device: it is the first attempt, bound, nothing of it was sealed in software, and none of
-    /// them was handed over before. Repairs are software's, so no later attempt is ever a device's.
+    /// Whether these records could be handed to a device: it is the first attempt, bound, without spanning records, nothing of it was
+    /// sealed in software, and none of them was handed over before. Repairs are software's, so no later attempt is ever a device's.
     #[inline]
     pub fn may_hand_over(&self, first: u32) -> bool {
         self.lease.is_some()
             && self.id.attempt() == 0
+            && !self.geometry.spans()
             && match self.sealer.get() {
                 Sealer::Nobody => true,
                 Sealer::Software => false,
