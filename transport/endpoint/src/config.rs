@@ -88,6 +88,9 @@ pub struct Config {
     pub unix_seconds_at_zero: u64,
     /// Small messages that are ready together travel in one record. Default true. [P-4.7]
     pub bundles: bool,
+    /// On paths of small packets, longer messages travel in records that span packets. Default true: otherwise every packet costs a
+    /// seal and an open of its own. [P-4.6]
+    pub spans: bool,
     /// Bytes of requests that are taken from one first flight, where tickets allow any. [P-6.9]
     pub early_data_bytes_max: usize,
     /// What is shown of what runs here, and demanded of peers. Default: nothing. [P-6.16]
@@ -131,6 +134,7 @@ impl Config {
             timer_slack: Duration::from_millis(4),
             unix_seconds_at_zero: 0,
             bundles: true,
+            spans: true,
             early_data_bytes_max: 0,
             attest: Attest::default(),
             stream_above: None,

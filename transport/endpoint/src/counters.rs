@@ -44,6 +44,8 @@ counters! {
     bundles_sealed,
     /// Messages that travelled in bundles.
     messages_bundled,
+    /// Packets among those sent that carried a slice of a record.
+    slices_sent,
     /// Records opened.
     records_opened,
     /// Records sealed again because the receiver missed them.
@@ -122,6 +124,8 @@ counters! {
     dropped_replayed_control,
     /// Dropped: a record that was here before, or whose message is finished.
     dropped_duplicate,
+    /// Dropped: a slice of a record that no message waits for, or that is none of its message's.
+    dropped_slice,
     /// Dropped: a response to nothing that is awaited.
     dropped_unexpected,
     /// Dropped: no room for its message; its sender will try again.

@@ -314,8 +314,9 @@ impl State {
     /// Seals what was taken as packets of `segment` bytes, from byte `at` of `out` on. Where they end.
     #[inline(always)]
     fn packets(&mut self, work: &Work, segment: usize, mut at: usize, out: &mut [u8]) -> Option<usize> {
-        let message = self.calls[work.slot as usize].as_ref()?.out.as_ref()?;
-        let session = self.sessions[work.peer as usize].as_ref()?;
+        let Self { calls, sessions, spanned, counters, .. } = self;
+        let message = calls[work.slot as usize].as_ref()?.out.as_ref()?;
+        let session = sessions[work.peer as usize].as_ref()?;
         let keys = session.keys.as_ref()?;
         let header = Header {
             kind: PacketType::Data,
@@ -326,13 +327,22 @@ impl State {
             segment: segment as u16,
             session: session.peer_id,
         };
-        for index in work.records() {
-            at += packet(message, &keys.sealing, &header, index as u16, &mut out[at..]);
-        }
         let count = u64::from(work.end - work.start);
-        self.counters.records_sealed += count;
-        self.counters.records_repeated += if work.again { count } else { 0 };
-        self.counters.packets_sent += count;
+        let (mut sealed, spans) = (count, message.geometry().spans());
+        for index in work.records() {
+            let (index, out) = (index as u16, &mut out[at..]);
+            if spans && message.is_sliced(index) {
+                let (len, new) = spanned.packet((session.id, &keys.sealing), message, &header, index, out);
+                counters.slices_sent += 1;
+                sealed -= u64::from(!new);
+                at += len;
+            } else {
+                at += packet(message, &keys.sealing, &header, index, out);
+            }
+        }
+        counters.records_sealed += sealed;
+        counters.records_repeated += if work.again { count } else { 0 };
+        counters.packets_sent += count;
         Some(at)
     }
 

@@ -15,7 +15,6 @@ use proto::time::Instant;
 use record::keys::Secret;
 use record::seal::{Id, Message};
 use wire::control::Frame;
-use wire::geometry::Geometry;
 use wire::ids::{SessionId, Side};
 use wire::limits::{MESSAGE_MAX, PIGGYBACK_ACKS_MAX};
 use wire::trailer::Kind;
@@ -130,6 +129,7 @@ impl Endpoint {
                 early_answered: Vec::new(),
                 ended: Vec::new(),
                 landed: Vec::new(),
+                spanned: crate::spanned::Spanned::default(),
                 device: None,
             },
         }
@@ -314,7 +314,7 @@ impl Endpoint {
         if length > session.message_max {
             return Err(Misuse::TooLong { length, limit: session.message_max });
         }
-        let geometry = Geometry::cut(length, session.datagram_max);
+        let geometry = session.cut(length, state.device.is_some());
         let age_max = state.config.session_age_max;
         let old = session.keys.as_ref().is_some_and(|keys| now.since(keys.since) >= age_max);
         if old && !core::mem::replace(&mut session.renewing, true) {

@@ -9,7 +9,7 @@ use handshake::contract::{Progress, Setup};
 use handshake::error::{Alert, Error};
 use handshake::identity::PeerIdentity;
 use handshake::installed::KeyId;
-use handshake::params::TransportParams;
+use handshake::params::{LAYOUT_ALIGNED, LAYOUT_SPANNING, TransportParams};
 use handshake::secrets::Established;
 use handshake::server::{Offer, Sound, offer, refuse, sound};
 use handshake::{client::Client, server::Server};
@@ -60,6 +60,7 @@ impl State {
         session.mutual = mutual;
         (session.exchange, session.resumed, session.early.taken) = (exchange, resumed, early);
         session.message_max = peer.message_max as usize;
+        session.takes_slices = self.config.spans && peer.layouts & LAYOUT_SPANNING != 0;
         session.peer_datagram_max = usize::from(peer.datagram_max);
         session.datagram_max = session.datagram_max.min(usize::from(peer.datagram_max)).max(wire::limits::DATAGRAM_MIN);
         session.heard = now;
@@ -139,7 +140,7 @@ impl State {
             message_max: self.config.proto.message_bytes_max,
             unscheduled: self.config.proto.unscheduled_bytes.min(self.config.proto.message_bytes_max),
             reset_token: self.promise(session, key),
-            layouts: handshake::params::LAYOUT_ALIGNED,
+            layouts: LAYOUT_ALIGNED | if self.config.spans { LAYOUT_SPANNING } else { 0 },
             shards: self.config.shard.count,
             idle: Duration::ZERO,
             shows: self.config.attest.shows(),
@@ -237,6 +238,7 @@ impl State {
             datagram_max,
             peer_datagram_max: datagram_max,
             message_max: self.config.proto.message_bytes_max as usize,
+            takes_slices: false,
             ids: Ids::new(side),
             may_send: false,
             queued: VecDeque::new(),

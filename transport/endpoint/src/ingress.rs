@@ -12,15 +12,17 @@ use record::error::OpenError;
 use record::open::{Acks, TAIL_MAX, open_control, open_in_place, open_into};
 use wire::bytes::{Reader, copy};
 use wire::control::{Frame, packet_number};
-use wire::data::{RecordView, record_at};
+use wire::data::RecordView;
 use wire::header::Header;
 use wire::limits::DATA_HEADER_LEN;
 use wire::packet::Packet;
+use wire::slice::{Part, part_at};
 use wire::trailer::Trailer;
 
 use crate::error::Ended;
 use crate::pool::{Buffer, Payload};
 use crate::session::{Phase, Session};
+use crate::spanned::buffer_len;
 use crate::state::{Call, Event, NOTICES_MAX, State};
 use crate::trail::Step;
 
@@ -155,13 +157,20 @@ impl State {
         }
     }
 
-    /// A DATA packet: whole records, one after the other.
+    /// A DATA packet: whole records, or slices, one after the other.
     fn data(&mut self, now: Instant, header: &Header, packet: &mut [u8], base: usize) {
         let Some(slot) = self.addressed(now, header, packet) else { return };
         let mut at = DATA_HEADER_LEN;
         while at < packet.len() {
-            let view = match record_at(packet, at) {
-                Ok(view) => view,
+            let view = match part_at(packet, at) {
+                Ok(Part::Record(view)) => view,
+                Ok(Part::Slice(view)) => {
+                    at = view.bytes.end;
+                    if self.sessions[slot as usize].is_some() {
+                        self.slice(now, slot, header.epoch, packet, &view);
+                    }
+                    continue;
+                }
                 Err(why) => return self.counters.refuse(why),
             };
             at = view.sealed.end;
@@ -202,7 +211,8 @@ impl State {
             let next = u32::from(index) + 1;
             // Of short records, the tail may cover several.
             let keep = place.len() < TAIL_MAX || (next < geometry.records() && incoming.has(next as u16));
-            if view.plaintext_len() > place.len() + TAIL_MAX {
+            // Nor is anything opened onto slices that wait.
+            if view.plaintext_len() > place.len() + TAIL_MAX || incoming.keeps_slices() {
                 return self.padded_record(now, peer, epoch, packet, view, slot);
             }
             let keys = self.sessions[peer as usize].as_ref().and_then(|s| s.keys.as_ref());
@@ -317,7 +327,7 @@ impl State {
             return;
         }
         let length = trailer.geometry.length() as usize;
-        let mut buffer = self.pool.message(length);
+        let mut buffer = self.pool.message(buffer_len(trailer.geometry));
         copy(&mut buffer.bytes()[trailer.geometry.bytes(index)], payload);
         let evidence = self.machine.rpc(slot).is_some_and(|(rpc, ..)| self.is_evidence(peer, rpc));
         let streamed = !evidence && self.config.stream_above.is_some_and(|limit| length > limit);
@@ -469,6 +479,10 @@ impl State {
                 Frame::Close => return self.close(slot, &Ended::Failed(proto::io::Failure::SessionClosed)),
                 Frame::EpochWanted { epoch } => self.epoch_wanted(slot, epoch),
                 Frame::EpochReady { epoch } => self.epoch_ready(slot, epoch),
+                Frame::NextAttempt { rpc } => {
+                    self.leave_attempt(slot, rpc);
+                    self.taken(now, slot, frame);
+                }
                 Frame::PathChallenge { token } if self.notices.len() < NOTICES_MAX => {
                     self.notices.push_back((slot, Frame::PathResponse { token }));
                 }

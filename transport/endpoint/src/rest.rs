@@ -13,10 +13,11 @@ use proto::io::{Failure, RpcInfo};
 use proto::time::Instant;
 use record::error::OpenError;
 use wire::control::packet_number;
-use wire::data::{RecordView, record_at};
+use wire::data::RecordView;
 use wire::header::{Header, PacketType};
 use wire::ids::SessionId;
 use wire::limits::DATA_HEADER_LEN;
+use wire::slice::{Part, part_at};
 
 use crate::error::Ended;
 use crate::session::{Phase, Session};
@@ -152,8 +153,13 @@ impl State {
         }
         let proof = match header.kind {
             PacketType::Control => self.control_proves(header, packet),
-            _ => match record_at(packet, DATA_HEADER_LEN) {
-                Ok(view) => self.record_proves(now, header, packet, &view),
+            _ => match part_at(packet, DATA_HEADER_LEN) {
+                Ok(Part::Record(view)) => self.record_proves(now, header, packet, &view),
+                // No message comes in where nothing is under way.
+                Ok(Part::Slice(_)) => {
+                    self.counters.dropped_slice += 1;
+                    return None;
+                }
                 Err(why) => {
                     self.counters.refuse(why);
                     return None;

@@ -59,6 +59,7 @@ pub(crate) struct Resting {
     early_taken: bool,
     peer_datagram_max: u32,
     message_max: u32,
+    takes_slices: bool,
     target: Option<u32>,
     since: Instant,
     /// Packets that did not open.
@@ -91,6 +92,7 @@ impl Resting {
             early_taken: session.early.taken,
             peer_datagram_max: session.peer_datagram_max as u32,
             message_max: session.message_max as u32,
+            takes_slices: session.takes_slices,
             target: session.target,
             since: keys.since,
             failures: keys.failures.total(),
@@ -148,6 +150,7 @@ impl Resting {
             datagram_max: self.datagram_max as usize,
             peer_datagram_max: self.peer_datagram_max as usize,
             message_max: self.message_max as usize,
+            takes_slices: self.takes_slices,
             ids: self.ids,
             may_send: true,
             queued: VecDeque::new(),

@@ -15,7 +15,6 @@ use proto::machine::Machine;
 use proto::time::Instant;
 use record::seal::Message;
 use wire::control::Frame;
-use wire::geometry::Geometry;
 use wire::ids::{RpcId, SessionId, Side};
 use wire::limits::PIGGYBACK_ACKS_MAX;
 use wire::trailer::Kind;
@@ -259,6 +258,8 @@ pub struct State {
     pub(crate) early_answered: Vec<Answered>,
     /// Messages of one record that arrived in the datagrams being handled: slot and place.
     pub(crate) landed: Vec<(u32, core::ops::Range<usize>)>,
+    /// The spanning record that was sealed last.
+    pub(crate) spanned: crate::spanned::Spanned,
     /// What seals while it sends, where there is such a thing.
     pub(crate) device: Option<Box<crate::device::Device>>,
 }
@@ -348,7 +349,7 @@ impl State {
         let session = self.sessions[slot as usize].as_mut().expect("a session in use");
         let early = early && session.early.taken;
         let limit = session.message_max;
-        let geometry = Geometry::cut(length.min(limit), session.datagram_max);
+        let geometry = session.cut(length.min(limit), self.device.is_some());
         if length > limit {
             self.room.let_go(length);
             // The id was taken and is never used: our floor must not wait for it. [P-7.2]

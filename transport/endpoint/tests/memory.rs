@@ -98,10 +98,7 @@ fn buffers_have_a_limit() {
     }
     // All first records before any other.
     world.collect();
-    let (first, rest): (Vec<_>, Vec<_>) = world.wire.drain(..).partition(|datagram| {
-        let view = wire::data::record_at(&datagram.bytes, 20).expect("a record");
-        view.number.index() == 0
-    });
+    let (first, rest): (Vec<_>, Vec<_>) = world.wire.drain(..).partition(|datagram| datagram.number().0.index() == 0);
     world.wire.extend(first.into_iter().chain(rest));
     world.pass(Duration::from_secs(5));
     assert!(world.counters(SERVER).dropped_no_room > 0);
@@ -183,11 +180,11 @@ fn the_headers_of_a_run() {
         let header = datagram.header();
         match header.kind {
             PacketType::Data => {
-                let number = wire::data::record_at(&datagram.bytes, 20).expect("a record").number;
+                let (number, slice) = datagram.number();
                 assert_eq!(header.steer, 0);
                 assert!(datagram.bytes.len() <= usize::from(header.segment));
                 assert_eq!(number.message().attempt(), 0);
-                let first = sent.insert((datagram.from, datagram.to, number.as_u64()));
+                let first = sent.insert((datagram.from, datagram.to, number.as_u64(), slice));
                 assert!(header.priority < 7 || !first, "only what goes again");
                 repeated += usize::from(header.priority == 7);
                 granted += usize::from(header.priority <= 3);

@@ -74,7 +74,7 @@ fn bundles() {
     world.assert_dropped(CLIENT, SERVER, &forger.data(&[record]), &["dropped_nonsense"]);
 }
 
-/// [P-4.6] [P-10.1] A slice of a spanning record takes the rest of its packet with it; what stood before it counts.
+/// [P-4.6] A slice of what nobody waits for is dropped alone; what is none takes the rest of its packet with it.
 #[test]
 fn slices_of_spanning_records() {
     let (mut world, forger) = as_client();
@@ -82,14 +82,18 @@ fn slices_of_spanning_records() {
     slice.extend(RecordNumber::new(MessageId::new(rpc(0), 0), 1).as_u64().to_be_bytes());
     slice.extend([0, 0, 0x10, 0]);
     slice.resize(slice.len() + 100, 0xab);
-    world.assert_dropped(CLIENT, SERVER, &forger.data(std::slice::from_ref(&slice)), &["dropped_malformed"]);
+    world.assert_dropped(CLIENT, SERVER, &forger.data(std::slice::from_ref(&slice)), &["dropped_slice"]);
     let (before, after) = (rpc(1), rpc(2));
     let mixed =
         [forger.part(before, 0, Kind::OneWay, 10, 10), slice.clone(), forger.part(after, 0, Kind::OneWay, 20, 20)];
     world.feed(CLIENT, SERVER, &forger.data(&mixed));
     world.settle();
-    assert_eq!(world.outcome(SERVER).0, [10]);
-    assert_eq!(world.counters(SERVER).dropped_malformed, 2);
+    assert_eq!((world.outcome(SERVER).0, world.counters(SERVER).dropped_slice), (vec![10, 20], 2));
+    slice[15] = 0;
+    let mixed = [forger.part(rpc(3), 0, Kind::OneWay, 30, 30), slice, forger.part(rpc(4), 0, Kind::OneWay, 40, 40)];
+    world.feed(CLIENT, SERVER, &forger.data(&mixed));
+    world.settle();
+    assert_eq!((world.outcome(SERVER).0, world.counters(SERVER).dropped_malformed), (vec![10, 20, 30], 1));
 }
 
 /// [P-5.2] [P-10.1] Any number of records in a packet, of any messages: each is taken.

@@ -440,9 +440,10 @@ fn assert_no_number_twice(sent: &[Datagram]) {
         let Header { epoch, steer, session, .. } = datagram.header();
         lanes.insert((datagram.from, steer));
         let (number, sealed) = if datagram.data() {
-            (u64::from_be_bytes(datagram.bytes[25..33].try_into().expect("eight")), &datagram.bytes[20..])
+            let (number, slice) = datagram.number();
+            ((number.as_u64(), slice), &datagram.bytes[20..])
         } else {
-            (wire::control::packet_number(&datagram.bytes).expect("a number"), &datagram.bytes[24..])
+            ((wire::control::packet_number(&datagram.bytes).expect("a number"), 0), &datagram.bytes[24..])
         };
         let name = (datagram.from, session.as_u64(), steer, epoch, datagram.data(), number);
         if let Some(before) = seen.insert(name, sealed.to_vec()) {

@@ -20,6 +20,9 @@ pub const PARAMS_MAX: usize = 512;
 /// The layout that everyone understands: whole records in packets. [P-4.1]
 pub const LAYOUT_ALIGNED: u8 = 1;
 
+/// Records of which slices travel in several packets. Only who says so is sent any. [P-4.6]
+pub const LAYOUT_SPANNING: u8 = 2;
+
 const SESSION: u8 = 1;
 const DATAGRAM: u8 = 2;
 const MESSAGE: u8 = 3;

@@ -33,6 +33,12 @@ fn expand(secret: &Secret, label: &[u8], len: usize) -> Vec<u8> {
     out
 }
 
+/// What every record of such a request says.
+fn trailer_of(message: MessageId, geometry: Geometry) -> [u8; 16] {
+    let floor_distance = message.rpc().sequence() as u32;
+    Trailer { unscheduled: geometry.length(), floor_distance, ..Trailer::new(geometry, Kind::Request) }.emit()
+}
+
 /// The first message of `from`'s stream of level 0.
 fn first_message(world: &World, from: usize, to: usize) -> Vec<u8> {
     let of_stream =
@@ -95,6 +101,28 @@ impl Forger {
     /// Record `index` of a message of `length` bytes, as an honest sender would seal it.
     pub fn part(&self, rpc: RpcId, index: u16, kind: Kind, length: usize, payload: u16) -> Vec<u8> {
         self.part_of(MessageId::new(rpc, 0), index, kind, length, payload, 0, &[])
+    }
+
+    /// Record `index` of a request that is cut like `geometry`.
+    pub fn part_cut(&self, message: MessageId, index: u16, geometry: Geometry) -> Vec<u8> {
+        let plaintext = [&body(geometry.length() as usize)[geometry.bytes(index)], &trailer_of(message, geometry)[..]];
+        self.record(RecordNumber::new(message, index), &plaintext.concat())
+    }
+
+    /// The spanning record that begins with record `index`, with a trailer as `change` leaves it: ciphertext and tag. [P-4.6]
+    pub fn span(&self, message: MessageId, index: u16, geometry: Geometry, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+        let (key, mut nonce, number) = (&self.data.0, self.data.1, RecordNumber::new(message, index));
+        nonce[4..].copy_from_slice(&number.as_u64().to_be_bytes());
+        let span = geometry.sealed_with(index);
+        let mut plaintext = body(geometry.length() as usize)[geometry.span_bytes(&span)].to_vec();
+        plaintext.resize(geometry.span_sealed_len(&span) - 32, 0);
+        let mut trailer = trailer_of(message, geometry);
+        change(&mut trailer);
+        plaintext.extend(trailer);
+        let aad = [&number.as_u64().to_be_bytes()[..], &[0x18, 3, 3], &(plaintext.len() as u16).to_be_bytes()].concat();
+        let mut out = vec![0; plaintext.len() + 16];
+        key.seal(&nonce, &aad, &plaintext, &[], &mut out);
+        out
     }
 
     /// The same in any attempt, with padding and acknowledgements.

@@ -17,7 +17,8 @@ use endpoint::state::Event;
 use proto::time::Instant;
 use record::keys::Secret;
 use wire::header::Header;
-use wire::ids::{SessionId, Side};
+use wire::ids::{RecordNumber, SessionId, Side};
+use wire::slice::{Part, part_at};
 use wire::trailer::Kind;
 
 /// The server's place among the ends; the others are clients.
@@ -70,6 +71,13 @@ impl Datagram {
     }
     pub fn data(&self) -> bool {
         self.bytes[0] & 0xf == 1
+    }
+    /// The number of the first record of a DATA packet, or of the one that it has a slice of; and which byte of that the slice begins with.
+    pub fn number(&self) -> (RecordNumber, usize) {
+        match part_at(&self.bytes, 20).expect("a record, or a slice of one") {
+            Part::Record(view) => (view.number, 0),
+            Part::Slice(view) => (view.number, view.slice.start),
+        }
     }
 }
 
