@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use handshake::exchange::KeyExchange;
 use proto::io::RpcInfo;
 use record::aead::Cipher;
-use wire::ids::{SessionId, Side};
+use wire::ids::{RpcId, SessionId, Side};
 
 use crate::counters::Counters;
 use crate::endpoint::Endpoint;
@@ -84,6 +84,13 @@ impl fmt::Debug for State {
             .field("sessions", &self.sessions_open)
             .field("rpcs", &self.machine.rpcs_open())
             .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// The name of an RPC with the peer in slot `peer`.
+    pub(crate) fn call_id(&self, peer: u32, rpc: RpcId) -> CallId {
+        CallId { session: self.sessions[peer as usize].as_ref().expect("a session in use").id, rpc }
     }
 }
 

@@ -33,6 +33,7 @@ use crate::rates::Strangers;
 use crate::resting::Rests;
 use crate::room::Room;
 use crate::session::{Answered, CallId, Protection, Queued, Session};
+use crate::spanned::Spanned;
 use crate::tokens::Tokens;
 
 /// Frames of sessions that may wait to be sent; of what peers ask for, what would go beyond is not said.
@@ -259,7 +260,7 @@ pub struct State {
     /// Messages of one record that arrived in the datagrams being handled: slot and place.
     pub(crate) landed: Vec<(u32, core::ops::Range<usize>)>,
     /// The spanning record that was sealed last.
-    pub(crate) spanned: crate::spanned::Spanned,
+    pub(crate) spanned: Spanned,
     /// What seals while it sends, where there is such a thing.
     pub(crate) device: Option<Box<crate::device::Device>>,
 }
@@ -418,10 +419,6 @@ impl State {
         let session = self.sessions[slot as usize].as_ref().expect("a session in use");
         let (identity, report) = (Arc::clone(&session.identity), session.report.clone());
         Origin { address: session.address, identity, report, protection: Protection::Full }
-    }
-
-    pub(crate) fn call_id(&self, peer: u32, rpc: RpcId) -> CallId {
-        CallId { session: self.sessions[peer as usize].as_ref().expect("a session in use").id, rpc }
     }
 
     /// Does what could wait: forgets what has ended, carries out what the machine tells. Whether there was any of that.

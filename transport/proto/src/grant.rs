@@ -129,22 +129,16 @@ fn wants(order: Order, rpcs: &Table, (key, age, slot): Wish) -> bool {
         .is_some_and(|inc| wanting(inc) && rank(order, inc.bytes_not_granted()) == key)
 }
 
-/// How far a grant up to about `wish` goes: whole records only. Of a spanning record nothing can be opened before all of it is here, so
-/// what ends within one, as the unscheduled bytes may, is granted to its end. [P-4.6]
-fn whole(incoming: &Incoming, wish: u32) -> u32 {
-    let (geometry, granted) = (incoming.geometry(), incoming.granted());
-    let whole = geometry.offset_of(geometry.records_below(wish));
-    if !geometry.spans() {
-        return whole;
-    }
-    let before = geometry.sealed_end_before(whole);
-    if before > granted { before } else { geometry.sealed_end(whole.max(granted)) }
+/// Whether what was granted ends within a spanning record, as the unscheduled bytes may. Nothing of it can be opened before the rest of it
+/// is here. [P-4.6]
+fn is_torn(incoming: &Incoming) -> bool {
+    incoming.geometry().sealed_end_before(incoming.granted()) < incoming.granted()
 }
 
-/// Whether what was granted ends within a spanning record.
-fn is_torn(incoming: &Incoming) -> bool {
-    let geometry = incoming.geometry();
-    geometry.spans() && geometry.sealed_end(incoming.granted()) != incoming.granted()
+/// The least that can be granted next: a record, or the rest of one.
+fn record(incoming: &Incoming) -> u32 {
+    let (geometry, granted) = (incoming.geometry(), incoming.granted());
+    if geometry.spans() { geometry.sealed_end(granted + 1) - granted } else { geometry.payload().into() }
 }
 
 impl Granter {
@@ -295,15 +289,17 @@ impl Granter {
             let (peer, (_, age, slot)) = self.chosen[rank];
             let incoming = rpcs.taken(slot).inc.as_mut().expect("it wants grants");
             let geometry = incoming.geometry();
-            let room = self.room(terms.config, peer, geometry.payload().into());
+            let (record, torn) = (u64::from(record(incoming)), is_torn(incoming));
+            let room = self.room(terms.config, peer, record);
             // A window smaller than a record must not stop everything.
-            let wish = u64::from(incoming.received()) + window.max(geometry.payload().into());
+            let wish = u64::from(incoming.received()) + window.max(geometry.payload().into()).max(record);
+            let wish = if torn { wish.max(u64::from(incoming.granted()) + record) } else { wish };
             let wish = wish.min(u64::from(incoming.granted()) + room).min(u64::from(geometry.length()));
-            // A grant for less than a step waits for more, unless it is the last one.
-            let offset = whole(incoming, wish as u32);
+            // Whole records only; and a grant for less than a step waits for more, unless it is the last one.
+            let offset = geometry.sealed_end_before(wish as u32);
             let step = offset.saturating_sub(incoming.granted());
             let last = offset == geometry.length();
-            if step > 0 && (last || u64::from(step) >= step_min || incoming.outstanding() == 0 || is_torn(incoming)) {
+            if step > 0 && (last || u64::from(step) >= step_min || incoming.outstanding() == 0 || torn) {
                 // Fewest bytes left: highest of the scheduled priorities; ranks beyond share the lowest.
                 let level = terms.cutoffs.granted_level(rank, self.chosen.len());
                 let priority = terms.priority(incoming.bytes_not_granted(), unscheduled(peer), level);
@@ -350,10 +346,11 @@ impl Granter {
                 continue;
             }
             let geometry = incoming.geometry();
-            let room = self.room(terms.config, peer, geometry.payload().into());
+            let record = record(incoming);
+            let room = self.room(terms.config, peer, record.into());
             let room = u32::try_from(room).unwrap_or(u32::MAX);
-            let wish = incoming.granted().saturating_add(increment.max(geometry.payload().into()).min(room));
-            let offset = whole(incoming, wish);
+            let wish = incoming.granted().saturating_add(increment.max(record).min(room));
+            let offset = geometry.sealed_end_before(wish);
             if offset <= incoming.granted() {
                 return None;
             }

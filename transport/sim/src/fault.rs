@@ -80,6 +80,8 @@ pub enum Altered {
     Sealed,
     /// Of a handshake.
     Handshake,
+    /// A slice, which is proven with others only. [P-4.6]
+    Slice,
 }
 
 /// The rules of a world.

@@ -77,6 +77,16 @@ pub enum Part {
     Slice(SliceView),
 }
 
+impl Part {
+    /// Its number: that of the record which it is, or is a slice of.
+    pub const fn number(&self) -> RecordNumber {
+        match self {
+            Self::Record(view) => view.number,
+            Self::Slice(view) => view.number,
+        }
+    }
+}
+
 /// What begins at byte `at` of `packet`.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use offload::software::crypto;
 use record::aead::{Aead, Cipher, Crypto, NONCE_LEN, Refused, TAG_LEN};
 use wire::limits::{CONTROL_HEADER_LEN, RECORD_HEADER_LEN};
+use wire::slice::SliceView;
 
 use super::book::{Book, What, digest};
 use crate::rng::FastMap;
@@ -51,6 +52,8 @@ struct Watch {
     book: Book,
     /// What was sealed and has not been seen on the wire, by its hash.
     pending: FastMap<u64, u32>,
+    /// Spanning records that were sealed, by their numbers: their slices may leave any number of times.
+    spans: FastMap<u64, Vec<Vec<u8>>>,
     bug: Option<Bug>,
     /// The last nonce of each kind, with its key.
     last: [Option<(u32, [u8; NONCE_LEN])>; 2],
@@ -88,6 +91,13 @@ pub(super) fn seen(sealed: &[u8]) -> bool {
     })
 }
 
+/// A slice is seen on the wire: whether it is one of a record that the cipher sealed under that number.
+pub(super) fn seen_slice(view: &SliceView, packet: &[u8]) -> bool {
+    let slice = &packet[view.bytes.clone()];
+    let is_of = |sealed: &Vec<u8>| sealed.len() == view.sealed_len && sealed[view.slice.clone()] == *slice;
+    WATCH.with_borrow(|watch| watch.spans.get(&view.number.as_u64()).is_some_and(|all| all.iter().any(is_of)))
+}
+
 struct Audited {
     inner: Box<dyn Aead>,
     key: u32,
@@ -104,7 +114,10 @@ impl Aead for Audited {
             false => self.inner.seal(&nonce, aad, plaintext, extra, out),
         }
         let len = plaintext.len() + extra.len() + TAG_LEN;
-        WATCH.with_borrow_mut(|watch| watch.sealed(self.key, what, &nonce, &out[..len]));
+        // Content type 0x18. [P-4.6]
+        let spanning =
+            (what == What::Record && aad[8] == 0x18).then(|| u64::from_be_bytes(*aad.first_chunk().expect("a number")));
+        WATCH.with_borrow_mut(|watch| watch.sealed(self.key, what, &nonce, &out[..len], spanning));
     }
 
     fn seal_in_place(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], record: &mut [u8]) {
@@ -122,11 +135,15 @@ impl Aead for Audited {
 }
 
 impl Watch {
-    fn sealed(&mut self, key: u32, what: What, nonce: &[u8; NONCE_LEN], sealed: &[u8]) {
+    fn sealed(&mut self, key: u32, what: What, nonce: &[u8; NONCE_LEN], sealed: &[u8], spanning: Option<u64>) {
         let digest = digest(sealed);
         self.book.seal(key, what, nonce, digest);
         self.last[what as usize] = Some((key, *nonce));
-        *self.pending.entry(digest).or_default() += 1;
+        match spanning.map(|number| self.spans.entry(number).or_default()) {
+            Some(all) if all.iter().any(|known| known == sealed) => {}
+            Some(all) => all.push(sealed.to_vec()),
+            None => *self.pending.entry(digest).or_default() += 1,
+        }
     }
 
     /// The nonce to seal with, and whether the plaintext is to be another: as they should be, unless a bug strikes.

@@ -5,8 +5,8 @@ use endpoint::endpoint::{Endpoint, Sending, To};
 use endpoint::pool::Payload;
 use endpoint::state::Event;
 use proto::time::Instant;
-use wire::data::record_at;
 use wire::limits::{CONTROL_HEADER_LEN, DATA_HEADER_LEN, RECORD_HEADER_LEN};
+use wire::slice::{part_at, slice_at};
 use wire::trailer::Kind;
 
 use super::cipher;
@@ -152,7 +152,7 @@ impl Load {
         if frame.kind() != 1 || self.parts[frame.from as usize].epoch >= STUCK_UNTIL {
             return false;
         }
-        let sequence = record_at(&frame.bytes, DATA_HEADER_LEN).map(|view| view.number.message().rpc().sequence());
+        let sequence = part_at(&frame.bytes, DATA_HEADER_LEN).map(|part| part.number().message().rpc().sequence());
         sequence.is_ok_and(|sequence| sequence < STUCK_AMONG && sequence % STUCK_EVERY == 7)
     }
 }
@@ -164,8 +164,12 @@ impl Hooks for Load {
             2 => CONTROL_HEADER_LEN,
             _ => return,
         };
-        // One record is in a packet. [P-5.2]
-        self.unaccounted += u64::from(!frame.bytes.get(sealed_at..).is_some_and(cipher::seen));
+        // One record is in a packet, or one slice. [P-5.2]
+        let seen = match slice_at(&frame.bytes, DATA_HEADER_LEN) {
+            Ok(view) if frame.kind() == 1 => cipher::seen_slice(&view, &frame.bytes),
+            _ => frame.bytes.get(sealed_at..).is_some_and(cipher::seen),
+        };
+        self.unaccounted += u64::from(!seen);
         let part = &mut self.parts[frame.from as usize];
         if frame.bytes[EPOCH_AT] == (part.epoch + 1) as u8 {
             part.epoch += 1;

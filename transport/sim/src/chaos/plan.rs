@@ -206,6 +206,8 @@ fn config(rng: &mut Rng, network: &Network) -> (Config, bool) {
         ],
     );
     proto.incast_calls = one_of(rng, &[None, Some(4), Some(64)]);
+    // Nor do all take records that span packets.
+    config.spans = rng.chance(0.8);
     let strict = config.session_idle > Duration::from_secs(60) && proto.rpcs_per_peer_max > 1000;
     (config, strict)
 }

@@ -24,9 +24,9 @@ use endpoint::state::Event;
 use proto::time::Instant;
 use record::budget::Limits;
 use wire::control::packet_number;
-use wire::data::record_at;
 use wire::header::Header;
 use wire::limits::{DATA_HEADER_LEN, RECORD_HEADER_LEN};
+use wire::slice::{Part, part_at, slice_at};
 
 use crate::clock::Time;
 use crate::fault::Altered;
@@ -166,7 +166,9 @@ impl Checker {
         };
         let key = session.key_name(side, epoch);
         let seen = self.opened.entry(key).or_default();
-        if *seen & frame.kind() == 0 {
+        // A slice does not open by itself; its message's first record does. [P-4.6]
+        let alone = frame.kind() == 2 || slice_at(&frame.bytes, DATA_HEADER_LEN).is_err();
+        if *seen & frame.kind() == 0 && alone {
             *seen |= frame.kind();
             let forger = Forger::new(session.keys(side, epoch), header.session);
             if !forger.opens(&frame.bytes) {
@@ -180,16 +182,26 @@ impl Checker {
         let direction = session.key_name(side, 0);
         let mut at = DATA_HEADER_LEN;
         while at < frame.bytes.len() {
-            let view = record_at(&frame.bytes, at).map_err(|why| format!("a record that is none: {why}"))?;
-            let sealed = &frame.bytes[at + RECORD_HEADER_LEN..view.sealed.end];
-            self.nonces.record(direction, epoch, view.number.as_u64(), sealed)?;
-            at = view.sealed.end;
+            match part_at(&frame.bytes, at).map_err(|why| format!("a record that is none: {why}"))? {
+                Part::Record(view) => {
+                    let sealed = &frame.bytes[at + RECORD_HEADER_LEN..view.sealed.end];
+                    self.nonces.record(direction, epoch, view.number.as_u64(), sealed)?;
+                    at = view.sealed.end;
+                }
+                Part::Slice(view) => {
+                    let (name, slice) = ((direction, epoch, view.number.as_u64()), &frame.bytes[view.bytes.clone()]);
+                    self.nonces.slice(name, view.slice.start, view.sealed_len, slice)?;
+                    at = view.bytes.end;
+                }
+            }
         }
         Ok(())
     }
 
     /// A frame is about to be handed to an endpoint; `altered` says what it must not be taken for.
     pub fn arriving(&mut self, altered: Option<Altered>, frame: &Frame, endpoint: &Endpoint) {
+        let slice = || frame.kind() == 1 && slice_at(&frame.bytes, DATA_HEADER_LEN).is_ok();
+        let altered = altered.map(|altered| if slice() { Altered::Slice } else { altered });
         self.before = altered.map(|altered| (altered, View::of(endpoint, altered, frame.id)));
     }
 

@@ -8,6 +8,8 @@ use crate::rng::{FastMap, mix};
 pub struct Nonces {
     /// What each record number of each direction sealed, and in which epoch.
     records: FastMap<(u64, u64), (u64, u64)>,
+    /// What the slices of spanning records were, by where each begins.
+    slices: FastMap<(u64, u64, usize), u64>,
     /// The last packet number of each control key. They leave in the order in which they are taken.
     controls: FastMap<u64, u64>,
 }
@@ -35,6 +37,28 @@ impl Nonces {
             }
             was if was != is => {
                 Err(format!("direction {direction:016x}: two records under number {number:016x} of epoch {epoch}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A slice leaves: `slice`, from byte `offset` on, of a record of `sealed_len` bytes that is sealed under `number`. [P-4.6]
+    ///
+    /// # Errors
+    /// As [`Self::record`]; also when what was sealed under that number was no spanning record of that length.
+    pub fn slice(
+        &mut self,
+        (direction, epoch, number): (u64, u64, u64),
+        offset: usize,
+        sealed_len: usize,
+        slice: &[u8],
+    ) -> Result<(), String> {
+        // What no ordinary record is, and no spanning one of another length.
+        self.record(direction, epoch, number, &[&b"spans "[..], &sealed_len.to_be_bytes()].concat())?;
+        let is = digest(slice);
+        match *self.slices.entry((direction, number, offset)).or_insert(is) {
+            was if was != is => {
+                Err(format!("direction {direction:016x}: slice {offset} of number {number:016x} is two"))
             }
             _ => Ok(()),
         }
@@ -77,6 +101,12 @@ mod tests {
             assert!(nonces.control(key, 5).is_ok() && nonces.control(key, 7).is_ok());
         }
         assert!(nonces.record(1, 4, 9, &other).is_err() && nonces.record(1, 4, 10, &other[..99]).is_err());
+        let slice =
+            |nonces: &mut Nonces, number, at, len, bytes: &[u8]| nonces.slice((1, 4, number), at, len, bytes).is_ok();
+        assert!(slice(&mut nonces, 11, 0, 200, &record) && slice(&mut nonces, 11, 100, 200, &other));
+        assert!(slice(&mut nonces, 11, 0, 200, &record) && !slice(&mut nonces, 11, 0, 200, &other));
+        assert!(!slice(&mut nonces, 11, 0, 300, &record) && !slice(&mut nonces, 10, 0, 100, &other), "another layout");
+        assert!(nonces.record(1, 4, 11, &record).is_err(), "another layout");
         assert!(nonces.control(1, 7).is_err(), "the same packet number, whatever was sealed");
         assert!(nonces.control(2, 6).is_err());
     }

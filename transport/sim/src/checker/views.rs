@@ -55,6 +55,9 @@ impl View {
     pub fn of(endpoint: &Endpoint, altered: Altered, id: u64) -> Self {
         let counters = endpoint.counters();
         let of_handshakes = altered == Altered::Handshake;
+        // Slices are not proven one by one: one may wait where bytes of its message will stand, and is then not counted. If it is the last
+        // of its record, that does not open, and its peer is told. Nothing else may follow from it. [P-4.6] [P-5.4]
+        let of_slices = altered == Altered::Slice;
         // Handshakes keep something of what nobody proved yet, bounded, and it ends by itself. [P-5.4] And a server that keeps
         // nothing of its half any more says DONE to whatever seems to be a repeat, once in a millisecond. [P-6.2]
         let mut holdings = endpoint.holdings();
@@ -62,6 +65,10 @@ impl View {
         holdings.strangers = 0;
         if of_handshakes {
             (holdings.sessions, holdings.accepting, holdings.notices) = (0, 0, 0);
+        }
+        let mut peers = endpoint.peer_holdings();
+        if of_slices {
+            peers.frames = 0;
         }
         let counted = counters.iter().filter(|(name, _)| {
             !name.starts_with("dropped_")
@@ -72,10 +79,10 @@ impl View {
         Self {
             counters: fold(0, counted.map(|(_, count)| count)),
             holdings,
-            timeout: endpoint.timeout().filter(|_| !of_handshakes),
-            peers: endpoint.peer_holdings(),
+            timeout: endpoint.timeout().filter(|_| !of_handshakes && !of_slices),
+            peers,
             deep: if id.is_multiple_of(DEEP_EVERY) { deep(endpoint) } else { 0 },
-            dropped: if of_handshakes { u64::MAX } else { counters.dropped() },
+            dropped: if of_handshakes || of_slices { u64::MAX } else { counters.dropped() },
         }
     }
 

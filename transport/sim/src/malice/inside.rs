@@ -3,9 +3,9 @@
 
 use wire::bundle::{INDEX, Tail};
 use wire::control::{Frame, RefusalCode, packet_number};
-use wire::data::record_at;
 use wire::ids::{MessageId, RecordNumber, RpcId, SessionId, Side};
 use wire::limits::{DATA_HEADER_LEN, MESSAGE_MAX, RECORD_PAYLOAD_MAX, SEQUENCE_WINDOW, TRAILER_LEN};
+use wire::slice::part_at;
 use wire::trailer::Kind;
 
 use super::Forgery;
@@ -124,9 +124,9 @@ impl Insider {
         if kind == 2 && ours && u64::from(frame.bytes[EPOCH_AT]) == voice.forger.epoch() % 256 {
             voice.control = voice.control.max(packet_number(&frame.bytes).unwrap_or(0));
         } else if kind == 1
-            && let Ok(record) = record_at(&frame.bytes, DATA_HEADER_LEN)
+            && let Ok(part) = part_at(&frame.bytes, DATA_HEADER_LEN)
         {
-            let rpc = record.number.message().rpc();
+            let rpc = part.number().message().rpc();
             if ours && rpc.began() == side {
                 voice.sequence = voice.sequence.max(rpc.sequence());
             } else if !ours {
@@ -240,7 +240,8 @@ impl Speaker<'_> {
         let (a, b) = (self.rng.next() as u32, self.rng.next() as u32);
         // The byte of an epoch that there might be.
         let near = (self.voice.forger.epoch() + u64::from(a % 7)).wrapping_sub(3) as u8;
-        match self.rng.below(14) {
+        match self.rng.below(15) {
+            14 => Frame::NextAttempt { rpc },
             0 => Frame::Resend { rpc, start: a.min(b), end: a.max(b) },
             1 => Frame::Resend { rpc, start: 0, end: u32::MAX },
             2 => Frame::Busy { rpc },
