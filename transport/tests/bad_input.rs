@@ -131,7 +131,7 @@ fn with_byte(packet: &[u8], at: usize, change: impl Fn(u8) -> u8) -> Vec<u8> {
 }
 
 /// Each way for a datagram to be wrong has its own counter, and that one is raised. Among them are what this version does not
-/// have: packet types to come and records that span packets [P-10.1],
+/// have: packet types to come [P-10.1], slices that no message waits for [P-4.6],
 /// RESET [P-5.5], other epochs [P-6.5].
 #[test]
 fn every_reason_is_counted() {
@@ -143,9 +143,14 @@ fn every_reason_is_counted() {
         let data = sent.iter().rfind(|p| kind(p) == DATA).expect("requests were sent").clone();
         let control = sent.iter().rfind(|p| kind(p) == CONTROL).expect("acks were sent").clone();
         let longer = [&data[..], b"!"].concat();
+        // The first of a record of 16 KB, and one of a record of no bytes. [P-4.6]
+        let mut slice = with_byte(&data, 20, |_| 0x18);
+        slice[33..37].copy_from_slice(&[0, 0, 0x40, 0]);
+        let mut no_slice = slice.clone();
+        no_slice[35..37].fill(0);
         let reset = [&with_byte(&data[..16], 0, |b| b & 0xf0 | 4)[..], &[7; 16]].concat();
         let reset = with_byte(&with_byte(&reset, 6, |_| 0), 7, |_| 0);
-        let cases: [Case; 21] = [
+        let cases: [Case; 22] = [
             ("one byte", data[..1].to_vec(), |c| c.dropped_truncated),
             ("half a header", data[..10].to_vec(), |c| c.dropped_truncated),
             ("a header only", data[..20].to_vec(), |c| c.dropped_truncated),
@@ -159,7 +164,8 @@ fn every_reason_is_counted() {
             ("type 6", with_byte(&data, 0, |b| b & 0xf0 | 6), |c| c.dropped_unknown_type),
             ("a reset", reset, |c| c.dropped_reset),
             ("another attempt", with_byte(&data, 30, |b| b ^ 1), |c| c.dropped_bad_tag),
-            ("a spanning record", with_byte(&data, 20, |_| 0x18), |c| c.dropped_malformed),
+            ("a slice of nothing", slice, |c| c.dropped_slice),
+            ("no slice", no_slice, |c| c.dropped_malformed),
             ("a flag", with_byte(&data, 1, |b| b | 1), |c| c.dropped_malformed),
             ("priority 8", with_byte(&data, 3, |b| b | 8), |c| c.dropped_malformed),
             ("another session", with_byte(&data, 8, |b| !b), |c| c.dropped_unknown_session),

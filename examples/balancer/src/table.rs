@@ -9,12 +9,12 @@ use crate::seen::{Backend, SEALED, Seen};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::Instant;
-use wire::data::record_at;
 use wire::header::Header;
 use wire::ids::{RpcId, SessionId, Side};
 use wire::lanes::Lane;
 use wire::limits::DATA_HEADER_LEN;
 use wire::packet::Packet;
+use wire::slice::part_at;
 
 /// Why a packet is not passed on; the name in [`Seen::dropped`].
 pub(crate) type Dropped = &'static str;
@@ -229,9 +229,9 @@ impl Table {
             Side::Server => (lane.to, lane.from),
         };
         let mut at = DATA_HEADER_LEN;
-        while let Ok(record) = record_at(datagram, at) {
-            at = record.sealed.end;
-            let message = Message { client_shard, server_shard, rpc: record.number.message().rpc() };
+        while let Ok(part) = part_at(datagram, at) {
+            at = part.end();
+            let message = Message { client_shard, server_shard, rpc: part.number().message().rpc() };
             if message.rpc.began() != sender {
                 let answered = session.under_way.remove(&message).is_some();
                 self.messages -= usize::from(answered);

@@ -6,7 +6,7 @@ use record::aead::{Cipher, Crypto};
 use record::budget::Limits;
 use record::epochs::Outbound;
 use record::keys::{Chain, DataKey, Secret};
-use record::open::{TAIL_MAX, open_in_place, open_into};
+use record::open::{TAIL_MAX, assembly_len, open_in_place, open_into, open_span, put_slice};
 use record::seal::{Id, Message};
 use wire::data::record_at;
 use wire::geometry::Geometry;
@@ -71,6 +71,33 @@ pub fn open(data: &[u8]) {
         let opened = open_in_place(opener, &mut changed_record, &view).is_ok();
         assert_eq!(opened, with == 0, "{at}");
     }
+    if let Some(geometry) = geometry.spanning() {
+        spanning(&mut sealer, opener, geometry, body, index, (changed, with));
+    }
+}
+
+/// The same of a record that spans packets: its slices come together to what was sealed, unless a bit of them changed.
+fn spanning(keys: &mut Outbound, opener: &DataKey, geometry: Geometry, body: &[u8], index: u16, (at, with): (u16, u8)) {
+    let id = Id::response(RpcId::new(Side::Server, 1 << 20));
+    let mut message = Message::freeze(id, body, Trailer::new(geometry, Kind::Response), &[]);
+    message.bind(keys).expect("the key is new");
+    if !message.is_sliced(index) {
+        return;
+    }
+    let span = geometry.sealed_with(index);
+    let mut record = vec![0; geometry.span_sealed_len(&span)];
+    let number = message.seal_span(keys, index, &mut record);
+    let at = usize::from(at) % record.len();
+    record[at] ^= with;
+    let mut buffer = vec![0; assembly_len(geometry)];
+    for index in span.clone() {
+        let index = index as u16;
+        put_slice(geometry, &span, index, &record[geometry.slice(&span, index)], &mut buffer);
+    }
+    let opened = open_span(opener, number, geometry, &span, &mut buffer);
+    let place = geometry.span_bytes(&span);
+    assert_eq!(opened.is_ok(), with == 0, "{at}");
+    assert!(opened.is_err() || buffer[place.clone()] == body[place]);
 }
 
 /// Bytes that nobody sealed.

@@ -4,10 +4,11 @@
 use handshake::params::TransportParams;
 use wire::bytes::{Reader, Writer};
 use wire::control::{Frame, packet_number};
-use wire::data::{record_at, record_header};
+use wire::data::record_header;
 use wire::header::Header;
 use wire::limits::{DATA_HEADER_LEN, HEADER_LEN};
 use wire::packet::Packet;
+use wire::slice::{Part, part_at, slice_header};
 use wire::trailer::Trailer;
 
 fn written(len: usize, write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
@@ -25,11 +26,14 @@ fn datagram(data: &[u8]) {
     match packet {
         Packet::Data(_) => {
             let mut at = DATA_HEADER_LEN;
-            while let Ok(record) = record_at(data, at) {
-                let header = record_header(record.number, record.plaintext_len());
+            while let Ok(part) = part_at(data, at) {
+                let (header, bytes) = match part {
+                    Part::Record(view) => (record_header(view.number, view.plaintext_len()).to_vec(), view.sealed),
+                    Part::Slice(view) => (slice_header(view.number, &view.slice, view.sealed_len).to_vec(), view.bytes),
+                };
                 assert_eq!(data[at..at + header.len()], header);
-                assert!(record.sealed.start > at && record.sealed.end > record.sealed.start);
-                at = record.sealed.end;
+                assert!(bytes.start == at + header.len() && bytes.end > bytes.start);
+                at = bytes.end;
                 assert!(at <= data.len());
             }
         }

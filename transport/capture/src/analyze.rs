@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use rustc_hash::FxHashMap;
 use wire::bundle;
 use wire::control::packet_number;
-use wire::data::record_at;
 use wire::header::Header;
 use wire::limits::{DATA_HEADER_LEN, HEADER_LEN, TRAILER_LEN, VERSION};
 use wire::packet::Packet;
+use wire::slice::{Part, part_at};
 
 use crate::counts::{BACK_MAX_NS, Counts, Event, FlowRow, MessageRow, SealedCounts, What, Which};
 use crate::file;
@@ -20,11 +20,12 @@ use crate::message::Arrival;
 use crate::open::{Key, Open, Place};
 
 mod sealed;
+mod slices;
 
 /// Most directions of lanes that are followed: two of each session that an endpoint can have, and as many again.
 pub const FLOWS_MAX: usize = 4 * wire::limits::SESSIONS_MAX;
-/// Where a record's content type stands in a DATA packet, and what it begins with. [P-4.1]
-const RECORD_START: [u8; 3] = [0x17, 3, 3];
+/// Where a record's content type stands in a DATA packet, and what it begins with; the same of a slice. [P-4.1] [P-4.6]
+const RECORD_STARTS: [[u8; 3]; 2] = [[0x17, 3, 3], [0x18, 3, 3]];
 
 /// What to do besides counting.
 #[derive(Debug, Default)]
@@ -48,6 +49,7 @@ pub struct Analyzer {
     flows: Vec<Flow>,
     by_session: FxHashMap<(u64, u16), u32>,
     open: Open,
+    slices: slices::Slices,
     /// Runs of sequences that all flows remember, but for the first of each set.
     spare_runs: usize,
     now_ns: u64,
@@ -77,6 +79,7 @@ impl Analyzer {
             flows: Vec::new(),
             by_session: FxHashMap::default(),
             open: Open::default(),
+            slices: slices::Slices::default(),
             spare_runs: 0,
             now_ns: 0,
             first_ns: None,
@@ -225,7 +228,15 @@ impl Analyzer {
         let stated = u32::from_be_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]);
         let mut at = DATA_HEADER_LEN;
         while at < bytes.len() {
-            let Ok(record) = record_at(bytes, at) else { return };
+            let record = match part_at(bytes, at) {
+                Ok(Part::Record(record)) => record,
+                Ok(Part::Slice(view)) => {
+                    at = view.bytes.end;
+                    self.slice_of(time_ns, flow, header, bytes, &view);
+                    continue;
+                }
+                Err(_) => return,
+            };
             at = record.sealed.end;
             let number = record.number;
             let is_bundle = number.index() == bundle::INDEX;
@@ -337,7 +348,10 @@ fn is_plausible(bytes: &[u8]) -> bool {
     let Some(header) = bytes.first_chunk::<HEADER_LEN>() else { return false };
     let named = header[8] & 0x80 != 0;
     match header[0] {
-        0x11 => named && bytes.get(DATA_HEADER_LEN..DATA_HEADER_LEN + 3) == Some(&RECORD_START),
+        0x11 => {
+            let start = bytes.get(DATA_HEADER_LEN..DATA_HEADER_LEN + 3);
+            named && start.is_some_and(|start| RECORD_STARTS.iter().any(|of| start == of))
+        }
         0x12 | 0x14 | 0x15 => named,
         0x13 => bytes.get(HEADER_LEN).is_some_and(|first| first & 0x80 != 0) && (named || header[8..] == [0; 8]),
         _ => false,

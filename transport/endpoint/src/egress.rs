@@ -264,6 +264,7 @@ impl State {
             // A packet that is shorter than the others can only be the last.
             let most = if packet_len < segment { 1 } else { (room - filled) / segment };
             let most = most.min(self.config.segment_packets_max - packets);
+            let most = whole_records(self.message(slot), record, most);
             let Some(work) = self.machine.next_work(now, most as u32) else { break };
             let session = self.sessions[peer as usize].as_ref()?;
             segment_peer = peer;
@@ -367,6 +368,18 @@ impl State {
         }
         bound.is_ok()
     }
+}
+
+/// How many packets of at most `most`, from `record` on, leave in one train: where records span packets, as many as are whole records, if
+/// any are. Of a part nothing can be opened before the next train.
+#[inline]
+fn whole_records<B: AsRef<[u8]>>(message: &Message<B>, record: u32, most: usize) -> usize {
+    let end = record as usize + most;
+    if !message.geometry().spans() || end >= message.geometry().records() as usize {
+        return most;
+    }
+    let whole = message.geometry().sealed_with(end as u16).start.saturating_sub(record) as usize;
+    if message.is_sliced(end as u16) && whole > 0 { whole } else { most }
 }
 
 /// One packet: the header, and one record behind it.

@@ -141,6 +141,17 @@ pub fn put_slice(geometry: Geometry, span: &Range<u32>, index: u16, slice: &[u8]
     copy(&mut buffer[spare.start + at.start.max(place.len()) - place.len()..][..rest.len()], rest);
 }
 
+/// Opens the spanning record `number` in place, where its slices stand one after the other.
+///
+/// # Errors
+/// Why it did not open; `sealed` then holds no plaintext.
+pub fn open_slices(key: &DataKey, number: RecordNumber, sealed: &mut [u8]) -> Result<Trailer, OpenError> {
+    let plaintext_len = sealed.len().checked_sub(TAG_LEN).ok_or(OpenError::Tag)?;
+    key.aead().open_in_place(&key.nonce(number), &span_aad(number, plaintext_len), sealed)?;
+    let trailer = sealed[..plaintext_len].last_chunk::<TRAILER_LEN>().ok_or(OpenError::Trailer)?;
+    Trailer::parse(trailer).map_err(|_| OpenError::Trailer)
+}
+
 /// Opens the spanning record `number`, all slices of which were put into `buffer`, in its place. What stands there beside it is as before
 /// when this returns.
 ///
@@ -160,14 +171,7 @@ pub fn open_span(
     end[..len].copy_from_slice(&buffer[spare]);
     kept[..len].copy_from_slice(&buffer[place.end..place.end + len]);
     buffer[place.end..place.end + len].copy_from_slice(&end[..len]);
-    let sealed = &mut buffer[place.start..place.end + len];
-    let plaintext_len = sealed.len() - TAG_LEN;
-    let aad = span_aad(number, plaintext_len);
-    let opened = key.aead().open_in_place(&key.nonce(number), &aad, sealed).map_err(OpenError::from);
-    let meaning = opened.and_then(|()| {
-        let trailer = sealed[..plaintext_len].last_chunk::<TRAILER_LEN>().ok_or(OpenError::Trailer)?;
-        Trailer::parse(trailer).map_err(|_| OpenError::Trailer)
-    });
+    let meaning = open_slices(key, number, &mut buffer[place.start..place.end + len]);
     buffer[place.end..place.end + len].copy_from_slice(&kept[..len]);
     // All records of a message tell the same of it, or its sender is faulty. [P-4.4]
     meaning.and_then(|trailer| if trailer.geometry == geometry { Ok(trailer) } else { Err(OpenError::Trailer) })

@@ -20,8 +20,8 @@ const _: () = assert!(TRAILER_LEN.is_multiple_of(CIPHER_BLOCK));
 pub struct Geometry {
     length: u32,
     payload: u16,
-    /// The first attempt has spanning records.
-    spans: bool,
+    /// How many slices the spanning records of the first attempt are cut to, but the last of its message; 0: there are none.
+    slices: u8,
 }
 
 impl Geometry {
@@ -53,7 +53,7 @@ impl Geometry {
                 if blocks <= most { blocks } else { even }
             }
         };
-        Self { length: length as u32, payload: payload as u16, spans: false }
+        Self { length: length as u32, payload: payload as u16, slices: 0 }
     }
 
     /// The geometry that a sealed trailer states, if it can be one. [P-4.2]
@@ -62,7 +62,7 @@ impl Geometry {
             && payload > 0
             && payload as usize <= RECORD_PAYLOAD_MAX
             && (length <= payload as u32 || (length as usize).div_ceil(payload as usize) <= RECORDS_MAX);
-        if fits { Some(Self { length, payload, spans: false }) } else { None }
+        if fits { Some(Self { length, payload, slices: 0 }) } else { None }
     }
 
     /// Bytes of the message.
@@ -112,31 +112,27 @@ impl Geometry {
     /// The same cut, for a first attempt with spanning records. `None` when there would be none, or slices too short for them.
     pub const fn spanning(self) -> Option<Self> {
         // Asked of every message; most are one record.
-        let may = self.records() >= 3
-            && self.payload as usize >= SPAN_PAYLOAD_MIN
-            && self.span_packets() >= SPAN_PACKETS_MIN as u32;
-        if may { Some(Self { spans: true, ..self }) } else { None }
+        if self.records() < 3 || (self.payload as usize) < SPAN_PAYLOAD_MIN {
+            return None;
+        }
+        let most = (RECORD_PLAINTEXT_MAX + TAG_LEN) / (self.payload as usize + SLICE_SPARE);
+        let slices = if most < SPAN_PACKETS_MAX { most } else { SPAN_PACKETS_MAX };
+        if slices >= SPAN_PACKETS_MIN { Some(Self { slices: slices as u8, ..self }) } else { None }
     }
 
     /// Whether the first attempt has spanning records.
     pub const fn spans(self) -> bool {
-        self.spans
-    }
-
-    /// How many slices a spanning record is cut to, but the last of its message.
-    const fn span_packets(self) -> u32 {
-        let most = (RECORD_PLAINTEXT_MAX + TAG_LEN) / (self.payload as usize + SLICE_SPARE);
-        (if most < SPAN_PACKETS_MAX { most } else { SPAN_PACKETS_MAX }) as u32
+        self.slices != 0
     }
 
     /// The records, as they are counted, that are sealed as one with record `index` in a first attempt: the first is alone always, the
     /// last may be.
     pub const fn sealed_with(self, index: u16) -> Range<u32> {
         let index = index as u32;
-        if !self.spans || index == 0 {
+        if !self.spans() || index == 0 {
             return index..index + 1;
         }
-        let most = self.span_packets();
+        let most = self.slices as u32;
         let start = index - (index - 1) % most;
         let (end, all) = (start + most, self.records());
         start..if end < all { end } else { all }
@@ -168,12 +164,12 @@ impl Geometry {
 
     /// Bytes of all spanning records together that are not the message's: their padding, trailers and tags. None if none spans.
     pub const fn span_spare(self) -> usize {
-        if self.spans { self.records() as usize * SLICE_SPARE } else { 0 }
+        if self.spans() { self.records() as usize * SLICE_SPARE } else { 0 }
     }
 
     /// Where the sealed record ends that byte `offset - 1` is in; 0 for 0. Only what is sent up to such an end can be opened.
     pub const fn sealed_end(self, offset: u32) -> u32 {
-        if !self.spans || offset == 0 {
+        if !self.spans() || offset == 0 {
             return self.offset_of(self.records_below(offset));
         }
         let last = if offset < self.length { offset - 1 } else { self.length - 1 };
@@ -183,7 +179,7 @@ impl Geometry {
     /// The last end of a sealed record at or before byte `offset`.
     pub const fn sealed_end_before(self, offset: u32) -> u32 {
         let end = self.sealed_end(offset);
-        if !self.spans || end <= offset {
+        if !self.spans() || end <= offset {
             return end;
         }
         self.bytes(self.sealed_with(((offset - 1) / self.payload as u32) as u16).start as u16).start as u32

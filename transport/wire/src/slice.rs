@@ -85,6 +85,14 @@ impl Part {
             Self::Slice(view) => view.number,
         }
     }
+
+    /// Where it ends in its packet, and the next begins.
+    pub const fn end(&self) -> usize {
+        match self {
+            Self::Record(view) => view.sealed.end,
+            Self::Slice(view) => view.bytes.end,
+        }
+    }
 }
 
 /// What begins at byte `at` of `packet`.

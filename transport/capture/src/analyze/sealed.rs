@@ -11,7 +11,7 @@ use wire::geometry::Geometry;
 use wire::header::Header;
 use wire::ids::RpcId;
 use wire::lanes::Lane;
-use wire::trailer::Kind;
+use wire::trailer::{Kind, Trailer};
 
 use super::Analyzer;
 use crate::counts::{Event, What};
@@ -32,6 +32,19 @@ pub(super) fn tell(message: &mut Message, told: Told, time_ns: u64) {
     let known = message.told.get_or_insert_default();
     (known.kind, known.unscheduled) = (Some(kind), unscheduled);
     message.state(geometry, time_ns);
+}
+
+/// What a trailer says of its message.
+pub(super) const fn told(trailer: &Trailer) -> Told {
+    Some((trailer.geometry, name(trailer.kind), trailer.unscheduled))
+}
+
+/// The keys of a direction, if they were found.
+pub(super) fn known(keys: &mut Keys) -> Option<&mut Unsealer> {
+    match keys {
+        Keys::Known(known) => Some(&mut known.1),
+        Keys::Unknown(_) => None,
+    }
 }
 
 const fn name(kind: Kind) -> &'static str {
@@ -63,10 +76,7 @@ fn keys<'a>(
         ring.own(&owner, session);
         *keys = Keys::Known(Box::new((owner, ring.unsealer(&owner, lane))));
     }
-    match keys {
-        Keys::Known(known) => Some(&mut known.1),
-        Keys::Unknown(_) => None,
-    }
+    known(keys)
 }
 
 impl Analyzer {
@@ -116,14 +126,14 @@ impl Analyzer {
                 self.sealed.opened_bytes += opened.payload.len() as u64;
                 self.sealed.false_lengths += u64::from(stated != 0 && stated != geometry.length());
                 opened.acks.iter().for_each(|rpc| self.acked(time_ns, key.0, rpc));
-                Some((geometry, name(opened.trailer.kind), opened.trailer.unscheduled))
+                told(&opened.trailer)
             })
         };
         self.scratch = copy;
         told.map_err(|error| self.failed(error)).ok()
     }
 
-    fn failed(&mut self, error: OpenError) {
+    pub(super) fn failed(&mut self, error: OpenError) {
         match error {
             OpenError::Tag => self.sealed.bad_tags += 1,
             OpenError::Trailer => self.sealed.nonsense += 1,

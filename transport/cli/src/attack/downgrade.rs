@@ -46,7 +46,7 @@ const WAYS: &[Way] = &[
     way("another ALPN name", true, b"sealane/1", b"sealane/0"),
     way("the server's name", true, b"localhost", b"otherhost"),
     way("longest message in the client's parameters", true, &[3, 4, 4, 0, 0, 0], &[3, 4, 0, 0, 1, 0]),
-    way("record layouts in the client's parameters", true, &[5, 1, 1, 6, 2], &[5, 1, 3, 6, 2]),
+    way("record layouts in the client's parameters", true, &[5, 1, 3, 6, 2], &[5, 1, 1, 6, 2]),
     way("shards in the client's parameters", true, &[6, 2, 0, 1, 7], &[6, 2, 0, 2, 7]),
     way("the promise of a reset", true, &[7, 16], &[9, 16]),
     way("TLS 1.2 in the server's answer", false, &[0x00, 0x02, 0x03, 0x04], &[0x00, 0x02, 0x03, 0x03]),
