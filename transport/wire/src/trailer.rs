@@ -221,7 +221,7 @@ mod tests {
                 bytes[4..6].fill(0);
                 bytes[12] &= 0x3f;
                 bytes[14] -= u8::from(bytes[14] % 4 == 3);
-                bytes[15] = bytes[15] % 6 * 6 | bytes[15] & SPANS_BIT;
+                bytes[15] = (bytes[15] % 6 * 6) | (bytes[15] & SPANS_BIT);
             }
             if let Ok(trailer) = Trailer::parse(&bytes) {
                 prop_assert_eq!(trailer.emit(), bytes);
