@@ -329,11 +329,14 @@ impl State {
             session: session.peer_id,
         };
         let count = u64::from(work.end - work.start);
-        let (mut sealed, spans) = (count, message.geometry().spans());
+        let (mut sealed, spans, mut span) = (count, message.spans(), 0..0);
         for index in work.records() {
+            if spans && !span.contains(&index) {
+                span = message.geometry().sealed_with(index as u16);
+            }
             let (index, out) = (index as u16, &mut out[at..]);
-            if spans && message.is_sliced(index) {
-                let (len, new) = spanned.packet((session.id, &keys.sealing), message, &header, index, out);
+            if span.len() > 1 {
+                let (len, new) = spanned.packet((session.id, &keys.sealing), message, &header, (&span, index), out);
                 counters.slices_sent += 1;
                 sealed -= u64::from(!new);
                 at += len;

@@ -130,6 +130,7 @@ impl Endpoint {
                 ended: Vec::new(),
                 landed: Vec::new(),
                 spanned: crate::spanned::Spanned::default(),
+                follows: crate::spanned::Following::default(),
                 device: None,
             },
         }

@@ -19,7 +19,7 @@ impl State {
         let waits = found.and_then(|slot| Some((slot, self.machine.awaits_slices(slot)?)));
         let Some((slot, incoming)) = waits else { return self.counters.dropped_slice += 1 };
         let geometry = incoming.geometry();
-        let Some((index, span)) = view.place(geometry) else { return self.counters.dropped_slice += 1 };
+        let Some((index, span)) = self.follows.place(view, geometry) else { return self.counters.dropped_slice += 1 };
         if incoming.has(index) || incoming.is_staged(index) {
             return self.counters.dropped_duplicate += 1;
         }

@@ -97,7 +97,8 @@ impl Incoming {
     pub fn stage(&mut self, index: u16, span: &Range<u32>, now: Instant) -> bool {
         self.staged.set(index.into());
         self.staged_at = now;
-        span.clone().all(|index| self.staged.contains(index))
+        // Most come in order: if one is missing it is likely the last.
+        span.clone().rev().all(|index| self.staged.contains(index))
     }
 
     /// These do not wait any more: they were opened.

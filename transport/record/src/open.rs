@@ -134,6 +134,9 @@ fn spare(geometry: Geometry, span: &Range<u32>) -> Range<usize> {
 pub fn put_slice(geometry: Geometry, span: &Range<u32>, index: u16, slice: &[u8], buffer: &mut [u8]) {
     let (at, place) = (geometry.slice(span, index), geometry.span_bytes(span));
     assert_eq!(at.len(), slice.len(), "a slice's length");
+    if at.end <= place.len() {
+        return copy(&mut buffer[place.start + at.start..][..slice.len()], slice);
+    }
     let split = place.len().clamp(at.start, at.end) - at.start;
     let (bytes, rest) = slice.split_at(split);
     copy(&mut buffer[place.start + at.start.min(place.len())..][..split], bytes);

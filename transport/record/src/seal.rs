@@ -284,10 +284,16 @@ impl<B: AsRef<[u8]>> Message<B> {
         keys.of(lease).expect("the epoch lives").data()
     }
 
-    /// Whether record `index` travels as a slice in the present attempt: only in the first do records span. [P-4.6]
+    /// Whether records span packets in the present attempt: only in the first do they. [P-4.6]
+    #[inline]
+    pub const fn spans(&self) -> bool {
+        self.geometry.spans() && self.id.attempt() == 0
+    }
+
+    /// Whether record `index` travels as a slice in the present attempt.
     #[inline]
     pub const fn is_sliced(&self, index: u16) -> bool {
-        self.geometry.spans() && self.id.attempt() == 0 && self.geometry.is_sliced(index)
+        self.spans() && self.geometry.is_sliced(index)
     }
 
     /// Seals the spanning record that slice `index` is of into `out`, which has [`Geometry::span_sealed_len`] bytes: ciphertext and tag.
