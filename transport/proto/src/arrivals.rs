@@ -221,6 +221,7 @@ impl Machine {
     }
 
     /// More of a message came: what is sealed as `sealed`, which is one record or the slices of one.
+    #[inline]
     fn arrived_more(&mut self, now: Instant, slot: u32, sealed: Range<u32>, trailer: &Trailer) -> Arrival {
         let rpc = self.rpcs.taken(slot);
         let inc = rpc.inc.as_mut().expect("a message comes in");

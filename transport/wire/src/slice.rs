@@ -99,6 +99,7 @@ impl Part {
 ///
 /// # Errors
 /// Why that is neither a record nor a slice.
+#[inline]
 pub fn part_at(packet: &[u8], at: usize) -> Result<Part, Refusal> {
     if packet.get(at) == Some(&CONTENT_TYPE) {
         slice_at(packet, at).map(Part::Slice)

@@ -132,6 +132,7 @@ impl Trailer {
     ///
     /// # Errors
     /// When no honest sender would have written it.
+    #[inline]
     pub fn parse(bytes: &[u8; TRAILER_LEN]) -> Result<Self, Refusal> {
         let mut r = Reader::new(bytes);
         let (length, unscheduled, floor_distance) = (r.u32()?, r.u32()?, r.u32()?);
