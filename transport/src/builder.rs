@@ -56,6 +56,7 @@ struct Knobs {
     serving: bool,
     wait: Wait,
     mtu: Option<u32>,
+    spans: bool,
     link_rate: LinkRate,
     links: udp::links::Links,
     mark_priorities: bool,
@@ -102,6 +103,7 @@ impl Builder<NeedsTrust> {
                 serving: false,
                 wait: Wait::default(),
                 mtu: None,
+                spans: false,
                 link_rate: LinkRate::Unknown,
                 links: udp::links::Links::default(),
                 mark_priorities: false,
@@ -166,6 +168,15 @@ impl Builder<Ready> {
     #[must_use]
     pub fn mtu(mut self, bytes: u32) -> Self {
         self.knobs.mtu = Some(bytes);
+        self
+    }
+
+    /// On paths of small packets, such as 1,500 bytes, longer messages that we send travel in records that span packets: each packet
+    /// then costs no AEAD calls of its own, at either end. Default false, because it is for paths that keep the order of packets: a slice that
+    /// overtakes its message's first record is lost, and only asked for again after some milliseconds. `docs/decisions/0002` says why. [P-4.6]
+    #[must_use]
+    pub fn spanning_records(mut self, on: bool) -> Self {
+        self.knobs.spans = on;
         self
     }
 
@@ -366,6 +377,7 @@ impl Knobs {
         self.renewal.apply(&mut config);
         config.attest = self.attest.clone();
         config.stream_above = self.stream_above;
+        config.spans = self.spans;
         self.rare.apply(&mut config);
         config.tidies_when_idle = true;
         config.unix_seconds_at_zero = unix_seconds().saturating_sub(CLOCK_START_NANOS / 1_000_000_000);

@@ -40,7 +40,8 @@ fn socket(spec: &Spec, credentials: &Credentials, identity: &certs::Identity, se
         builder = builder.serve(Clients::Authenticated);
     }
     if let Some(mtu) = spec.mtu {
-        builder = builder.mtu(mtu);
+        // Loopback keeps order.
+        builder = builder.mtu(mtu).spanning_records(true);
     }
     let socket = builder.backend(spec.backend()?).bind("127.0.0.1:0")?;
     match socket.info().caps.backend.instead_of {

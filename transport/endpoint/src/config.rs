@@ -88,9 +88,11 @@ pub struct Config {
     pub unix_seconds_at_zero: u64,
     /// Small messages that are ready together travel in one record. Default true. [P-4.7]
     pub bundles: bool,
-    /// On paths of small packets, longer messages travel in records that span packets. Default true: otherwise every packet costs a
-    /// seal and an open of its own. [P-4.6]
+    /// On paths of small packets, longer messages that we send travel in records that span packets, which saves a seal and an open for
+    /// each. Default false: where the packets of a flow take several ways, first records come late, and slices before them are lost. [P-4.6]
     pub spans: bool,
+    /// Peers may send us such records. Default true. [P-4.6]
+    pub takes_slices: bool,
     /// Bytes of requests that are taken from one first flight, where tickets allow any. [P-6.9]
     pub early_data_bytes_max: usize,
     /// What is shown of what runs here, and demanded of peers. Default: nothing. [P-6.16]
@@ -134,7 +136,8 @@ impl Config {
             timer_slack: Duration::from_millis(4),
             unix_seconds_at_zero: 0,
             bundles: true,
-            spans: true,
+            spans: false,
+            takes_slices: true,
             early_data_bytes_max: 0,
             attest: Attest::default(),
             stream_above: None,

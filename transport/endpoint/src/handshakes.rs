@@ -140,7 +140,7 @@ impl State {
             message_max: self.config.proto.message_bytes_max,
             unscheduled: self.config.proto.unscheduled_bytes.min(self.config.proto.message_bytes_max),
             reset_token: self.promise(session, key),
-            layouts: LAYOUT_ALIGNED | if self.config.spans { LAYOUT_SPANNING } else { 0 },
+            layouts: LAYOUT_ALIGNED | if self.config.takes_slices { LAYOUT_SPANNING } else { 0 },
             shards: self.config.shard.count,
             idle: Duration::ZERO,
             shows: self.config.attest.shows(),

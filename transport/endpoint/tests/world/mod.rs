@@ -117,6 +117,7 @@ impl World {
         let end = |at: usize| {
             let mut config = Config::new(offload::software::crypto());
             config.proto.serving = true;
+            config.spans = true;
             change(at, &mut config);
             let mut rng = Rng::new(seed * 1000 + at as u64);
             let entropy = move |bytes: &mut [u8]| bytes.iter_mut().for_each(|byte| *byte = rng.next() as u8);

@@ -108,6 +108,7 @@ fn config(plan: &Plan, host: u32, rekey_after: u64) -> Config {
     config.key_limits = config.key_limits.rekey_after(records);
     // Whenever nothing is under way, the contexts of its keys are gone, and are made again for what comes next.
     config.session_rests_after = Duration::from_micros(20);
+    config.spans = true;
     config.sessions_awake_max = 1;
     config.proto.serving = true;
     config.proto.peer_timeout = Duration::from_millis(100);
