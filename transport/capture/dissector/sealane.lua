@@ -347,8 +347,11 @@ local function derived(owner, from, to, epoch)
   return made
 end
 
-local function open_record(k, number, text_len, sealed)
-  local aad = number .. '\23\3\3' .. char(floor(text_len / 256), text_len % 256)
+-- What is sealed in several slices says so: its content type is another. [P-4.6]
+local RECORD, SLICES = '\23', '\24'
+
+local function open_record(k, number, text_len, sealed, layout)
+  local aad = number .. layout .. '\3\3' .. char(floor(text_len / 256), text_len % 256)
   local nonce = k.cipher.open == gcm and sub(k.data_iv, 1, 4) .. number or sub(k.data_iv, 1, 4) .. xored(sub(k.data_iv, 5), number)
   return k.cipher.open(k.data, nonce, aad, sealed)
 end
@@ -383,7 +386,7 @@ local proto = Proto('sealane', 'Sealane')
 local TYPES = { 'DATA', 'CONTROL', 'HANDSHAKE', 'RESET', 'RETRY' }
 local KINDS = { [0] = 'request', 'response', 'one-way', 'none of a message' }
 local FRAMES = { 'GRANT', 'RESEND', 'BUSY', 'UNKNOWN', 'ACK', 'NEED_ACK', 'CANCEL', 'REFUSED', 'CUTOFFS', 'PATH_CHALLENGE', 'PATH_RESPONSE',
-  'EPOCH_READY', 'DONE', 'CLOSE', 'RENEW', 'FLOOR', 'EPOCH_WANTED' }
+  'EPOCH_READY', 'DONE', 'CLOSE', 'RENEW', 'FLOOR', 'EPOCH_WANTED', 'NEXT_ATTEMPT' }
 local CODES = { 'not serving', 'too long', 'forgotten', 'aborted' }
 local METHODS = { 'TLS 1.3', 'installed secret', 'published ticket' }
 local LEVELS = { [0] = 'initial', 'sealed', 'early' }
@@ -402,6 +405,9 @@ field(ProtoField.uint64, 'session', 'Session, the receiver\'s id', base.HEX)
 field(ProtoField.uint32, 'length', 'Length of the message, as the network sees it', base.DEC)
 field(ProtoField.bytes, 'record', 'Record')
 field(ProtoField.uint64, 'record.number', 'Record number', base.HEX)
+field(ProtoField.bytes, 'slice', 'Slice of a record')
+field(ProtoField.uint16, 'slice.start', 'From byte of the sealed record', base.DEC)
+field(ProtoField.uint16, 'slice.of', 'Bytes of the sealed record', base.DEC)
 field(ProtoField.string, 'rpc', 'RPC')
 field(ProtoField.uint8, 'attempt', 'Attempt', base.DEC)
 field(ProtoField.uint16, 'index', 'Index', base.DEC)
@@ -413,7 +419,8 @@ field(ProtoField.uint16, 'trailer.payload', 'Bytes of the message in each record
 field(ProtoField.uint8, 'trailer.kind', 'Kind', base.DEC, KINDS, 0x03)
 field(ProtoField.bool, 'trailer.incast', 'Awaits many responses', 8, nil, 0x04)
 field(ProtoField.uint8, 'trailer.cutoffs', 'Version of cutoffs', base.DEC, nil, 0xf8)
-field(ProtoField.uint8, 'trailer.acks', 'Bytes of acknowledgements', base.DEC)
+field(ProtoField.bool, 'trailer.spans', 'Records span packets', 8, nil, 0x80)
+field(ProtoField.uint8, 'trailer.acks', 'Bytes of acknowledgements', base.DEC, nil, 0x7f)
 field(ProtoField.string, 'ack', 'Acknowledges')
 field(ProtoField.string, 'bundle.entry', 'Entry')
 field(ProtoField.uint64, 'control.number', 'Packet number', base.DEC)
@@ -459,15 +466,17 @@ local function shown(text, title)
   return ByteArray.new(text, true):tvb(title)
 end
 
-local function trailer(tree, t, text_len, index)
+-- Of a record that stands for so many.
+local function trailer(tree, t, text_len, index, count)
   local at = text_len - 16
   local branch = tree:add(proto, t(at, 16), 'Trailer')
   branch:add(f['trailer.length'], t(at, 4)); branch:add(f['trailer.unscheduled'], t(at + 4, 4))
   branch:add(f['trailer.floor'], t(at + 8, 4)); branch:add(f['trailer.payload'], t(at + 12, 2))
   branch:add(f['trailer.kind'], t(at + 14, 1)); branch:add(f['trailer.incast'], t(at + 14, 1))
-  branch:add(f['trailer.cutoffs'], t(at + 14, 1)); branch:add(f['trailer.acks'], t(at + 15, 1))
-  local length, each, aux = t(at, 4):uint(), t(at + 12, 2):uint(), t(at + 15, 1):uint()
-  local here = math.max(math.min(each, length - index * each), 0)
+  branch:add(f['trailer.cutoffs'], t(at + 14, 1)); branch:add(f['trailer.spans'], t(at + 15, 1))
+  branch:add(f['trailer.acks'], t(at + 15, 1))
+  local length, each, aux = t(at, 4):uint(), t(at + 12, 2):uint(), t(at + 15, 1):uint() % 128
+  local here = math.max(math.min(count * each, length - index * each), 0)
   if here > 0 and here <= at then tree:add(f.payload, t(0, here)) end
   for ack = at - aux, at - 6, 6 do if ack >= 0 then tree:add(f.ack, t(ack, 6), rpc_at(t, ack)) end end
   return (KINDS[t(at + 14, 1):uint() % 4])
@@ -486,7 +495,7 @@ local function bundle(tree, t, text_len)
   return 'bundle of ' .. count
 end
 
-local LENGTHS = { 12, 15, 7, 7, 7, 7, 7, 8, 35, 9, 9, 2, 1, 1, 1, 7, 2 }
+local LENGTHS = { 12, 15, 7, 7, 7, 7, 7, 8, 35, 9, 9, 2, 1, 1, 1, 7, 2, 7 }
 
 local function frames(tree, t)
   local at, names = 0, {}
@@ -496,7 +505,7 @@ local function frames(tree, t)
     if not len or at + len > t:len() then tree:add_proto_expert_info(bad); break end
     local branch = tree:add(f.frame, t(at, 1))
     local name = FRAMES[kind]
-    if kind <= 8 then branch:add(f.rpc, t(at + 1, 6), rpc_at(t, at + 1)); name = name .. ' ' .. rpc_at(t, at + 1) end
+    if kind <= 8 or kind == 18 then branch:add(f.rpc, t(at + 1, 6), rpc_at(t, at + 1)); name = name .. ' ' .. rpc_at(t, at + 1) end
     if kind == 1 then
       branch:add(f['frame.offset'], t(at + 7, 4)); branch:add(f['frame.priority'], t(at + 11, 1))
       name = name .. '..' .. t(at + 7, 4):uint()
@@ -506,7 +515,7 @@ local function frames(tree, t)
       branch:add(f['frame.code'], t(at + 7, 1))
     elseif kind == 12 or kind == 17 then
       branch:add(f['frame.epoch'], t(at + 1, 1))
-    elseif kind > 8 and len > 1 then
+    elseif kind > 8 and kind < 18 and len > 1 then
       branch:add(f['frame.data'], t(at + 1, len - 1))
     end
     names[#names + 1] = name
@@ -515,16 +524,44 @@ local function frames(tree, t)
   return table.concat(names, ', ')
 end
 
+-- Records of which slices came, by session, lane, epoch and number: their slices by offset, and the packet and offset of the last.
+local pieces, pieces_known, current = {}, 0, 0
+local PIECES_MAX = 4096
+
+-- The record that is whole with this slice, and of how many it is; nil until then.
+local function whole_with(name, start, of, bytes)
+  local known = pieces[name]
+  if not known then
+    if pieces_known == PIECES_MAX then pieces, pieces_known = {}, 0 end
+    known = { of = of, came = 0, parts = {}, starts = {} }
+    pieces[name], pieces_known = known, pieces_known + 1
+  end
+  if known.of ~= of then return nil end
+  if not known.parts[start] then
+    known.parts[start], known.came = bytes, known.came + #bytes
+    known.starts[#known.starts + 1] = start
+    if known.came == of then known.last, known.last_start = current, start end
+  end
+  -- Packets are looked at again when they are shown: it is told where it was at first.
+  if known.last ~= current or known.last_start ~= start then return nil end
+  table.sort(known.starts)
+  local all = {}
+  for i, one in ipairs(known.starts) do all[i] = known.parts[one] end
+  return table.concat(all), #all
+end
+
 local function data(tvb, tree, session, from, to, epoch)
   tree:add(f.length, tvb(16, 4))
   local at, infos = 20, {}
-  while at + 13 <= tvb:len() do
-    local len = tvb(at + 3, 2):uint()
-    if tvb(at, 1):uint() ~= 0x17 or tvb(at + 1, 2):uint() ~= 0x0303 or len < 40 or at + 5 + len > tvb:len() then
+  while at + 17 <= tvb:len() do
+    local layout, len = tvb:raw(at, 1), tvb(at + 3, 2):uint()
+    local head = layout == SLICES and 17 or 13
+    local known = layout == SLICES or (layout == RECORD and len >= 40)
+    if not known or tvb(at + 1, 2):uint() ~= 0x0303 or len <= head - 5 or at + 5 + len > tvb:len() then
       tree:add_proto_expert_info(bad)
       break
     end
-    local branch = tree:add(f.record, tvb(at, 5 + len))
+    local branch = tree:add(layout == SLICES and f.slice or f.record, tvb(at, 5 + len))
     branch:add(f['record.number'], tvb(at + 5, 8))
     local index, low = tvb(at + 11, 2):uint(), tvb(at + 7, 4):uint()
     -- A record number: RPC 45, attempt 3, index 16 bits.
@@ -532,16 +569,23 @@ local function data(tvb, tree, session, from, to, epoch)
     branch:add(f.rpc, tvb(at + 5, 6), rpc)
     branch:add(f.attempt, tvb(at + 10, 1), low % 8)
     branch:add(f.index, tvb(at + 11, 2))
-    local number, sealed, text_len = tvb:raw(at + 5, 8), tvb:raw(at + 13, len - 8), len - 24
-    local function attempt(owner) return open_record(derived(owner, from, to, epoch), number, text_len, sealed) end
-    local owner = owner_of(session, attempt)
+    local number, sealed, count = tvb:raw(at + 5, 8), tvb:raw(at + head, len + 5 - head), 1
     local info = rpc .. '[' .. (index == 65535 and 'bundle' or index) .. ']'
+    if layout == SLICES then
+      local start, of = tvb(at + 13, 2):uint(), tvb(at + 15, 2):uint()
+      branch:add(f['slice.start'], tvb(at + 13, 2)); branch:add(f['slice.of'], tvb(at + 15, 2))
+      info = info .. ' ' .. start .. '..' .. start + #sealed .. ' of ' .. of
+      sealed, count = whole_with(table.concat({ session, from, to, epoch, number }, '/'), start, of, sealed)
+    end
+    local text_len = sealed and #sealed - 16
+    local function attempt(owner) return open_record(derived(owner, from, to, epoch), number, text_len, sealed, layout) end
+    local owner = text_len and text_len >= 16 and owner_of(session, attempt)
     if owner then
       local text = attempt(owner)
       branch:add(f.verified, tvb(at + 5 + len - 16, 16), text ~= nil)
       if text then
         local t = shown(text, 'Opened record ' .. info)
-        local what = index == 65535 and bundle(branch, t(), text_len) or trailer(branch, t(), text_len, index)
+        local what = index == 65535 and bundle(branch, t(), text_len) or trailer(branch, t(), text_len, index, count)
         info = what .. ' ' .. info
       else
         branch:add_proto_expert_info(untrue)
@@ -633,6 +677,7 @@ end
 function proto.dissector(tvb, pinfo, tree)
   if tvb:len() < 16 or tvb(0, 1):uint() < 16 or tvb(0, 1):uint() >= 32 then return 0 end
   pinfo.cols.protocol = 'Sealane'
+  current = pinfo.number
   -- A datagram may be a whole segment, as the kernel hands it over. [P-5.1]
   local segment, infos, at = tvb(6, 2):uint(), {}, 0
   if segment < 16 then segment = tvb:len() end
@@ -650,7 +695,7 @@ local function looks(tvb)
   if tvb:len() < 32 then return false end
   local first, named = tvb(0, 1):uint(), tvb(8, 1):uint() >= 128
   if tvb(3, 1):uint() > 7 then return false end
-  if first == 0x11 then return named and tvb:len() >= 65 and tvb(20, 3):uint() == 0x170303 end
+  if first == 0x11 then return named and tvb:len() >= 65 and (tvb(20, 3):uint() == 0x170303 or tvb(20, 3):uint() == 0x180303) end
   if first == 0x13 then return tvb:len() >= 69 and tvb(16, 1):uint() >= 128 and tvb(24, 1):uint() <= 3 and tvb(25, 1):uint() <= 2 end
   return (first == 0x12 or first == 0x14 or first == 0x15) and named and tvb(1, 1):uint() == 0
 end
@@ -674,5 +719,6 @@ end
 
 function proto.init()
   greetings, owners, keys, tried = {}, {}, {}, {}
+  pieces, pieces_known = {}, 0
   settle()
 end

@@ -3,11 +3,20 @@
 mod common;
 
 use capture::counts::What;
-use common::{SAID, analyze, gentle, real_session};
+use common::{Fate, SAID, analyze, gentle, real_session, spanning_session};
 use sealane::Cipher;
 
 /// Bytes of the long messages: more than is sent without grants.
 const LONG: usize = 200_000;
+
+/// Loses one in nine of the packets of data behind the capture, and doubles another.
+fn rough(count: u64, bytes: &[u8]) -> usize {
+    match (bytes[0], count % 9) {
+        (0x11, 4) => 0,
+        (0x11, 7) => 2,
+        _ => 1,
+    }
+}
 
 /// Everything opens and verifies, in every epoch and with every cipher; what is asked and answered is there, whole.
 #[test]
@@ -51,6 +60,32 @@ fn in_clear() {
     };
     assert_eq!(counts(&clear), counts(&opened));
     assert_eq!(clear.analyzer.counts().gaps, 0);
+}
+
+/// Records that span packets: with keys all of them open, each slice counting as one of its message's records; without, as many count,
+/// copies of slices too, however many a busy machine or a rough network makes the ends send again.
+#[test]
+fn slices() {
+    for (is_rough, fate) in [(false, gentle as Fate), (true, rough)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (capture, keys) = spanning_session(fate, LONG, folder.path());
+        let (clear, opened) = (analyze(&capture, None), analyze(&capture, Some(&keys)));
+        let (counts, sealed) = (opened.analyzer.counts(), opened.analyzer.sealed_counts().unwrap());
+        assert_eq!((sealed.bad_tags, sealed.nonsense, sealed.without_key, sealed.false_lengths), (0, 0, 0, 0));
+        assert!(sealed.opened_bytes >= 2 * 6 * LONG as u64, "{sealed:?}");
+        // Most records were opened several at a time.
+        assert!(2 * sealed.opened_records < counts.records, "{sealed:?} {counts:?}");
+        let long = opened.rows.iter().filter(|row| row.length == LONG as u32 && row.complete_ns.is_some());
+        assert_eq!(long.count(), 12);
+        let of = |counts: &capture::counts::Counts| {
+            (counts.data, counts.control, counts.messages, counts.complete, counts.gaps, counts.records)
+        };
+        assert_eq!(of(clear.analyzer.counts()), of(counts), "{sealed:?}");
+        assert_eq!((counts.gaps, counts.conflicts), (0, 0));
+        if is_rough {
+            assert!(sealed.resends > 0 && counts.retransmissions > 0 && counts.duplicates > 0, "{counts:?} {sealed:?}");
+        }
+    }
 }
 
 /// A capture that begins when the session is there already: the key is found by trial.
@@ -104,11 +139,6 @@ fn forged_before_its_handshake() {
 /// Packets that are lost behind the capture are asked for and sent again; copies that the network makes are copies.
 #[test]
 fn losses_and_copies() {
-    let rough = |count: u64, bytes: &[u8]| match (bytes[0], count % 9) {
-        (0x11, 4) => 0,
-        (0x11, 7) => 2,
-        _ => 1,
-    };
     let folder = tempfile::tempdir().unwrap();
     let (capture, keys) = real_session(Cipher::Aes128Gcm, rough, LONG, folder.path());
     let found = analyze(&capture, Some(&keys));

@@ -1,9 +1,10 @@
-//! Owns slices of records that wait for the others of theirs: nothing proves one alone. [P-4.6]
+//! Owns slices of records that wait for the others of theirs, as nothing proves one alone, and knows copies of those that opened. [P-4.6]
 //!
 //! A message's first record says how it is cut, so slices are placed by it; those of a message that nothing is known of are counted by what
 //! they say themselves, which is believed only where there are no keys.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 
 use record::error::OpenError;
 use record::open::open_slices;
@@ -18,51 +19,81 @@ use super::sealed::{Told, known, told};
 use crate::message::Arrival;
 use crate::open::Key;
 
-/// Records that may wait for slices at once. The oldest is given up for the next.
-const WAITING_MAX: usize = 4096;
+/// Records that are known of at once, waiting or opened. The oldest is given up for the next.
+const KNOWN_MAX: usize = 4096;
 
-/// A record of which slices came.
+/// A slice that came, and what it counts as.
 #[derive(Debug)]
-struct Waiting {
+struct Came {
+    start: usize,
+    hash: u64,
+    /// It came before, and while its record waited.
+    is_copy: bool,
+    arrival: Arrival,
+}
+
+/// A record of which slices came. One that has opened keeps what tells their copies, and no bytes.
+#[derive(Debug)]
+struct Gathered {
     sealed: Vec<u8>,
-    /// Its slices, and how each counts.
-    came: Vec<(usize, Arrival)>,
+    came: Vec<Came>,
     left: usize,
 }
 
-/// All that wait.
+/// What one more slice is.
+enum Put {
+    /// One of a record whose others are not all here; or one that says something else than that which came first in its place.
+    Waits,
+    /// The last of its record.
+    Last,
+    /// A copy of one whose record has opened.
+    Copy,
+}
+
+/// All that are known of.
 #[derive(Debug, Default)]
 pub(super) struct Slices {
-    waiting: FxHashMap<(u32, u64), Waiting>,
+    known: FxHashMap<(u32, u64), Gathered>,
     order: VecDeque<(u32, u64)>,
+    /// Keyed, so that nobody can make another slice pass for a copy.
+    hasher: RandomState,
 }
 
 impl Slices {
-    /// One more slice of the record `name`. The record, once all of it is here, and what its slices count as.
-    fn put(&mut self, name: (u32, u64), view: &SliceView, bytes: &[u8], arrival: Arrival) -> Option<Waiting> {
-        let new = || Waiting { sealed: vec![0; view.sealed_len], came: Vec::new(), left: view.sealed_len };
-        if !self.waiting.contains_key(&name) {
-            if self.order.len() == WAITING_MAX
+    /// One more slice of the record `name`. The first in a place stays; copies of it count as it does. [P-4.6]
+    fn put(&mut self, name: (u32, u64), view: &SliceView, bytes: &[u8], arrival: Arrival) -> Put {
+        if !self.known.contains_key(&name) {
+            if self.order.len() == KNOWN_MAX
                 && let Some(oldest) = self.order.pop_front()
             {
-                self.waiting.remove(&oldest);
+                self.known.remove(&oldest);
             }
             self.order.push_back(name);
         }
-        let waiting = self.waiting.entry(name).or_insert_with(new);
-        if waiting.sealed.len() != view.sealed_len {
-            return None;
+        let (start, hash) = (view.slice.start, self.hasher.hash_one((view.sealed_len, bytes)));
+        let new = || Gathered { sealed: vec![0; view.sealed_len], came: Vec::new(), left: view.sealed_len };
+        let record = self.known.entry(name).or_insert_with(new);
+        let is_open = record.left == 0;
+        let first = record.came.iter().find(|came| came.start == start);
+        let is_copy = first.is_some();
+        match first {
+            Some(came) if came.hash != hash => return Put::Waits,
+            Some(_) if is_open => return Put::Copy,
+            Some(_) => {}
+            None if is_open || record.sealed.len() != view.sealed_len => return Put::Waits,
+            None => {
+                record.left = record.left.saturating_sub(bytes.len());
+                record.sealed[view.slice.clone()].copy_from_slice(bytes);
+            }
         }
-        if waiting.came.iter().all(|(start, _)| *start != view.slice.start) {
-            waiting.left = waiting.left.saturating_sub(bytes.len());
-            waiting.sealed[view.slice.clone()].copy_from_slice(bytes);
-            waiting.came.push((view.slice.start, arrival));
-        }
-        if waiting.left > 0 {
-            return None;
-        }
+        record.came.push(Came { start, hash, is_copy, arrival });
+        if record.left == 0 { Put::Last } else { Put::Waits }
+    }
+
+    /// Nothing of the record `name` is known any more, as it did not open: one of its slices may be forged.
+    fn forget(&mut self, name: (u32, u64)) {
+        self.known.remove(&name);
         self.order.retain(|other| *other != name);
-        self.waiting.remove(&name)
     }
 }
 
@@ -103,17 +134,29 @@ impl Analyzer {
             self.sealed.without_key += 1;
             return self.record(key, &arrival, None);
         };
-        let Some(mut waiting) = self.slices.put((key.0, number.as_u64()), view, bytes, arrival) else { return };
-        let opened: Result<_, OpenError> =
-            unsealer.with(epoch, |data, _| open_slices(data, number, &mut waiting.sealed));
+        let name = (key.0, number.as_u64());
+        match self.slices.put(name, view, bytes, arrival) {
+            Put::Waits => return,
+            Put::Copy => return self.record(key, &arrival, None),
+            Put::Last => {}
+        }
+        let record = self.slices.known.get_mut(&name).expect("its last slice was put there");
+        let mut sealed = std::mem::take(&mut record.sealed);
+        let opened: Result<_, OpenError> = unsealer.with(epoch, |data, _| open_slices(data, number, &mut sealed));
         match opened {
-            Err(error) => self.failed(error),
+            Err(error) => {
+                self.slices.forget(name);
+                self.failed(error);
+            }
             Ok(trailer) => {
+                let came: Vec<_> = record.came.iter().map(|came| (came.is_copy, came.arrival)).collect();
                 self.sealed.opened_records += 1;
                 let geometry = trailer.geometry;
                 let said: Told = told(&trailer);
-                for (_, arrival) in waiting.came {
-                    self.sealed.opened_bytes += geometry.bytes(arrival.index).len() as u64;
+                for (is_copy, arrival) in came {
+                    if !is_copy {
+                        self.sealed.opened_bytes += geometry.bytes(arrival.index).len() as u64;
+                    }
                     self.record(key, &arrival, said);
                 }
             }

@@ -16,7 +16,8 @@ use capture::file::{Reader, Writer};
 use capture::frame::{Link, write_ethernet};
 use capture::keys::KeyLog;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use sealane::{Cipher, Clients, Delivery, Identity, Socket, Trust};
+use sealane::builder::Ready;
+use sealane::{Builder, Cipher, Clients, Delivery, Identity, Socket, Trust};
 
 /// What the first request says.
 pub const SAID: &[u8] = b"the tide is out";
@@ -102,6 +103,21 @@ impl Relay {
 /// A capture of a real session, and its key log: requests of several lengths, each tenth of `long` bytes, with their responses, and keys
 /// that change.
 pub fn real_session(cipher: Cipher, fate: Fate, long: usize, folder: &Path) -> (Vec<u8>, String) {
+    session_by(cipher, fate, long, folder, |builder| builder)
+}
+
+/// The same in packets of 1,500 bytes, with records that span them.
+pub fn spanning_session(fate: Fate, long: usize, folder: &Path) -> (Vec<u8>, String) {
+    session_by(Cipher::Aes128Gcm, fate, long, folder, |builder| builder.mtu(1500).spanning_records(true))
+}
+
+fn session_by(
+    cipher: Cipher,
+    fate: Fate,
+    long: usize,
+    folder: &Path,
+    with: fn(Builder<Ready>) -> Builder<Ready>,
+) -> (Vec<u8>, String) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let key = KeyPair::generate().unwrap();
@@ -112,10 +128,10 @@ pub fn real_session(cipher: Cipher, fate: Fate, long: usize, folder: &Path) -> (
     let identity = Identity::pem(pem.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
     let key_log = folder.join("session.keys");
     let server = Socket::builder().trust(Trust::nobody()).identity(identity).serve(Clients::Anonymous);
-    let server = server.cipher(cipher).rekey_after_records(32).bind("127.0.0.1:0").unwrap();
+    let server = with(server).cipher(cipher).rekey_after_records(32).bind("127.0.0.1:0").unwrap();
     let relay = Relay::start(server.local_addr(), fate);
     let client = Socket::builder().trust(Trust::pem(ca.as_bytes()).unwrap()).anonymous();
-    let client = client.cipher(cipher).rekey_after_records(32).key_log(&key_log).bind("127.0.0.1:0").unwrap();
+    let client = with(client).cipher(cipher).rekey_after_records(32).key_log(&key_log).bind("127.0.0.1:0").unwrap();
     let peer = client.peer(relay.at, "localhost").unwrap();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
