@@ -33,19 +33,23 @@ pub struct Plan {
     pub peers: Vec<Peer>,
     /// Operations a second, of all clients together.
     pub rate: f64,
-    /// How many of them are GETs of long values.
-    pub long_share: f64,
+    /// How many of them are GETs of long values: each of these is measured by itself.
+    pub long_shares: Vec<f64>,
+    /// How often each cell is measured, the others between.
+    pub rounds: u32,
     /// Milliseconds that a cell is measured.
     pub cell_ms: u64,
 }
 
-/// One peer with one number of clients.
+/// One peer with one number of clients: medians of the rounds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// The peer.
     pub peer: &'static str,
     /// Clients.
     pub clients: usize,
+    /// How many of the operations are GETs of long values.
+    pub long_share: f64,
     /// Operations a second that were answered.
     pub ops: f64,
     /// Of short GETs.
@@ -66,34 +70,67 @@ pub struct Row {
     pub errors: u64,
 }
 
+/// What came of one cell once.
+struct Measured {
+    row: Row,
+    /// The 99th percentile of each span, in nanoseconds.
+    spans: Vec<f64>,
+}
+
 /// Measures all of it.
 ///
 /// # Errors
 /// When a server or the clients fail.
 pub fn run(plan: &Plan, both: &Both, progress: &mut dyn FnMut(&str)) -> Result<Vec<Row>> {
     ensure!(plan.clients.iter().all(|clients| (1..=100_000).contains(clients)), "1 to 100000 clients");
+    ensure!(plan.rounds > 0, "at least one round");
+    let floors = plan.peers.iter().any(|peer| Peer::FLOORS.contains(peer));
     ensure!(
-        plan.long_share == 0.0 || !plan.peers.iter().any(|peer| Peer::FLOORS.contains(peer)),
+        !floors || plan.long_shares.iter().all(|share| *share == 0.0),
         "a datagram does not hold a long reply: udp and udp-ideal take --long-share 0"
     );
     let mut rows: Vec<Row> = Vec::new();
     for clients in &plan.clients {
-        for peer in &plan.peers {
-            progress(&format!("{clients} clients, {}", peer.name()));
-            rows.push(cell(plan, both, *peer, *clients)?);
+        let cells: Vec<(f64, Peer)> =
+            plan.long_shares.iter().flat_map(|share| plan.peers.iter().map(|peer| (*share, *peer))).collect();
+        let mut measured: Vec<Vec<Measured>> = cells.iter().map(|_| Vec::new()).collect();
+        for round in 1..=plan.rounds {
+            for ((share, peer), measured) in cells.iter().zip(&mut measured) {
+                progress(&format!("{clients} clients, {}, round {round} of {}", peer.name(), plan.rounds));
+                measured.push(cell(plan, both, *peer, *clients, *share)?);
+            }
         }
+        rows.extend(measured.iter().filter_map(|rounds| middle(rounds)));
     }
     let few = plan.clients.iter().min().copied().unwrap_or(0);
-    let base: Vec<(&str, f64)> =
-        rows.iter().filter(|row| row.clients == few).map(|row| (row.peer, row.server_cpu_us_per_op)).collect();
+    let base: Vec<Row> = rows.iter().filter(|row| row.clients == few).cloned().collect();
     for row in &mut rows {
-        let least = base.iter().find(|(peer, _)| *peer == row.peer).map(|(_, cpu)| *cpu);
+        let least = base.iter().find(|base| base.peer == row.peer && base.long_share == row.long_share);
+        let least = least.map(|base| base.server_cpu_us_per_op);
         row.cpu_growth = least.map(|least| (row.server_cpu_us_per_op / least * 1000.0).round() / 1000.0);
     }
     Ok(rows)
 }
 
-fn cell(plan: &Plan, both: &Both, peer: Peer, clients: usize) -> Result<Row> {
+/// Medians of the rounds, and of the spans of all of them.
+fn middle(rounds: &[Measured]) -> Option<Row> {
+    let of = |get: fn(&Row) -> f64| median(&mut rounds.iter().map(|round| get(&round.row)).collect::<Vec<f64>>());
+    let mut spans: Vec<f64> = rounds.iter().flat_map(|round| round.spans.iter().copied()).collect();
+    let first = rounds.first()?;
+    Some(Row {
+        ops: of(|row| row.ops),
+        p50_us: of(|row| row.p50_us),
+        p99_us: of(|row| row.p99_us),
+        p99_span_us: (median(&mut spans) / 100.0).round() / 10.0,
+        long_p50_us: of(|row| row.long_p50_us),
+        server_cpu_us_per_op: of(|row| row.server_cpu_us_per_op),
+        server_bytes_per_client: of(|row| row.server_bytes_per_client),
+        errors: rounds.iter().map(|round| round.row.errors).sum(),
+        ..first.row.clone()
+    })
+}
+
+fn cell(plan: &Plan, both: &Both, peer: Peer, clients: usize, long_share: f64) -> Result<Measured> {
     let (client_cpu, server_cpu) = cpus();
     let mut server = ServerChild::start(&both.server, server_cpu)?;
     records(server.address(Peer::Tcp)?, RECORDS, SHORT_BYTES)?;
@@ -117,7 +154,7 @@ fn cell(plan: &Plan, both: &Both, peer: Peer, clients: usize) -> Result<Row> {
         outstanding: 1,
         per_message: 1,
         rate: Some(plan.rate),
-        long: Some(Long { share: plan.long_share, count: LONG_COUNT }),
+        long: Some(Long { share: long_share, count: LONG_COUNT }),
         warm_ms: plan.cell_ms / 4,
         measure_ms: plan.cell_ms,
         seed: 7,
@@ -133,18 +170,20 @@ fn cell(plan: &Plan, both: &Both, peer: Peer, clients: usize) -> Result<Row> {
     let all: u64 = outcomes.iter().map(|outcome| outcome.all).sum();
     let ops: u64 = outcomes.iter().map(|outcome| outcome.ops).sum();
     let short = |share| (quantile(&outcomes, |outcome: &Outcome| &outcome.short, share) / 100.0).round() / 10.0;
-    let mut spans: Vec<f64> = outcomes.iter().flat_map(|outcome| &outcome.spans).map(|nanos| *nanos as f64).collect();
-    Ok(Row {
+    let spans = outcomes.iter().flat_map(|outcome| &outcome.spans).map(|nanos| *nanos as f64).collect();
+    let row = Row {
         peer: peer.name(),
         clients,
+        long_share,
         ops: (ops as f64 / outcomes[0].seconds).round(),
         p50_us: short(0.5),
         p99_us: short(0.99),
-        p99_span_us: (median(&mut spans) / 100.0).round() / 10.0,
+        p99_span_us: 0.0,
         long_p50_us: (quantile(&outcomes, |outcome| &outcome.long, 0.5) / 100.0).round() / 10.0,
         server_cpu_us_per_op: (cpu as f64 / all.max(1) as f64).round() / 1000.0,
         server_bytes_per_client: (held as f64 / clients as f64).round(),
         cpu_growth: None,
         errors: outcomes.iter().map(|outcome| outcome.errors).sum(),
-    })
+    };
+    Ok(Measured { row, spans })
 }

@@ -82,9 +82,12 @@ pub(crate) struct FleetArgs {
     /// Operations a second, of all clients together
     #[arg(long, value_name = "N", default_value_t = 10_000.0)]
     rate: f64,
-    /// Which share of them are GETs of 512 KB
-    #[arg(long, value_name = "SHARE", default_value_t = 0.005)]
-    long_share: f64,
+    /// Which share of them are GETs of 512 KB; of several, each is measured by itself
+    #[arg(long, value_name = "SHARES", default_value = "0.005", value_delimiter = ',')]
+    long_share: Vec<f64>,
+    /// Rounds in which all peers take turns
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    rounds: u32,
     /// Milliseconds that each is measured
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     cell_ms: u64,
@@ -183,20 +186,22 @@ pub(crate) fn fleet(args: &FleetArgs) -> Result<()> {
         clients,
         peers: args.peers.clone(),
         rate: args.rate,
-        long_share: args.long_share,
+        long_shares: args.long_share.clone(),
+        rounds: args.rounds,
         cell_ms: args.cell_ms,
     };
     let bar = spinner();
     let rows = fleet::run(&plan, &both()?, &mut |what| bar.set_message(what.to_owned()))?;
     bar.finish_and_clear();
     if args.json {
-        let host = load::Environment::new(None, 1, plan.cell_ms);
+        let host = load::Environment::new(None, plan.rounds, plan.cell_ms);
         return crate::print(&format!("{}\n", json!({ "rows": rows, "environment": host })));
     }
     let mut text = format!(
-        "{:<8} {:>8} {:>8} {:>9} {:>9} {:>11} {:>12} {:>13} {:>8} {:>9}\n",
+        "{:<9} {:>8} {:>7} {:>8} {:>9} {:>9} {:>11} {:>12} {:>13} {:>8} {:>9}\n",
         "peer",
         "clients",
+        "long",
         "ops/s",
         "p50 us",
         "p99 us",
@@ -209,9 +214,10 @@ pub(crate) fn fleet(args: &FleetArgs) -> Result<()> {
     for row in &rows {
         writeln!(
             text,
-            "{:<8} {:>8} {:>8.0} {:>9.1} {:>9.1} {:>11.1} {:>12.1} {:>13.2} {:>8.2} {:>9.0}",
+            "{:<9} {:>8} {:>7} {:>8.0} {:>9.1} {:>9.1} {:>11.1} {:>12.1} {:>13.2} {:>8.2} {:>9.0}",
             row.peer,
             row.clients,
+            row.long_share,
             row.ops,
             row.p50_us,
             row.p99_us,
