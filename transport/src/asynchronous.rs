@@ -64,10 +64,10 @@ async fn drive(shared: Arc<Shared>, fd: AsyncFd<Watched>) {
         }
         core.attend_outside();
         shared.attend(&mut core);
-        // Everything, or the edge that tells of the rest would be lost.
-        while core.pump(true) {}
+        // Everything, or the edge that tells of the rest would be lost; but others have their turn between.
+        while core.pump(true) && !core.is_midway() {}
         core.arm_task();
-        Some(looking.goes_on(shared.wait, core.segments, core.now(), wakes))
+        Some(core.is_midway() || looking.goes_on(shared.wait, core.segments, core.now(), wakes))
     };
     loop {
         let Ok(mut ready) = fd.readable().await else { return };

@@ -2,6 +2,7 @@
 //! decided here; who runs the loop, and when, is `waiting`'s.
 #![expect(clippy::disallowed_methods, reason = "the driver is where the clock is read")]
 
+mod leaving;
 pub(crate) mod outside;
 pub(crate) mod tap;
 
@@ -20,34 +21,26 @@ use endpoint::session::CallId;
 use endpoint::state::{Event, Origin};
 use proto::time::Instant;
 use rustc_hash::FxHashMap;
-use udp::batch::{Datagrams, SendError};
+use udp::batch::Datagrams;
 use udp::clock::Clock;
 use wire::ids::SessionId;
 
 use crate::config::PRIORITIES;
 use crate::error::Error;
-use crate::inbox::{Inbox, Item};
+use crate::inbox::{Inbox, is_for_application};
 use crate::neighbours::Neighbours;
 use outside::Outside;
 
 /// Trains that are taken from the kernel before the application sees what came with them.
 const TRAINS_PER_TURN: usize = 32;
+/// Bytes that are taken, or sent, before the other direction and the application have their turn: what is long then keeps what is short
+/// waiting for one train, not for all that is there of it.
+const TURN_BYTES: usize = 48 << 10;
 /// What the core's clock says when a socket is made: after zero, which the core reads as "not yet".
 pub(crate) const CLOCK_START_NANOS: u64 = 1_000_000_000;
-/// How long an answer may wait for those that will follow it at once.
-const FLUSH_PAUSE: Duration = Duration::from_micros(25);
-/// As many as there are RPCs open, but not less or more than so many: when as many messages were put off all of them leave, so that
-/// their receiver has something to do while more are made. In larger bundles each costs less.
-const FLUSH_MESSAGES: std::ops::RangeInclusive<usize> = 16..=64;
-
 /// The calendar, for judging certificates. A clock before 1970 judges them all "not yet valid", which is safe.
 pub(crate) fn unix_seconds() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// A priority as type of service: DSCP's class selector, the upper three bits. [P-8.3]
-const fn class_selector(priority: u8) -> u8 {
-    priority << 5
 }
 
 /// What somebody waited for by name.
@@ -115,6 +108,10 @@ pub(crate) struct Core {
     stuck: Option<(Transmit, usize)>,
     /// The last look at the network found nothing.
     was_idle: bool,
+    /// The last turn ended before all that has come was read.
+    unread: bool,
+    /// The last turn ended before all that may go was sent.
+    unflushed: bool,
     /// Since when something that may go was put off.
     waits_since: Option<Instant>,
     /// How many messages were put off since then.
@@ -163,6 +160,8 @@ impl Core {
             sending: Block::amid_page(1 << 16),
             stuck: None,
             was_idle: true,
+            unread: false,
+            unflushed: false,
             waits_since: None,
             waiting: 0,
             corks: 0,
@@ -193,6 +192,8 @@ impl Core {
     pub(crate) fn pump(&mut self, look_at_clock: bool) -> bool {
         let mut filed = self.neighbours.is_some() && self.take_news();
         let bytes_max = self.endpoint.config().proto.buffered_bytes_max;
+        let mut in_parts = 0;
+        self.unread = false;
         for _ in 0..TRAINS_PER_TURN {
             self.held_back = self.inbox.is_full(bytes_max);
             if self.held_back {
@@ -216,12 +217,19 @@ impl Core {
             let now = self.now();
             self.receiving = self.endpoint.handle_datagrams(now, train.from, buffer, train.len, train.segment);
             let alone = std::mem::take(&mut self.was_idle);
-            filed |= self.settle_at(now);
+            let came = self.settle_at(now);
+            filed |= came;
             if filed && alone {
                 return true;
             }
+            // What brings whole messages is answered together. What is a part of one keeps others waiting.
+            in_parts += if came { 0 } else { train.len };
+            if in_parts >= TURN_BYTES {
+                self.unread = true;
+                return filed;
+            }
         }
-        if look_at_clock || self.waits_since.is_some() {
+        if look_at_clock || self.waits_since.is_some() || self.unflushed {
             let now = self.now();
             filed |= self.settle_at(now);
         }
@@ -258,144 +266,41 @@ impl Core {
         if self.endpoint.timeout().is_some_and(|at| at <= now) {
             self.endpoint.handle_timeout(now);
         }
-        self.flush_at(now);
+        self.send_some(now, TURN_BYTES);
         self.file()
     }
 
-    /// Sends what may go, unless more of the same will follow at once: the application has not yet seen all that came
-    /// with the last train, or said that it has more to send; what it answers then travels together. Nothing waits longer
-    /// than [`FLUSH_PAUSE`] for company.
-    pub(crate) fn flush_soon(&mut self, now: Instant) {
-        let alone = self.inbox.is_empty() && self.corks == 0;
-        self.waiting += 1;
-        let enough = self.endpoint.rpcs_open().clamp(*FLUSH_MESSAGES.start(), *FLUSH_MESSAGES.end());
-        if alone || self.waiting >= enough || self.waits_since.is_some_and(|since| now.since(since) >= FLUSH_PAUSE) {
-            self.flush_at(now);
-        } else {
-            self.waits_since.get_or_insert(now);
-        }
+    /// Whether there was more to take or to send when the last turn ended.
+    pub(crate) const fn is_midway(&self) -> bool {
+        self.unread || self.unflushed
     }
 
     /// Whether the last look at the network found nothing and nothing is put off: then the next may as well be the sleep itself.
     pub(crate) const fn is_rested(&self) -> bool {
-        self.was_idle && self.waits_since.is_none() && !self.held_back && !self.closed
-    }
-
-    /// Sends what was put off.
-    pub(crate) fn flush_waiting(&mut self) {
-        if self.waits_since.is_some() {
-            self.flush();
-        }
-    }
-
-    /// Sends what may go.
-    pub(crate) fn flush(&mut self) {
-        let now = self.now();
-        self.flush_at(now);
-    }
-
-    pub(crate) fn flush_at(&mut self, now: Instant) {
-        self.waits_since = None;
-        self.waiting = 0;
-        if let Some((train, from)) = self.stuck.take()
-            && !self.hand_over(train, from)
-        {
-            return;
-        }
-        while let Some(train) = self.endpoint.poll_transmit(now, &mut self.sending) {
-            if !self.hand_over(train, 0) {
-                return;
-            }
-        }
-    }
-
-    /// Gives a train to the kernel. `false` when that has no room: the rest is kept.
-    fn hand_over(&mut self, train: Transmit, from: usize) -> bool {
-        let bytes = &self.sending[from..train.len];
-        // The lowest is what datagrams have unmarked, which is cheaper. [P-8.3]
-        let tos = (self.marks && train.priority > 0).then(|| class_selector(train.priority));
-        let transmit = udp::batch::Transmit { to: train.to, bytes, segment: train.segment, tos };
-        let done = self.udp.transmit(&transmit);
-        let sent = match done {
-            Ok(()) => bytes.len(),
-            Err(SendError::WouldBlock { sent }) => sent,
-            Err(_) => 0,
-        };
-        self.segments.0 += u64::from(sent > 0);
-        self.sent_bytes[usize::from(train.priority) % PRIORITIES] += sent as u64;
-        match done {
-            Ok(()) => true,
-            Err(SendError::WouldBlock { sent }) => {
-                self.stuck = Some((train, from + sent));
-                false
-            }
-            // Lost, like any datagram; the protocol repeats it, smaller ones if it was too big.
-            Err(SendError::TooBig) => {
-                self.oversized += 1;
-                let route = udp::caps::path_mtu(train.to).unwrap_or(1280);
-                self.endpoint
-                    .path_shrank(train.to, crate::config::datagram_bytes(route, train.to).min(train.segment - 1));
-                true
-            }
-            Err(SendError::Other(_)) => {
-                self.unsent += 1;
-                true
-            }
-        }
+        self.was_idle && self.waits_since.is_none() && !self.is_midway() && !self.held_back && !self.closed
     }
 
     /// Files what happened where its waiters look for it, and wakes those that are not blocked in a call.
     pub(crate) fn file(&mut self) -> bool {
-        let mut filed = false;
         self.hand_out_work();
         if self.neighbours.is_some() {
             self.tell_neighbours();
         }
+        let (mut filed, mut delivered) = (false, false);
         while let Some(event) = self.endpoint.poll_event() {
             filed = true;
-            match event {
-                Event::Request { id, from, payload } => self.deliver(Item::Request { id, from, payload }),
-                Event::OneWay { id, from, payload } => self.deliver(Item::OneWay { id, from, payload }),
-                Event::Response { id, waited: true, payload, .. } => self.settle(id, Outcome::Payload(payload)),
-                Event::Response { id, from, cookie, payload, .. } => {
-                    self.deliver(Item::Response { id, from, cookie, payload })
-                }
-                Event::Stream { id, waited: true, from, length, .. } => {
-                    self.settle(id, Outcome::Stream { from, length })
-                }
-                Event::Stream { id, from, kind, length, cookie, .. } => {
-                    self.deliver(Item::Stream { id, from, kind, length, cookie });
-                }
-                Event::Readable { id } | Event::Cancelled { id } => {
-                    if let Some(waker) = self.call_wakers.remove(&id) {
-                        waker.wake();
-                    }
-                }
-                Event::Failed { id, cookie, waited, why, may_have_run, address } => {
-                    let error = Error::ended(address, why, may_have_run);
-                    if waited {
-                        self.settle(id, Outcome::Failed(error))
-                    } else {
-                        self.deliver(Item::Failed { id, cookie, error })
-                    }
-                }
-                Event::Arrived { id, waited, .. } => {
-                    if waited {
-                        self.settle(id, Outcome::Arrived);
-                    }
-                }
-                Event::Connected { session } => {
-                    tracing::debug!(?session, "open");
-                    self.connected(session, Ok(()));
-                }
-                Event::Moved { session, address } => {
-                    let mtu = udp::caps::path_mtu(address).unwrap_or(1280);
-                    self.endpoint.path_carries(session, crate::config::datagram_bytes(mtu, address));
-                }
-                Event::ConnectFailed { session, why, address } => {
-                    tracing::debug!(?session, %address, %why, "handshake failed");
-                    self.connected(session, Err(Error::Handshake { address, source: why }));
-                }
+            if is_for_application(&event) {
+                delivered = true;
+                self.inbox.push(event);
+            } else {
+                self.take_up(event);
+            }
+        }
+        if delivered {
+            // All of them: the first may be of a future that was dropped, and would take the wake-up with it.
+            self.inbox_wakers.drain(..).for_each(Waker::wake);
+            if let Some(outside) = &mut self.outside {
+                outside.ring();
             }
         }
         if self.short_since.is_some_and(|then| then != self.endpoint.let_go()) {
@@ -421,12 +326,35 @@ impl Core {
         }
     }
 
-    fn deliver(&mut self, item: Item) {
-        self.inbox.push(item);
-        // All of them: the first may be of a future that was dropped, and would take the wake-up with it.
-        self.inbox_wakers.drain(..).for_each(Waker::wake);
-        if let Some(outside) = &mut self.outside {
-            outside.ring();
+    /// What somebody waits for by name, and what the driver does itself.
+    fn take_up(&mut self, event: Event) {
+        match event {
+            Event::Response { id, payload, .. } => self.settle(id, Outcome::Payload(payload)),
+            Event::Stream { id, from, length, .. } => self.settle(id, Outcome::Stream { from, length }),
+            Event::Readable { id } | Event::Cancelled { id } => {
+                if let Some(waker) = self.call_wakers.remove(&id) {
+                    waker.wake();
+                }
+            }
+            Event::Failed { id, why, may_have_run, address, .. } => {
+                self.settle(id, Outcome::Failed(Error::ended(address, why, may_have_run)));
+            }
+            Event::Arrived { id, waited: true, .. } => self.settle(id, Outcome::Arrived),
+            // Nobody waits for it.
+            Event::Arrived { .. } => {}
+            Event::Connected { session } => {
+                tracing::debug!(?session, "open");
+                self.connected(session, Ok(()));
+            }
+            Event::Moved { session, address } => {
+                let mtu = udp::caps::path_mtu(address).unwrap_or(1280);
+                self.endpoint.path_carries(session, crate::config::datagram_bytes(mtu, address));
+            }
+            Event::ConnectFailed { session, why, address } => {
+                tracing::debug!(?session, %address, %why, "handshake failed");
+                self.connected(session, Err(Error::Handshake { address, source: why }));
+            }
+            Event::Request { .. } | Event::OneWay { .. } => unreachable!("that is for the application"),
         }
     }
 
@@ -479,6 +407,9 @@ impl Core {
 
     /// How long nobody needs to look, at most.
     pub(crate) fn idle_for(&mut self, now: Instant) -> Option<Duration> {
+        if self.is_midway() {
+            return Some(Duration::ZERO);
+        }
         let timer = self.endpoint.alarm(now).map(|at| at.since(now));
         let faults = self.udp.next_due();
         // The kernel had no room: look again soon, whether or not it tells.

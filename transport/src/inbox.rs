@@ -2,42 +2,34 @@
 
 use std::collections::VecDeque;
 
-use endpoint::pool::Payload;
-use endpoint::session::CallId;
-use endpoint::state::Origin;
-use wire::trailer::Kind;
-
-use crate::error::Error;
+use endpoint::state::Event;
 
 /// Messages that wait for the application before nothing more is taken from the network.
 const ITEMS_MAX: usize = 1 << 17;
 
-/// What came for the application.
-#[derive(Debug)]
-pub(crate) enum Item {
-    Request { id: CallId, from: Origin, payload: Payload },
-    OneWay { id: CallId, from: Origin, payload: Payload },
-    Response { id: CallId, from: Origin, cookie: u64, payload: Payload },
-    Stream { id: CallId, from: Origin, kind: Kind, length: usize, cookie: u64 },
-    Failed { id: CallId, cookie: u64, error: Error },
+/// Whether the application is given this; the rest is the driver's.
+pub(crate) const fn is_for_application(event: &Event) -> bool {
+    match event {
+        Event::Request { .. } | Event::OneWay { .. } => true,
+        Event::Response { waited, .. } | Event::Stream { waited, .. } | Event::Failed { waited, .. } => !*waited,
+        _ => false,
+    }
 }
 
-impl Item {
-    /// Bytes of messages that it keeps.
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Request { payload, .. } | Self::OneWay { payload, .. } | Self::Response { payload, .. } => {
-                payload.len()
-            }
-            Self::Stream { .. } | Self::Failed { .. } => 0,
+/// Bytes of messages that it keeps.
+fn bytes(event: &Event) -> usize {
+    match event {
+        Event::Request { payload, .. } | Event::OneWay { payload, .. } | Event::Response { payload, .. } => {
+            payload.len()
         }
+        _ => 0,
     }
 }
 
 /// What came for the application and was not taken yet. Bounded: see [`crate::driver::Core::pump`].
 #[derive(Default)]
 pub(crate) struct Inbox {
-    items: VecDeque<Item>,
+    items: VecDeque<Event>,
     bytes: usize,
 }
 
@@ -50,8 +42,10 @@ impl Inbox {
         self.items.len()
     }
 
-    pub(crate) fn push(&mut self, item: Item) {
-        self.bytes += item.bytes();
+    /// Takes in what [`is_for_application`].
+    #[inline]
+    pub(crate) fn push(&mut self, item: Event) {
+        self.bytes += bytes(&item);
         self.items.push_back(item);
     }
 
@@ -61,16 +55,17 @@ impl Inbox {
     }
 
     /// What came first.
-    pub(crate) fn pop(&mut self) -> Option<Item> {
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<Event> {
         let item = self.items.pop_front()?;
-        self.bytes -= item.bytes();
+        self.bytes -= bytes(&item);
         Some(item)
     }
 
     /// What came first of those that `is_it` is true for.
-    pub(crate) fn take(&mut self, is_it: impl Fn(&Item) -> bool) -> Option<Item> {
+    pub(crate) fn take(&mut self, is_it: impl Fn(&Event) -> bool) -> Option<Event> {
         let item = self.items.iter().position(is_it).and_then(|at| self.items.remove(at))?;
-        self.bytes -= item.bytes();
+        self.bytes -= bytes(&item);
         Some(item)
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use endpoint::session::CallId;
+use endpoint::state::Event;
 
 use crate::delivery::Delivery;
 use crate::driver::Core;
 use crate::error::Error;
-use crate::inbox::{Inbox, Item};
+use crate::inbox::Inbox;
 use crate::message::{Body, Failed, OneWay, PeerInfo, ReplyToken, Request, Response, RpcId};
 use crate::socket::Socket;
 use crate::stream::MessageStream;
@@ -125,29 +126,34 @@ impl Socket {
         Ok(taken)
     }
 
-    pub(crate) fn delivery(&self, item: Item) -> Delivery {
-        match item {
-            Item::Request { id, from, payload } => Delivery::Request(Request {
+    /// What the application is given for an event that is for it.
+    pub(crate) fn delivery(&self, event: Event) -> Delivery {
+        match event {
+            Event::Request { id, from, payload } => Delivery::Request(Request {
                 protection: from.protection,
                 peer: PeerInfo::new(from, id),
                 id: RpcId(id),
                 payload,
                 token: ReplyToken(id),
             }),
-            Item::OneWay { id, from, payload } => {
+            Event::OneWay { id, from, payload } => {
                 let protection = from.protection;
                 Delivery::OneWay(OneWay { peer: PeerInfo::new(from, id), id: RpcId(id), payload, protection })
             }
-            Item::Response { id, from, cookie, payload } => {
+            Event::Response { id, from, cookie, payload, .. } => {
                 let protection = from.protection;
                 let peer = PeerInfo::new(from, id);
                 Delivery::Response(Response { peer, id: RpcId(id), cookie, payload, protection })
             }
-            Item::Stream { id, from, kind, length, cookie } => {
+            Event::Stream { id, from, kind, length, cookie, .. } => {
                 let peer = PeerInfo::new(from, id);
                 Delivery::Stream(MessageStream::new(Arc::clone(&self.shared), id, peer, kind, cookie, length))
             }
-            Item::Failed { id, cookie, error } => Delivery::Failed(Failed { id: RpcId(id), cookie, error }),
+            Event::Failed { id, cookie, why, may_have_run, address, .. } => {
+                let error = Error::ended(address, why, may_have_run);
+                Delivery::Failed(Failed { id: RpcId(id), cookie, error })
+            }
+            _ => unreachable!("the inbox has nothing else"),
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use endpoint::endpoint::{Sending, To};
 use endpoint::pool::Payload;
 use endpoint::session::CallId;
+use endpoint::state::Event;
 use proto::time::Instant;
 use record::keys::Secret;
 use udp::caps::Caps;
@@ -18,7 +19,6 @@ use crate::config::{CallOptions, Credentials, Role, datagram_bytes};
 use crate::driver::{Core, Leader, Outcome};
 use crate::error::Error;
 use crate::handles::{Batch, Readiness};
-use crate::inbox::Item;
 use crate::info::Info;
 use crate::link::Link;
 use crate::message::{Body, Peer, PeerInfo, RpcId};
@@ -348,14 +348,16 @@ impl Socket {
     /// Why there is none; [`Error::UnknownCall`] when no such call is open.
     pub fn wait(&self, id: RpcId) -> Result<Payload, Error> {
         let found = self.of(id.0).shared.wait_for(None, |core| {
-            let is_it = |item: &Item| match item {
-                Item::Response { id: i, .. } | Item::Failed { id: i, .. } | Item::Stream { id: i, .. } => *i == id.0,
-                Item::Request { .. } | Item::OneWay { .. } => false,
+            let is_it = |event: &Event| match event {
+                Event::Response { id: i, .. } | Event::Failed { id: i, .. } | Event::Stream { id: i, .. } => *i == id.0,
+                _ => false,
             };
             match core.inbox.take(is_it) {
-                Some(Item::Response { payload, .. }) => Some(Ok(Outcome::Payload(payload))),
-                Some(Item::Stream { from, length, .. }) => Some(Ok(Outcome::Stream { from, length })),
-                Some(Item::Failed { error, .. }) => Some(Err(error)),
+                Some(Event::Response { payload, .. }) => Some(Ok(Outcome::Payload(payload))),
+                Some(Event::Stream { from, length, .. }) => Some(Ok(Outcome::Stream { from, length })),
+                Some(Event::Failed { why, may_have_run, address, .. }) => {
+                    Some(Err(Error::ended(address, why, may_have_run)))
+                }
                 Some(_) => None,
                 None if core.endpoint.is_open(id.0) => None,
                 None => Some(Err(Error::UnknownCall(id.to_string()))),

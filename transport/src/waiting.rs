@@ -247,7 +247,7 @@ impl Shared {
                 return Err(WaitEnd::Closed);
             }
             polls = polls.wrapping_add(1);
-            let mut spins = self.wait != Wait::Block;
+            let mut spins = self.wait != Wait::Block || core.is_midway();
             if looks {
                 let now = Clock::now();
                 let end = *deadline.get_or_insert_with(|| most.map(|most| now + most));
@@ -256,7 +256,7 @@ impl Shared {
                     return Err(WaitEnd::TimedOut);
                 }
                 if self.wait == Wait::Adaptive {
-                    spins = now < *spin_until.get_or_insert(now + SPIN);
+                    spins = core.is_midway() || now < *spin_until.get_or_insert(now + SPIN);
                 }
             }
             if spins {

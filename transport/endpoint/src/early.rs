@@ -18,7 +18,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Ended;
 use crate::pool::Payload;
 use crate::session::{Answer, Answered, CallId, EarlyRequest, Phase, Protection};
-use crate::state::{Call, Event, Origin, State};
+use crate::state::{Event, Origin, State};
 
 /// Sequences of requests in a first flight lie below this: the window of every peer is larger. [P-7.2]
 const SEQUENCES_MAX: u64 = 1 << 16;
@@ -210,7 +210,7 @@ impl State {
                 // It ran and cannot be remembered: a session in which it might run again must not be.
                 return self.abandon(slot, id);
             };
-            self.put_call(call, Call::default());
+            self.put_call(call);
             let id = CallId { session: id, rpc: request.rpc };
             match request.state {
                 Answer::Awaited => {}

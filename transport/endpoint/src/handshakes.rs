@@ -60,7 +60,7 @@ impl State {
         session.mutual = mutual;
         (session.exchange, session.resumed, session.early.taken) = (exchange, resumed, early);
         session.message_max = peer.message_max as usize;
-        session.takes_slices = self.config.spans && peer.layouts & LAYOUT_SPANNING != 0;
+        session.sends_slices = self.config.spans && peer.layouts & LAYOUT_SPANNING != 0;
         session.peer_datagram_max = usize::from(peer.datagram_max);
         session.datagram_max = session.datagram_max.min(usize::from(peer.datagram_max)).max(wire::limits::DATAGRAM_MIN);
         session.heard = now;
@@ -238,7 +238,7 @@ impl State {
             datagram_max,
             peer_datagram_max: datagram_max,
             message_max: self.config.proto.message_bytes_max as usize,
-            takes_slices: false,
+            sends_slices: false,
             ids: Ids::new(side),
             may_send: false,
             queued: VecDeque::new(),

@@ -21,9 +21,9 @@ use wire::trailer::Trailer;
 
 use crate::error::Ended;
 use crate::pool::{Buffer, Payload};
-use crate::session::{Phase, Session};
+use crate::session::{CallId, Phase, Session};
 use crate::spanned::buffer_len;
-use crate::state::{Call, Event, NOTICES_MAX, State};
+use crate::state::{Event, NOTICES_MAX, State};
 use crate::trail::Step;
 
 /// Payloads up to this many bytes are copied out of a receive buffer that holds several messages, so that one of them does
@@ -320,7 +320,7 @@ impl State {
         place: Range<usize>,
     ) {
         if self.call(slot).is_none() {
-            self.put_call(slot, Call::default());
+            self.put_call(slot);
         }
         if complete {
             self.landed.push((slot, place));
@@ -409,9 +409,10 @@ impl State {
         if !self.evidence.timers.is_empty() && self.is_evidence(peer, rpc) {
             return self.evidence_came(slot, peer, rpc, state, &payload);
         }
-        let (id, from) = (self.call_id(peer, rpc), self.origin(peer));
         self.counters.messages_delivered += 1;
-        let ours = rpc.began() == self.at(peer).side;
+        let from = self.origin(peer);
+        let session = self.sessions[peer as usize].as_ref().expect("a session in use");
+        let (id, ours) = (CallId { session: session.id, rpc }, rpc.began() == session.side);
         if self.trail.is_on() {
             let step = match (ours, state) {
                 (true, _) => Step::Response,
@@ -423,7 +424,7 @@ impl State {
         let call = self.calls[slot as usize].as_mut().expect("a complete RPC has both halves");
         let (cookie, waited) = (call.cookie, call.waited);
         if call.streamed {
-            call.whole = Some(payload);
+            call.whole = Some(Box::new(payload));
             self.events.push_back(Event::Readable { id });
             return;
         }

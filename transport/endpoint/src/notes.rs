@@ -119,7 +119,7 @@ pub struct Opened {
     pub(crate) datagram_max: usize,
     pub(crate) peer_datagram_max: usize,
     pub(crate) message_max: usize,
-    pub(crate) takes_slices: bool,
+    pub(crate) sends_slices: bool,
     pub(crate) unscheduled: u32,
     pub(crate) rtt: Duration,
     /// Since when it has keys.

@@ -109,7 +109,8 @@ impl Class {
     fn take(&mut self, len: usize) -> Buffer {
         for _ in 0..TRIES.min(self.given.len()) {
             let Some(mut bytes) = self.given.pop_front() else { break };
-            if Arc::get_mut(&mut bytes).is_none() {
+            // Most that are in use are told from others without a word to other processors.
+            if Arc::strong_count(&bytes) > 1 || Arc::get_mut(&mut bytes).is_none() {
                 self.given.push_back(bytes);
             } else if bytes.len() >= len {
                 self.starved = false;
@@ -220,9 +221,11 @@ impl Pool {
 
     /// A copy of `bytes` in a buffer of the pool.
     pub fn copy(&mut self, bytes: &[u8]) -> Payload {
-        let mut buffer = self.class(bytes.len()).take(bytes.len());
+        let class = self.class(bytes.len());
+        let mut buffer = class.take(bytes.len());
         copy(&mut buffer.bytes()[..bytes.len()], bytes);
-        self.freeze(buffer, bytes.len())
+        class.remember(&buffer.0);
+        Payload { bytes: buffer.0, start: 0, end: bytes.len() }
     }
 
     /// Gives the memory back that no message uses. What comes next asks for it anew.

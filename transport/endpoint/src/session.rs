@@ -146,8 +146,8 @@ pub struct Session {
     pub peer_datagram_max: usize,
     /// Longest message that the peer accepts.
     pub message_max: usize,
-    /// The peer takes records that span packets, and so do we. [P-4.6]
-    pub takes_slices: bool,
+    /// We are to send records that span packets, and the peer takes them. [P-4.6]
+    pub sends_slices: bool,
     /// Gives out the ids of what we begin.
     pub ids: Ids,
     /// Application data may be sent.
@@ -186,12 +186,9 @@ pub struct Session {
 
 impl Session {
     /// How a message of `length` bytes is cut for the peer. What a device may seal has records of its own in every packet.
-    pub(crate) const fn cut(&self, length: usize, beside_device: bool) -> Geometry {
+    pub(crate) fn cut(&self, length: usize, beside_device: bool) -> Geometry {
         let cut = Geometry::cut(length, self.datagram_max);
-        match cut.spanning() {
-            Some(spanning) if self.takes_slices && !beside_device => spanning,
-            _ => cut,
-        }
+        if self.sends_slices && !beside_device { cut.spanning().unwrap_or(cut) } else { cut }
     }
 
     /// Whether a message must not be looked at before the peer's evidence was. [P-6.16]

@@ -73,7 +73,7 @@ impl State {
         let message = self.calls[slot as usize].as_mut().and_then(|call| call.out.as_mut());
         let (Some(message), Some(session)) = (message, self.sessions[peer as usize].as_mut()) else { return };
         if message.geometry().spans() && message.id().attempt() == 0 {
-            session.takes_slices = false;
+            session.sends_slices = false;
             if let Some(keys) = session.keys.as_mut() {
                 message.unbind(&mut keys.sealing);
             }

@@ -49,8 +49,8 @@ pub struct Call {
     pub out: Option<Message<Payload>>,
     /// Where the peer's message is put together, when it has several records.
     pub buffer: Option<Buffer>,
-    /// The peer's message, once complete, when it is read as a stream.
-    pub whole: Option<Payload>,
+    /// The peer's message, once complete, when it is read as a stream. Few are, so it takes little room here.
+    pub whole: Option<Box<Payload>>,
     /// It is delivered as a stream.
     pub streamed: bool,
     /// The caller's own number for it.
@@ -350,8 +350,7 @@ impl State {
         let rpc = id.message().rpc();
         let length = body.len();
         let session = self.sessions[slot as usize].as_mut().expect("a session in use");
-        let early = early && session.early.taken;
-        let limit = session.message_max;
+        let (early, limit) = (early && session.early.taken, session.message_max);
         let geometry = session.cut(length.min(limit), self.device.is_some());
         if length > limit {
             self.room.let_go(length);
@@ -374,14 +373,15 @@ impl State {
         if early {
             self.machine.sent_elsewhere(now, call_slot);
         }
-        self.put_call(call_slot, Call { out: Some(frozen), cookie, waited, streamed, ..Call::default() });
+        let call = self.put_call(call_slot);
+        call.out = Some(frozen);
+        (call.cookie, call.waited, call.streamed) = (cookie, waited, streamed);
         Ok(())
     }
 
-    pub(crate) fn put_call(&mut self, slot: u32, call: Call) {
-        let index = slot as usize;
-        self.calls.resize_with(self.calls.len().max(index + 1), || None);
-        self.calls[index] = Some(call);
+    pub(crate) fn put_call(&mut self, slot: u32) -> &mut Call {
+        self.calls.resize_with(self.calls.len().max(slot as usize + 1), || None);
+        self.calls[slot as usize].insert(Call::default())
     }
 
     pub(crate) fn call(&mut self, slot: u32) -> Option<&mut Call> {

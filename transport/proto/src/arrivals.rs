@@ -15,7 +15,6 @@ use crate::io::{Arrival, Failure, State};
 use crate::machine::Machine;
 use crate::peer::{ACKS_MANY, ACKS_OWED_MAX, ACKS_PAUSE};
 use crate::resend;
-use crate::rpc::Rpc;
 use crate::seen::Verdict;
 use crate::time::Instant;
 
@@ -293,7 +292,7 @@ impl Machine {
             return Arrival::NoRoom;
         }
         self.peer(peer).begun_by_peer += 1;
-        let slot = self.insert(Rpc::new(peer, id, false, State::Receiving, now));
+        let slot = self.insert(peer, id, false, State::Receiving, now);
         self.begin_incoming(now, slot, index, trailer)
     }
 

@@ -187,7 +187,7 @@ impl Granter {
         }
     }
 
-    /// A message ended, complete or not, and is no longer among `rpcs`.
+    /// A message ended, complete or not, and is no longer with its RPC among `rpcs`.
     pub fn end(&mut self, rpcs: &Table, peer: u32, slot: u32, incoming: &Incoming) {
         let share = &mut self.shares[peer as usize];
         share.scheduled -= u64::from(incoming.scheduled());

@@ -235,21 +235,23 @@ impl Machine {
         self.note_time(now);
         let state = if kind == Kind::OneWay { State::Telling } else { State::Requesting };
         self.awaited += u32::from(kind == Kind::Request);
-        let mut rpc = Rpc::new(peer, id, true, state, now);
-        let to = self.peer(peer);
-        rpc.out = Some(Outgoing::new(geometry, to.unscheduled, to.cutoffs.level(geometry.length())));
+        let slot = self.insert(peer, id, true, state, now);
+        let to = self.peers[peer as usize].as_ref().expect("an open peer");
+        let out = Outgoing::new(geometry, to.unscheduled, to.cutoffs.level(geometry.length()));
+        let rpc = self.rpcs.taken(slot);
+        rpc.out = Some(out);
         rpc.deadline = deadline;
         self.first_deadline = self.first_deadline.min(deadline);
-        let slot = self.insert(rpc);
         self.refresh_ready(slot);
         self.arm(slot, now);
         slot
     }
 
-    pub(crate) fn insert(&mut self, mut rpc: Rpc) -> u32 {
+    pub(crate) fn insert(&mut self, peer: u32, id: RpcId, ours: bool, state: State, now: Instant) -> u32 {
         self.births += 1;
-        rpc.age = self.births;
-        self.rpcs.insert(rpc)
+        let slot = self.rpcs.insert(peer, id, ours, state, now);
+        self.rpcs.taken(slot).age = self.births;
+        slot
     }
 
     /// The application answers a request. `false` when it is no longer in service.
@@ -331,6 +333,11 @@ impl Machine {
 
     /// The endpoint is done with `slot`: it took the message of a complete RPC, or handled its last event. Gives its peer.
     pub fn free(&mut self, slot: u32) -> Option<u32> {
+        let ends = self.rpcs.get(slot)?;
+        let (peer, buffered) = (ends.peer, ends.buffered());
+        if ends.inc.is_some() {
+            self.end_incoming(slot, peer);
+        }
         let rpc = self.rpcs.remove(slot)?;
         self.unready(slot);
         self.awaited -= u32::from(rpc.awaited);
@@ -339,11 +346,7 @@ impl Machine {
         if rpc.untold {
             self.events.retain(|event| event.slot() != slot);
         }
-        if let Some(inc) = &rpc.inc {
-            self.granter.end(&self.rpcs, rpc.peer, slot, inc);
-            self.grants_due |= !self.granter.is_idle();
-        }
-        self.unbuffer(rpc.peer, rpc.buffered.into());
+        self.unbuffer(rpc.peer, buffered.into());
         if let Some(peer) = self.peers[rpc.peer as usize].as_mut() {
             if rpc.ours {
                 peer.finished.insert(rpc.id.sequence());
@@ -354,6 +357,15 @@ impl Machine {
         // Room got free, or is no longer waited for.
         self.leave_room(rpc.peer, rpc.id);
         Some(rpc.peer)
+    }
+
+    /// Nothing more is granted to the message of several records that came for `slot`.
+    #[inline(never)]
+    fn end_incoming(&mut self, slot: u32, peer: u32) {
+        if let Some(inc) = self.rpcs.take_incoming(slot) {
+            self.granter.end(&self.rpcs, peer, slot, &inc);
+            self.grants_due |= !self.granter.is_idle();
+        }
     }
 
     /// Ends what is not complete yet, or the endpoint's use of what is.

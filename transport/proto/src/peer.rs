@@ -1,6 +1,6 @@
 //! Owns what is known of one peer: answer time, finished sequences in both directions, acks owed, frames to say.
 
-use alloc::collections::BinaryHeap;
+use alloc::collections::{BinaryHeap, VecDeque};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::time::Duration;
@@ -77,7 +77,9 @@ pub struct Peer {
     /// Whether it stands in the machine's list of peers with something to say.
     pub listed: bool,
     /// Our responses that wait for an ack, lowest sequence first: (sequence, slot). Entries may be stale.
-    pub responses: BinaryHeap<Reverse<(u64, u32)>>,
+    pub responses: VecDeque<(u64, u32)>,
+    /// Those that were given when one to a later request had been.
+    pub late_responses: BinaryHeap<Reverse<(u64, u32)>>,
 }
 
 impl Peer {
@@ -103,7 +105,8 @@ impl Peer {
             acks_due: Instant::FAR,
             frames: Vec::new(),
             listed: false,
-            responses: BinaryHeap::new(),
+            responses: VecDeque::new(),
+            late_responses: BinaryHeap::new(),
         };
         peer.limit_unscheduled(config);
         peer
@@ -156,16 +159,24 @@ impl Peer {
     /// Notes a response that a floor may release. Entries whose RPC ended otherwise are swept when they are most: `live`
     /// tells which are not.
     pub fn await_floor(&mut self, sequence: u64, slot: u32, live: impl Fn(u64, u32) -> bool) {
-        if self.responses.len() >= RESPONSES_MIN + 2 * self.begun_by_peer as usize {
-            self.responses.retain(|Reverse((sequence, slot))| live(*sequence, *slot));
+        if self.responses.len() + self.late_responses.len() >= RESPONSES_MIN + 2 * self.begun_by_peer as usize {
+            self.responses.retain(|(sequence, slot)| live(*sequence, *slot));
+            self.late_responses.retain(|Reverse((sequence, slot))| live(*sequence, *slot));
         }
-        self.responses.push(Reverse((sequence, slot)));
+        if self.responses.back().is_none_or(|(last, _)| *last <= sequence) {
+            self.responses.push_back((sequence, slot));
+        } else {
+            self.late_responses.push(Reverse((sequence, slot)));
+        }
     }
 
     /// The next response below `floor`; perhaps a stale one.
     pub fn below_floor(&mut self, floor: u64) -> Option<(u64, u32)> {
-        let Reverse((sequence, _)) = self.responses.peek()?;
-        if *sequence < floor { self.responses.pop().map(|Reverse(entry)| entry) } else { None }
+        if self.responses.front().is_some_and(|(sequence, _)| *sequence < floor) {
+            return self.responses.pop_front();
+        }
+        let Reverse((sequence, _)) = self.late_responses.peek()?;
+        if *sequence < floor { self.late_responses.pop().map(|Reverse(entry)| entry) } else { None }
     }
 
     /// Acks that a message with `floor` does not already imply; up to `out.len()` of them, which are then no longer owed.
@@ -218,10 +229,24 @@ mod tests {
         peer.begun_by_peer = 2;
         for sequence in 0..100_000 {
             peer.await_floor(sequence, 0, |s, _| s == 0 || s + 1 == sequence);
-            assert!(peer.responses.len() <= RESPONSES_MIN + 5);
+            assert!(peer.responses.len() + peer.late_responses.len() <= RESPONSES_MIN + 5);
         }
         assert_eq!(peer.below_floor(1), Some((0, 0)));
         assert_eq!(peer.below_floor(1), None);
+    }
+
+    /// In whatever order they were given: a floor releases those below it, each once.
+    #[test]
+    fn responses_are_released_in_any_order() {
+        let mut peer = peer();
+        peer.begun_by_peer = 100;
+        for sequence in [3, 7, 5, 1, 8, 2, 9] {
+            peer.await_floor(sequence, sequence as u32, |_, _| true);
+        }
+        let mut released: Vec<(u64, u32)> = core::iter::from_fn(|| peer.below_floor(8)).collect();
+        released.sort_unstable();
+        assert_eq!(released, [1, 2, 3, 5, 7].map(|sequence| (sequence, sequence as u32)));
+        assert_eq!(core::iter::from_fn(|| peer.below_floor(u64::MAX)).count(), 2);
     }
 
     #[test]

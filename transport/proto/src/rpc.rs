@@ -63,6 +63,7 @@ pub struct Rpc {
 
 impl Rpc {
     /// One that begins now.
+    #[inline(always)]
     pub const fn new(peer: u32, id: RpcId, ours: bool, state: State, now: Instant) -> Self {
         Self {
             peer,

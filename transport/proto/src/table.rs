@@ -9,7 +9,9 @@ use siphasher::sip::SipHasher13;
 use wire::ids::RpcId;
 
 use crate::incoming::Incoming;
+use crate::io::State;
 use crate::rpc::Rpc;
+use crate::time::Instant;
 
 /// Hashes names with a key of its own: the peer chooses sequences, and must not be able to choose collisions.
 #[derive(Clone, Debug)]
@@ -35,10 +37,6 @@ pub struct Removed {
     pub untold: bool,
     /// A response was awaited.
     pub awaited: bool,
-    /// Bytes of the peer's message that were buffered.
-    pub buffered: u32,
-    /// The peer's message, if it has several records.
-    pub inc: Option<Incoming>,
 }
 
 /// Places at the beginning; there are never fewer than two for each open RPC, up to [`PLACES_MAX`].
@@ -95,15 +93,14 @@ impl Table {
         self.names.find(hash, is_it).copied()
     }
 
-    /// Takes an RPC in.
-    pub fn insert(&mut self, rpc: Rpc) -> u32 {
-        let (peer, id) = (rpc.peer, rpc.id);
+    /// Takes an RPC in that begins now. Made here it is moved once, to its place; handed over it would be moved twice.
+    #[inline]
+    pub fn insert(&mut self, peer: u32, id: RpcId, ours: bool, state: State, now: Instant) -> u32 {
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
         if slot as usize == self.slots.len() {
-            self.slots.push(Some(rpc));
-        } else {
-            self.slots[slot as usize] = Some(rpc);
+            self.slots.push(None);
         }
+        self.slots[slot as usize] = Some(Rpc::new(peer, id, ours, state, now));
         if 2 * self.len() > self.places.len() && self.places.len() < PLACES_MAX {
             self.spread();
         } else {
@@ -145,14 +142,18 @@ impl Table {
         }
     }
 
+    /// Takes the peer's message of several records out of an RPC that ends.
+    pub fn take_incoming(&mut self, slot: u32) -> Option<Incoming> {
+        self.get_mut(slot)?.inc.take()
+    }
+
     /// Gives an RPC out; its slot may be used again.
     pub fn remove(&mut self, slot: u32) -> Option<Removed> {
         let place_of = self.slots.get_mut(slot as usize)?;
         let rpc = place_of.as_mut()?;
         let (peer, id, ours) = (rpc.peer, rpc.id, rpc.ours);
         let untold = rpc.ended && !rpc.told;
-        let (awaited, buffered) = (rpc.awaits_response(), rpc.buffered());
-        let removed = Removed { peer, id, ours, untold, awaited, buffered, inc: rpc.inc.take() };
+        let removed = Removed { peer, id, ours, untold, awaited: rpc.awaits_response() };
         *place_of = None;
         let at = place(peer, id, self.places.len());
         if self.places[at] == slot {
@@ -207,15 +208,12 @@ mod tests {
     use super::*;
     use wire::ids::Side;
 
-    use crate::io::State;
-    use crate::time::Instant;
-
     fn name(sequence: u64) -> RpcId {
         RpcId::new(Side::Client, sequence)
     }
 
-    fn rpc(peer: u32, sequence: u64) -> Rpc {
-        Rpc::new(peer, name(sequence), true, State::Requesting, Instant::ZERO)
+    fn insert(table: &mut Table, peer: u32, sequence: u64) -> u32 {
+        table.insert(peer, name(sequence), true, State::Requesting, Instant::ZERO)
     }
 
     proptest! {
@@ -234,7 +232,7 @@ mod tests {
                     }
                     Some(_) => {}
                     None => {
-                        let slot = table.insert(rpc(peer, sequence));
+                        let slot = insert(&mut table, peer, sequence);
                         prop_assert!(open.values().all(|other| *other != slot));
                         open.insert((peer, sequence), slot);
                     }
@@ -255,11 +253,11 @@ mod tests {
         let mut table = Table::new((1, 2));
         let mut slots = Vec::new();
         for sequence in 0..20_000 {
-            slots.push(table.insert(rpc(7, sequence)));
+            slots.push(insert(&mut table, 7, sequence));
             assert!(table.names.is_empty());
         }
         assert_eq!(table.places.len(), PLACES_MAX);
-        slots.drain(..).for_each(|slot| drop(table.remove(slot)));
+        assert!(slots.drain(..).all(|slot| table.remove(slot).is_some()));
         assert!(table.is_empty() && table.places.iter().all(|place| *place == NOBODY));
         assert_eq!(table.find(7, name(3)), None);
     }

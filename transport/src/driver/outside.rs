@@ -56,13 +56,16 @@ impl Outside {
 impl Core {
     /// Tells an outside event loop when to come back.
     pub(crate) fn arm_outside(&mut self) {
-        self.arm(!self.inbox.is_empty());
+        self.arm(!self.inbox.is_empty() || self.is_midway());
     }
 
     /// The same for a task that drives: what is in the inbox is nothing to come back for, as whoever waits for it was woken.
     #[cfg(feature = "tokio")]
     pub(crate) fn arm_task(&mut self) {
-        self.arm(false);
+        // It comes back at once in any case.
+        if !self.is_midway() {
+            self.arm(false);
+        }
     }
 
     fn arm(&mut self, pending: bool) {
@@ -96,6 +99,9 @@ impl Core {
 
     /// The outside event loop looks; its timer may have rung. It ends with [`Self::arm_outside`], under the same lock.
     pub(crate) fn attend_outside(&mut self) {
+        if self.outside.is_none() {
+            return;
+        }
         let now = self.now();
         if let Some(outside) = &mut self.outside {
             (outside.looks, outside.room) = (true, false);

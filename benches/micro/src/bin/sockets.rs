@@ -1,6 +1,7 @@
 //! What one RPC costs through the sockets, both sides together, driver included: two of them in one thread, on loopback.
-//! `cargo run --release -p micro --bin sockets -- [bytes] [rounds] [outstanding]`. Under callgrind the kernel's part is left out, and
-//! nothing is counted twice by waiting.
+//! `cargo run --release -p micro --bin sockets -- [bytes] [rounds] [outstanding] [mtu]`; with an MTU, records span packets. Under callgrind
+//! the kernel's part is left out, and nothing is counted twice by waiting; but batches wait by the clock, so with several outstanding what
+//! is slowed down so much makes other bundles.
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "it measures")]
 
@@ -8,8 +9,12 @@ use std::time::Instant;
 
 use sealane::{Delivery, Peer, Role, Socket, Wait};
 
-fn socket(serves: bool) -> Socket {
+fn socket(serves: bool, mtu: Option<usize>) -> Socket {
     let builder = Socket::builder().installed_only().wait(Wait::Spin);
+    let builder = match mtu {
+        Some(mtu) => builder.mtu(mtu as u32).spanning_records(true),
+        None => builder,
+    };
     let builder = if serves { builder.serve_installed() } else { builder };
     builder.bind("127.0.0.1:0").expect("a socket on loopback")
 }
@@ -48,7 +53,8 @@ fn main() {
     let bytes = args.next().unwrap_or(64);
     let rounds = args.next().unwrap_or(200_000);
     let outstanding = args.next().unwrap_or(1).max(1);
-    let (client, server) = (socket(false), socket(true));
+    let mtu = args.next();
+    let (client, server) = (socket(false, mtu), socket(true, mtu));
     server.install_session(client.local_addr(), Role::Server, [7; 32], "client");
     let peer =
         client.install_session(server.local_addr(), Role::Client, [7; 32], "server").expect("a client has a peer");
