@@ -269,7 +269,7 @@ impl AsyncSocket {
     async fn submit(
         &self,
         peer: &Peer,
-        body: Body<'_>,
+        mut body: Body<'_>,
         kind: Kind,
         cookie: u64,
         waited: bool,
@@ -290,7 +290,7 @@ impl AsyncSocket {
                 let deadline = *until.get_or_insert_with(|| options.until(now));
                 let sending = sending(kind, cookie, waited, deadline, false);
                 core.endpoint.early_next(options.early);
-                let done = self.socket.submit_now(core, now, peer, &body, sending);
+                let done = self.socket.submit_now(core, now, peer, &mut body, sending);
                 self.socket.shared.stir(core);
                 core.endpoint.early_next(false);
                 space_or(core, cx, done)
@@ -338,7 +338,7 @@ impl AsyncSocket {
     pub async fn recv(&self) -> Result<Delivery, Error> {
         let item = poll_fn(|cx| {
             self.poll(cx, |core, cx| {
-                let item = core.inbox.pop();
+                let item = core.inbox().pop();
                 if core.held_back {
                     // The descriptor told of it before, and will not again.
                     core.pump(true);
@@ -357,10 +357,10 @@ impl AsyncSocket {
     /// # Errors
     /// As [`Socket::reply`].
     pub async fn reply<'a>(&self, token: ReplyToken, body: impl Into<Body<'a>>) -> Result<(), Error> {
-        let body = body.into();
+        let mut body = body.into();
         let replied = poll_fn(|cx| {
             self.poll(cx, |core, cx| {
-                let done = self.socket.reply_now(core, token.0, &body);
+                let done = self.socket.reply_now(core, token.0, &mut body);
                 if matches!(&done, Err(why) if !matches!(why, Error::WouldBlock { .. })) {
                     // As in the blocking form: the caller must not wait for what cannot come.
                     let _ = core.endpoint.refuse(token.0);

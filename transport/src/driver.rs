@@ -15,10 +15,10 @@ use endpoint::block::Block;
 use endpoint::egress::Transmit;
 use endpoint::endpoint::Endpoint;
 use endpoint::error::Misuse;
+use endpoint::events::{Event, Inbox, Origin};
 use endpoint::evidence::Work;
-use endpoint::pool::{Buffer, Payload};
+use endpoint::pool::{self, Buffer, Payload};
 use endpoint::session::CallId;
-use endpoint::state::{Event, Origin};
 use proto::time::Instant;
 use rustc_hash::FxHashMap;
 use udp::batch::Datagrams;
@@ -27,7 +27,7 @@ use wire::ids::SessionId;
 
 use crate::config::PRIORITIES;
 use crate::error::Error;
-use crate::inbox::{Inbox, is_for_application};
+use crate::message::Body;
 use crate::neighbours::Neighbours;
 use outside::Outside;
 
@@ -74,7 +74,6 @@ pub(crate) struct Connecting {
 pub(crate) struct Core {
     pub(crate) endpoint: Endpoint,
     pub(crate) udp: Box<dyn Datagrams>,
-    pub(crate) inbox: Inbox,
     /// The application takes nothing out of a full inbox, so nothing more is taken from the network.
     pub(crate) held_back: bool,
     /// By calls of our own, whose names we chose: nobody can choose collisions, so a fast hash does.
@@ -83,6 +82,8 @@ pub(crate) struct Core {
     pub(crate) connects: HashMap<SessionId, Connecting>,
     pub(crate) call_wakers: FxHashMap<CallId, Waker>,
     pub(crate) inbox_wakers: Vec<Waker>,
+    /// How many of what came to the inbox its waiters were told of.
+    delivered: u64,
     pub(crate) space_wakers: Vec<Waker>,
     /// Something was refused for want of room when so many messages had been let go, and nobody was told since that there is some.
     short_since: Option<u64>,
@@ -136,11 +137,12 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(endpoint: Endpoint, udp: Box<dyn Datagrams>) -> Self {
+    pub(crate) fn new(mut endpoint: Endpoint, udp: Box<dyn Datagrams>) -> Self {
+        endpoint.keep_inbox();
         Self {
             endpoint,
             udp,
-            inbox: Inbox::default(),
+            delivered: 0,
             held_back: false,
             outcomes: FxHashMap::default(),
             connects: HashMap::new(),
@@ -195,7 +197,7 @@ impl Core {
         let mut in_parts = 0;
         self.unread = false;
         for _ in 0..TRAINS_PER_TURN {
-            self.held_back = self.inbox.is_full(bytes_max);
+            self.held_back = self.inbox().is_full(bytes_max);
             if self.held_back {
                 break;
             }
@@ -240,7 +242,8 @@ impl Core {
     #[cold]
     fn take_news(&mut self) -> bool {
         // What waits there is bounded, as what waits in the kernel is.
-        if self.inbox.is_full(self.endpoint.config().proto.buffered_bytes_max) {
+        let bytes_max = self.endpoint.config().proto.buffered_bytes_max;
+        if self.inbox().is_full(bytes_max) {
             return false;
         }
         let Some(news) = self.neighbours.as_ref().and_then(Neighbours::news) else { return false };
@@ -286,17 +289,14 @@ impl Core {
         if self.neighbours.is_some() {
             self.tell_neighbours();
         }
-        let (mut filed, mut delivered) = (false, false);
+        let mut filed = false;
         while let Some(event) = self.endpoint.poll_event() {
             filed = true;
-            if is_for_application(&event) {
-                delivered = true;
-                self.inbox.push(event);
-            } else {
-                self.take_up(event);
-            }
+            self.take_up(event);
         }
-        if delivered {
+        let came = self.inbox().came();
+        if came != self.delivered {
+            (filed, self.delivered) = (true, came);
             // All of them: the first may be of a future that was dropped, and would take the wake-up with it.
             self.inbox_wakers.drain(..).for_each(Waker::wake);
             if let Some(outside) = &mut self.outside {
@@ -307,6 +307,23 @@ impl Core {
             self.tell_of_room();
         }
         filed
+    }
+
+    /// The bytes of a message that is to go out now, copied if they are borrowed.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`].
+    #[inline]
+    pub(crate) fn take_in(&mut self, body: &mut Body<'_>) -> Result<pool::Body, Error> {
+        let limit = self.endpoint.config().proto.message_bytes_max as usize;
+        if body.len() > limit {
+            return Err(Error::TooLong { length: body.len(), limit });
+        }
+        Ok(match std::mem::take(body) {
+            Body::Borrowed(bytes) => self.endpoint.copy(bytes),
+            Body::Owned(payload) => pool::Body::Shared(payload),
+            Body::Bytes(bytes) => pool::Body::Copied(bytes),
+        })
     }
 
     /// The endpoint did not take a message. If it was for want of room, whoever sent it is told when there is some.
@@ -324,6 +341,12 @@ impl Core {
         if let Some(outside) = &mut self.outside {
             outside.tell_of_room();
         }
+    }
+
+    /// What came for the application.
+    #[inline]
+    pub(crate) const fn inbox(&mut self) -> &mut Inbox {
+        self.endpoint.inbox()
     }
 
     /// What somebody waits for by name, and what the driver does itself.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use attest::claims::Report;
 use endpoint::endpoint::To;
-use endpoint::pool::Payload;
+use endpoint::events::Origin;
+use endpoint::pool::{self, Payload};
 use endpoint::session::{CallId, Protection};
-use endpoint::state::Origin;
 use handshake::identity::PeerIdentity;
 
 use crate::error::Error;
@@ -20,6 +20,15 @@ pub enum Body<'a> {
     Borrowed(&'a [u8]),
     /// To be taken over; a [`Payload`] that came from a socket can be sent on without a copy.
     Owned(Payload),
+    /// To be taken over.
+    Bytes(Vec<u8>),
+}
+
+/// The empty message.
+impl Default for Body<'_> {
+    fn default() -> Self {
+        Self::Borrowed(&[])
+    }
 }
 
 impl Body<'_> {
@@ -28,6 +37,7 @@ impl Body<'_> {
         match self {
             Self::Borrowed(bytes) => bytes.len(),
             Self::Owned(payload) => payload.len(),
+            Self::Bytes(bytes) => bytes.len(),
         }
     }
 
@@ -63,13 +73,22 @@ impl<'a> From<&'a str> for Body<'a> {
 
 impl From<Vec<u8>> for Body<'_> {
     fn from(bytes: Vec<u8>) -> Self {
-        Self::Owned(bytes.into())
+        Self::Bytes(bytes)
     }
 }
 
 impl From<Payload> for Body<'_> {
     fn from(payload: Payload) -> Self {
         Self::Owned(payload)
+    }
+}
+
+impl From<pool::Body> for Body<'_> {
+    fn from(body: pool::Body) -> Self {
+        match body {
+            pool::Body::Shared(payload) => Self::Owned(payload),
+            pool::Body::Copied(bytes) => Self::Bytes(bytes),
+        }
     }
 }
 

@@ -4,13 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use endpoint::events::{Event, Inbox};
 use endpoint::session::CallId;
-use endpoint::state::Event;
 
 use crate::delivery::Delivery;
 use crate::driver::Core;
 use crate::error::Error;
-use crate::inbox::Inbox;
 use crate::message::{Body, Failed, OneWay, PeerInfo, ReplyToken, Request, Response, RpcId};
 use crate::socket::Socket;
 use crate::stream::MessageStream;
@@ -30,7 +29,7 @@ impl Socket {
     }
 
     pub(crate) fn recv_here(&self) -> Result<Delivery, Error> {
-        let item = self.shared.wait_for(None, |core| core.inbox.pop()).map_err(|_| self.shared.ended())?;
+        let item = self.shared.wait_for(None, |core| core.inbox().pop()).map_err(|_| self.shared.ended())?;
         Ok(self.delivery(item))
     }
 
@@ -43,7 +42,7 @@ impl Socket {
     }
 
     pub(crate) fn recv_timeout_here(&self, span: Duration) -> Result<Option<Delivery>, Error> {
-        match self.shared.wait_for(Some(span), |core| core.inbox.pop()) {
+        match self.shared.wait_for(Some(span), |core| core.inbox().pop()) {
             Ok(item) => Ok(Some(self.delivery(item))),
             Err(WaitEnd::TimedOut) => Ok(None),
             Err(WaitEnd::Closed) => Err(self.shared.ended()),
@@ -82,7 +81,7 @@ impl Socket {
         most: usize,
         span: Duration,
     ) -> Result<usize, Error> {
-        let some = |core: &mut Core| (!core.inbox.is_empty()).then(|| self.take_many(&mut core.inbox, into, most));
+        let some = |core: &mut Core| (!core.inbox().is_empty()).then(|| self.take_many(core.inbox(), into, most));
         match self.shared.wait_for(Some(span), some) {
             Ok(count) => Ok(count),
             Err(WaitEnd::TimedOut) => Ok(0),
@@ -117,10 +116,10 @@ impl Socket {
         let mut core = self.open_core()?;
         self.shared.attend(&mut core);
         core.attend_outside();
-        if core.inbox.is_empty() {
+        if core.inbox().is_empty() {
             core.pump(true);
         }
-        let taken = take(&mut core.inbox);
+        let taken = take(core.inbox());
         core.arm_outside();
         self.shared.leave(&mut core);
         Ok(taken)
@@ -162,8 +161,8 @@ impl Socket {
     /// # Errors
     /// [`Error::UnknownRequest`] when its caller gave up meanwhile.
     pub fn reply<'a>(&self, token: ReplyToken, body: impl Into<Body<'a>>) -> Result<(), Error> {
-        let (body, this) = (body.into(), self.of(token.0));
-        while let Some(then) = this.replied(token.0, &body)? {
+        let (mut body, this) = (body.into(), self.of(token.0));
+        while let Some(then) = this.replied(token.0, &mut body)? {
             this.shared.await_room(then, None)?;
         }
         Ok(())
@@ -175,13 +174,13 @@ impl Socket {
     /// # Errors
     /// As [`Self::reply`].
     pub fn try_reply<'a>(&self, token: ReplyToken, body: impl Into<Body<'a>>) -> Result<Option<ReplyToken>, Error> {
-        let short = self.of(token.0).replied(token.0, &body.into())?;
+        let short = self.of(token.0).replied(token.0, &mut body.into())?;
         Ok(short.map(|_| token))
     }
 
     /// Where there is no room for the response, says how many messages had been let go then. If it fails otherwise the right to answer is
     /// used up: the caller must not wait for what cannot come.
-    fn replied(&self, id: CallId, body: &Body<'_>) -> Result<Option<u64>, Error> {
+    fn replied(&self, id: CallId, body: &mut Body<'_>) -> Result<Option<u64>, Error> {
         let mut core = self.open_core()?;
         match self.reply_now(&mut core, id, body) {
             Err(Error::WouldBlock { .. }) => Ok(Some(core.endpoint.let_go())),
@@ -194,17 +193,14 @@ impl Socket {
         }
     }
 
-    pub(crate) fn reply_now(&self, core: &mut Core, id: CallId, body: &Body<'_>) -> Result<(), Error> {
+    /// What is not taken stays where it is.
+    pub(crate) fn reply_now(&self, core: &mut Core, id: CallId, body: &mut Body<'_>) -> Result<(), Error> {
         let now = core.now();
-        let limit = core.endpoint.config().proto.message_bytes_max as usize;
-        if body.len() > limit {
-            return Err(Error::TooLong { length: body.len(), limit });
-        }
-        let payload = match body {
-            Body::Borrowed(bytes) => core.endpoint.copy(bytes),
-            Body::Owned(payload) => payload.clone(),
-        };
-        core.endpoint.reply(now, id, payload).map_err(|why| core.refused(why))?;
+        let mut out = core.take_in(body)?;
+        core.endpoint.reply_of(now, id, &mut out).map_err(|why| {
+            *body = out.into();
+            core.refused(why)
+        })?;
         core.flush_soon(now);
         self.shared.stir(core);
         Ok(())

@@ -97,7 +97,7 @@ impl Socket {
     pub(crate) fn submit(
         &self,
         peer: &Peer,
-        body: Body<'_>,
+        mut body: Body<'_>,
         kind: Kind,
         cookie: u64,
         waited: bool,
@@ -105,10 +105,10 @@ impl Socket {
         streamed: bool,
     ) -> Result<CallId, Error> {
         if self.others.is_empty() {
-            return self.submit_here(peer, &body, kind, cookie, waited, options, streamed);
+            return self.submit_here(peer, &mut body, kind, cookie, waited, options, streamed);
         }
         let this = self.sender(peer, options.is_early());
-        self.submit_at(this, peer, &body, kind, cookie, waited, options, streamed)
+        self.submit_at(this, peer, &mut body, kind, cookie, waited, options, streamed)
     }
 
     #[expect(clippy::too_many_arguments, reason = "all that the public forms differ in")]
@@ -116,7 +116,7 @@ impl Socket {
         &self,
         this: &Self,
         peer: &Peer,
-        body: &Body<'_>,
+        body: &mut Body<'_>,
         kind: Kind,
         cookie: u64,
         waited: bool,
@@ -300,7 +300,7 @@ impl<'a> Shard<'a> {
             To::Session(id) if id.is_lane() => self.whole.owner(id.shard()),
             To::Session(_) | To::Target(_) => self.this,
         };
-        self.whole.submit_at(this, peer, &body.into(), kind, cookie, waited, options, false)
+        self.whole.submit_at(this, peer, &mut body.into(), kind, cookie, waited, options, false)
     }
 
     /// [`Socket::call`] in this shard. The first call to a peer waits for the handshake in the first shard.
@@ -338,7 +338,7 @@ impl<'a> Shard<'a> {
     /// # Errors
     /// [`Error::WouldBlock`], or [`Error::Connecting`] while there is no session with `peer`.
     pub fn try_send<'b>(&self, peer: &Peer, body: impl Into<Body<'b>>, cookie: u64) -> Result<RpcId, Error> {
-        self.whole.try_send_at(self.this, peer, &body.into(), Kind::Request, cookie)
+        self.whole.try_send_at(self.this, peer, &mut body.into(), Kind::Request, cookie)
     }
 
     /// [`Socket::send_one_way`] in this shard.
@@ -354,7 +354,7 @@ impl<'a> Shard<'a> {
     /// # Errors
     /// As [`Self::try_send`].
     pub fn try_send_one_way<'b>(&self, peer: &Peer, body: impl Into<Body<'b>>) -> Result<RpcId, Error> {
-        self.whole.try_send_at(self.this, peer, &body.into(), Kind::OneWay, 0)
+        self.whole.try_send_at(self.this, peer, &mut body.into(), Kind::OneWay, 0)
     }
 
     /// [`Socket::batch`] in this shard.

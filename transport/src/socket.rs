@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use endpoint::endpoint::{Sending, To};
+use endpoint::events::Event;
 use endpoint::pool::Payload;
 use endpoint::session::CallId;
-use endpoint::state::Event;
 use proto::time::Instant;
 use record::keys::Secret;
 use udp::caps::Caps;
@@ -235,7 +235,7 @@ impl Socket {
     pub(crate) fn submit_here(
         &self,
         peer: &Peer,
-        body: &Body<'_>,
+        body: &mut Body<'_>,
         kind: Kind,
         cookie: u64,
         waited: bool,
@@ -276,24 +276,21 @@ impl Socket {
         }
     }
 
+    /// What is not taken stays where it is.
     pub(crate) fn submit_now(
         &self,
         core: &mut Core,
         now: Instant,
         peer: &Peer,
-        body: &Body<'_>,
+        body: &mut Body<'_>,
         sending: Sending,
     ) -> Result<CallId, Error> {
-        let limit = core.endpoint.config().proto.message_bytes_max as usize;
-        if body.len() > limit {
-            return Err(Error::TooLong { length: body.len(), limit });
-        }
-        let payload = match body {
-            Body::Borrowed(bytes) => core.endpoint.copy(bytes),
-            Body::Owned(payload) => payload.clone(),
-        };
+        let mut out = core.take_in(body)?;
         let waited = sending.waited;
-        let id = core.endpoint.send(now, peer.to, payload, sending).map_err(|why| core.refused(why))?;
+        let id = core.endpoint.send_of(now, peer.to, &mut out, sending).map_err(|why| {
+            *body = out.into();
+            core.refused(why)
+        })?;
         if waited {
             core.flush_at(now)
         } else {
@@ -352,7 +349,7 @@ impl Socket {
                 Event::Response { id: i, .. } | Event::Failed { id: i, .. } | Event::Stream { id: i, .. } => *i == id.0,
                 _ => false,
             };
-            match core.inbox.take(is_it) {
+            match core.inbox().take(is_it) {
                 Some(Event::Response { payload, .. }) => Some(Ok(Outcome::Payload(payload))),
                 Some(Event::Stream { from, length, .. }) => Some(Ok(Outcome::Stream { from, length })),
                 Some(Event::Failed { why, may_have_run, address, .. }) => {

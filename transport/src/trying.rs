@@ -14,7 +14,7 @@ impl Socket {
     /// # Errors
     /// [`Error::WouldBlock`] when too many bytes are held for sending.
     pub fn try_send<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>, cookie: u64) -> Result<RpcId, Error> {
-        self.try_send_at(self.sender(peer, false), peer, &body.into(), Kind::Request, cookie)
+        self.try_send_at(self.sender(peer, false), peer, &mut body.into(), Kind::Request, cookie)
     }
 
     /// [`Self::send_one_way`] that never blocks, as [`Self::try_send`].
@@ -22,14 +22,14 @@ impl Socket {
     /// # Errors
     /// [`Error::WouldBlock`] when too many bytes are held for sending.
     pub fn try_send_one_way<'a>(&self, peer: &Peer, body: impl Into<Body<'a>>) -> Result<RpcId, Error> {
-        self.try_send_at(self.sender(peer, false), peer, &body.into(), Kind::OneWay, 0)
+        self.try_send_at(self.sender(peer, false), peer, &mut body.into(), Kind::OneWay, 0)
     }
 
     pub(crate) fn try_send_at(
         &self,
         this: &Self,
         peer: &Peer,
-        body: &Body<'_>,
+        body: &mut Body<'_>,
         kind: Kind,
         cookie: u64,
     ) -> Result<RpcId, Error> {

@@ -450,7 +450,7 @@ impl Shared {
             let added = set.add(core.udp.fds()).and_then(|()| set.add(timer.fd())).and_then(|()| set.add(ready.fd()));
             added.map_err(Error::system("cannot watch the socket"))?;
             let mut outside = Outside::new(set, timer, ready);
-            if !core.inbox.is_empty() {
+            if !core.inbox().is_empty() {
                 outside.ring();
             }
             core.outside = Some(outside);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use endpoint::config::Config;
 use endpoint::endpoint::{Endpoint, Sending, To};
+use endpoint::events::Event;
 use endpoint::pool::Buffer;
-use endpoint::state::Event;
 use handshake::config::{ClientConfig, Clients, ServerConfig};
 use handshake::identity::Identity;
 use handshake::trust::Trust;

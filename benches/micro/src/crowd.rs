@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use endpoint::endpoint::{Endpoint, Sending, To};
+use endpoint::events::Event;
 use endpoint::pool::{Buffer, Payload};
-use endpoint::state::Event;
 use proto::time::Instant;
 use record::keys::Secret;
 use wire::ids::Side;

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use endpoint::config::Config;
 use endpoint::endpoint::{Endpoint, Sending, To};
+use endpoint::events::Event;
 use endpoint::pool::Buffer;
-use endpoint::state::Event;
 use proto::time::Instant;
 use record::keys::Secret;
 use wire::ids::Side;

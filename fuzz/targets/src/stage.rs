@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use endpoint::config::Config;
 use endpoint::endpoint::Endpoint;
+use endpoint::events::Event;
 use endpoint::pool::Payload;
-use endpoint::state::Event;
 use proto::time::Instant;
 use record::aead::Cipher;
 use sim::checker::limits::{Peaks, everything};

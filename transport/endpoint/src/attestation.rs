@@ -21,7 +21,7 @@ use wire::trailer::Kind;
 
 use crate::endpoint::Endpoint;
 use crate::evidence::{Attesting, Done, Outcome, SEQUENCE, Task, WORKS_MAX, Work};
-use crate::pool::Payload;
+use crate::pool::{Body, Payload};
 use crate::session::{CallId, Queued};
 use crate::state::State;
 
@@ -59,7 +59,7 @@ impl Endpoint {
             (Outcome::Judged(Err(why)), Some(rpc)) => {
                 state.counters.evidence_refused += 1;
                 let code = vec![Verdict::of(&why).code()];
-                let told = self.reply(now, CallId { session: done.session, rpc }, code.into()).is_ok();
+                let told = self.reply(now, CallId { session: done.session, rpc }, Body::Copied(code)).is_ok();
                 let linger = told.then_some(now + LINGER);
                 self.state.attestation_failed(now, slot, &Error::Evidence { whose, why }, linger);
             }
@@ -152,7 +152,7 @@ impl State {
         let Some(id) = session.evidence_id.take() else { return };
         // It is none of the messages that the peer states a length for.
         let limit = core::mem::replace(&mut session.message_max, EVIDENCE_MAX);
-        let body = Payload::from(statement);
+        let body = Body::Copied(statement);
         self.room.hold(body.len());
         let message = Queued {
             id,

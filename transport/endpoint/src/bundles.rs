@@ -17,7 +17,7 @@ use wire::header::{Header, PacketType};
 use wire::limits::{DATA_HEADER_LEN, RECORD_HEADER_LEN, TAG_LEN, TRAILER_LEN};
 use wire::trailer::{Kind, Trailer};
 
-use crate::pool::Payload;
+use crate::pool::Body;
 use crate::state::State;
 use crate::trail::Step;
 
@@ -30,11 +30,11 @@ const PADDING_MAX: usize = 128;
 
 /// What a message takes in a bundle.
 #[inline]
-fn ride_len(message: &Message<Payload>) -> usize {
+fn ride_len(message: &Message<Body>) -> usize {
     ENTRY_HEADER_LEN * (1 + message.acks().len()) + message.body().len()
 }
 
-fn ride(message: &Message<Payload>, w: &mut Writer<'_>) {
+fn ride(message: &Message<Body>, w: &mut Writer<'_>) {
     put(w, message.id().rpc(), message.bits(), message.body());
     message.acks().for_each(|rpc| put_ack(w, rpc));
 }

@@ -16,9 +16,10 @@ use wire::trailer::{Kind, Trailer};
 
 use crate::endpoint::Endpoint;
 use crate::error::Ended;
-use crate::pool::Payload;
+use crate::events::{Event, Origin};
+use crate::pool::Body;
 use crate::session::{Answer, Answered, CallId, EarlyRequest, Phase, Protection};
-use crate::state::{Event, Origin, State};
+use crate::state::State;
 
 /// Sequences of requests in a first flight lie below this: the window of every peer is larger. [P-7.2]
 const SEQUENCES_MAX: u64 = 1 << 16;
@@ -168,10 +169,11 @@ impl State {
         Some((slot, session.early.requests.iter().position(is_it)?))
     }
 
-    /// Answers a request whose session is not open yet; gives the body back when it is none. What fits goes behind our flight at
+    /// Answers a request whose session is not open yet; `false` when it is none. What fits goes behind our flight at
     /// once, under keys that our own randomness is in; what does not waits for the session.
-    pub(crate) fn reply_early(&mut self, id: CallId, body: Payload) -> Option<Payload> {
-        let Some((slot, at)) = self.awaited(id) else { return Some(body) };
+    pub(crate) fn reply_early(&mut self, id: CallId, body: &mut Body) -> bool {
+        let Some((slot, at)) = self.awaited(id) else { return false };
+        let body = core::mem::take(body);
         let session = self.at(slot);
         let mut sent = false;
         if let Phase::Accepting(server) = &mut session.phase
@@ -183,7 +185,7 @@ impl State {
         }
         session.early.requests[at].state = Answer::Given { body, sent };
         self.flights.push_back(slot);
-        None
+        true
     }
 
     /// Refuses a request whose session is not open yet; `false` when it is none.

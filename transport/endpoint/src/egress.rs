@@ -15,7 +15,7 @@ use wire::limits::{CONTROL_HEADER_LEN, DATA_HEADER_LEN, DATAGRAM_MIN, TAG_LEN};
 
 use crate::error::Ended;
 use crate::parting::Quiet;
-use crate::pool::Payload;
+use crate::pool::Body;
 use crate::session::Phase;
 use crate::state::State;
 use crate::trail::Step;
@@ -351,7 +351,7 @@ impl State {
     }
 
     #[inline]
-    fn message(&self, slot: u32) -> &Message<Payload> {
+    fn message(&self, slot: u32) -> &Message<Body> {
         let call = self.calls[slot as usize].as_ref().expect("an RPC with work has a message");
         call.out.as_ref().expect("an RPC with work has a message")
     }

@@ -9,14 +9,13 @@ use std::net::SocketAddr;
 use handshake::cookie::Cookies;
 use handshake::installed::InstalledKey;
 use proto::heap::IndexHeap;
-use proto::io::{Failure, State as RpcState};
+use proto::io::Failure;
 use proto::machine::Machine;
 use proto::time::Instant;
 use record::keys::Secret;
-use record::seal::{Id, Message};
 use wire::control::Frame;
 use wire::ids::{SessionId, Side};
-use wire::limits::{MESSAGE_MAX, PIGGYBACK_ACKS_MAX};
+use wire::limits::MESSAGE_MAX;
 use wire::trailer::Kind;
 
 use crate::chunks::Chunks;
@@ -24,17 +23,18 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::egress::Transmit;
 use crate::error::Misuse;
+use crate::events::{Event, Events, Inbox};
 use crate::evidence::Evidence;
 use crate::installed::Installed;
 use crate::lanes::LaneTable;
 use crate::parting::Parting;
 use crate::paths::Paths;
-use crate::pool::{Buffer, Payload, Pool};
+use crate::pool::{Body, Buffer, Pool};
 use crate::rates::Strangers;
 use crate::resting::Rests;
 use crate::room::{Room, may_hold};
 use crate::session::{CallId, Queued};
-use crate::state::{Entropy, Event, State, Target};
+use crate::state::{Entropy, State, Target};
 use crate::tokens::Tokens;
 use crate::trail::{Step, Trail};
 
@@ -115,7 +115,7 @@ impl Endpoint {
                 machine,
                 calls: Vec::new(),
                 pool,
-                events: VecDeque::new(),
+                events: Events::default(),
                 counters: Counters::default(),
                 flights: VecDeque::new(),
                 handshake_timers: IndexHeap::default(),
@@ -139,6 +139,17 @@ impl Endpoint {
     /// The configuration.
     pub const fn config(&self) -> &Config {
         &self.state.config
+    }
+
+    /// From now on what is for the application comes to [`Self::inbox`], and not out of [`Self::poll_event`].
+    pub const fn keep_inbox(&mut self) {
+        self.state.events.is_apart = true;
+    }
+
+    /// What came for the application.
+    #[inline]
+    pub const fn inbox(&mut self) -> &mut Inbox {
+        &mut self.state.events.inbox
     }
 
     // ---- Peers ----
@@ -221,16 +232,25 @@ impl Endpoint {
 
     // ---- Messages ----
 
-    /// A pooled copy of `bytes`, to be sent.
-    pub fn copy(&mut self, bytes: &[u8]) -> Payload {
-        self.state.pool.copy(bytes)
+    /// A copy of `bytes`, to be sent.
+    #[inline]
+    pub fn copy(&mut self, bytes: &[u8]) -> Body {
+        self.state.pool.body(bytes)
     }
 
     /// Sends a request or a one-way message. Its fate comes as an event.
     ///
     /// # Errors
     /// When it is not taken; nothing was sent then.
-    pub fn send(&mut self, now: Instant, to: To, body: Payload, sending: Sending) -> Result<CallId, Misuse> {
+    pub fn send(&mut self, now: Instant, to: To, body: impl Into<Body>, sending: Sending) -> Result<CallId, Misuse> {
+        self.send_of(now, to, &mut body.into(), sending)
+    }
+
+    /// The same; what is not taken stays where it is.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn send_of(&mut self, now: Instant, to: To, body: &mut Body, sending: Sending) -> Result<CallId, Misuse> {
         let limit = (self.state.config.proto.message_bytes_max as usize).min(MESSAGE_MAX);
         if body.len() > limit {
             return Err(Misuse::TooLong { length: body.len(), limit });
@@ -268,6 +288,7 @@ impl Endpoint {
         };
         let name = CallId { session: session.id, rpc: id.message().rpc() };
         let Sending { kind, cookie, waited, deadline, streamed } = sending;
+        let body = core::mem::take(body);
         let message = Queued { id, kind, body, cookie, waited, streamed, deadline, aborted: false, early: false };
         let may_send = session.may_send;
         state.room.hold(length);
@@ -284,74 +305,12 @@ impl Endpoint {
         Ok(name)
     }
 
-    fn may_hold(&mut self, bytes: usize) -> Result<(), Misuse> {
+    pub(crate) fn may_hold(&mut self, bytes: usize) -> Result<(), Misuse> {
         let limit = self.state.config.send_bytes_max;
         if self.state.room.held + bytes as u64 > limit {
             self.state.tidy();
         }
         may_hold(self.state.room.held, bytes, limit)
-    }
-
-    pub(crate) fn request(&self, id: CallId) -> Option<(u32, u32)> {
-        let (peer, session) = self.state.session(id.session)?;
-        let slot = self.state.machine.find(peer, id.rpc)?;
-        let (_, _, state) = self.state.machine.rpc(slot)?;
-        (id.rpc.began() != session.side && state == RpcState::InService).then_some((peer, slot))
-    }
-
-    /// Answers a request.
-    ///
-    /// # Errors
-    /// When no such request waits for a reply, or the response is not taken.
-    pub fn reply(&mut self, now: Instant, id: CallId, body: Payload) -> Result<(), Misuse> {
-        let unknown = || Misuse::UnknownRequest(format!("{:?}", id.rpc));
-        let Some(body) = self.state.reply_early(id, body) else { return Ok(()) };
-        let (peer, slot) = self.request(id).ok_or_else(unknown)?;
-        let length = body.len();
-        self.may_hold(length)?;
-        let state = &mut self.state;
-        let session = state.sessions[peer as usize].as_mut().ok_or(Misuse::NoSession)?;
-        may_hold(session.sending_bytes, length, state.config.peer_send_bytes_max)?;
-        if length > session.message_max {
-            return Err(Misuse::TooLong { length, limit: session.message_max });
-        }
-        let geometry = session.cut(length, state.device.is_some());
-        let age_max = state.config.session_age_max;
-        let old = session.keys.as_ref().is_some_and(|keys| now.since(keys.since) >= age_max);
-        if old && !core::mem::replace(&mut session.renewing, true) {
-            state.notices.push_back((peer, Frame::Renew));
-        }
-        let mut acks = [None; PIGGYBACK_ACKS_MAX];
-        let room = geometry.records() == 1 && length + 256 < session.datagram_max;
-        let acks_len = if room { state.machine.take_acks(peer, 0, &mut acks) } else { 0 };
-        let acks = acks.map(|ack| ack.unwrap_or(id.rpc));
-        let trailer = state.machine.trailer_to_respond(slot, geometry).ok_or_else(unknown)?;
-        if !state.machine.respond(now, slot, geometry) {
-            return Err(unknown());
-        }
-        // The machine went from "in service" to "responding" just now, which it does once: the id's only use. [P-3.3]
-        let frozen = Message::freeze(Id::response(id.rpc), body, trailer, &acks[..acks_len]);
-        state.room.hold(length);
-        state.trail.mark_at(now, Step::Replied, peer, id.rpc, length as u32);
-        session.sending_bytes += length as u64;
-        let call = state.calls[slot as usize].as_mut().expect("a request in service has both halves");
-        call.out = Some(frozen);
-        call.whole = None;
-        Ok(())
-    }
-
-    /// Refuses a request without a response.
-    ///
-    /// # Errors
-    /// When no such request waits for a reply.
-    pub fn refuse(&mut self, id: CallId) -> Result<(), Misuse> {
-        if self.state.refuse_early(id) {
-            return Ok(());
-        }
-        let (_, slot) = self.request(id).ok_or_else(|| Misuse::UnknownRequest(format!("{:?}", id.rpc)))?;
-        self.state.machine.refuse(slot);
-        self.state.drain_machine();
-        Ok(())
     }
 
     /// The caller no longer wants `id`: the peer is told, and no event comes any more. `false` when it has ended already.
@@ -371,7 +330,7 @@ impl Endpoint {
         let mut open = queued.iter_mut().filter(|m| !m.aborted);
         let Some(message) = open.find(|m| m.id.message().rpc() == id.rpc) else { return false };
         message.aborted = true;
-        let body = core::mem::replace(&mut message.body, Payload::empty());
+        let body = core::mem::take(&mut message.body);
         self.state.room.let_go(body.len());
         true
     }
@@ -452,6 +411,7 @@ impl Endpoint {
     }
 
     /// What happened next.
+    #[inline]
     pub fn poll_event(&mut self) -> Option<Event> {
         self.state.events.pop_front()
     }

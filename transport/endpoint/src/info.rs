@@ -10,9 +10,10 @@ use wire::ids::{RpcId, SessionId, Side};
 
 use crate::counters::Counters;
 use crate::endpoint::Endpoint;
+use crate::events::Origin;
 use crate::session::CallId;
 use crate::session::Protection;
-use crate::state::{Origin, State};
+use crate::state::State;
 use crate::trail::TimeTrace;
 
 /// A snapshot of one RPC.

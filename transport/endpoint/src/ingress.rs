@@ -20,28 +20,12 @@ use wire::slice::{Part, part_at};
 use wire::trailer::Trailer;
 
 use crate::error::Ended;
+use crate::events::Event;
 use crate::pool::{Buffer, Payload};
 use crate::session::{CallId, Phase, Session};
 use crate::spanned::buffer_len;
-use crate::state::{Event, NOTICES_MAX, State};
+use crate::state::{NOTICES_MAX, State};
 use crate::trail::Step;
-
-/// Payloads up to this many bytes are copied out of a receive buffer that holds several messages, so that one of them does
-/// not keep the memory of all.
-const COPIED_MAX: usize = 2048;
-
-/// Where the messages end that are copied together with the first of these: they stand one after the other.
-fn neighbours(landed: &[(u32, Range<usize>)]) -> usize {
-    let start = landed[0].1.start;
-    let mut end = landed[0].1.end;
-    for (_, place) in &landed[1..] {
-        if place.start < end || place.end - start > COPIED_MAX {
-            break;
-        }
-        end = place.end;
-    }
-    end
-}
 
 /// RPCs that may wait to be forgotten while messages keep coming.
 const ENDED_MAX: usize = 64;
@@ -348,58 +332,6 @@ impl State {
         {
             let id = self.call_id(peer, rpc);
             self.events.push_back(Event::Readable { id });
-        }
-    }
-
-    /// Messages that are complete leave: as views of the receive buffer, or of the buffer they were put together in. Short ones that
-    /// came together are copied together: whoever keeps one keeps those that stood beside it, but not all that came.
-    fn land(&mut self, buffer: Buffer) -> Option<Buffer> {
-        let mut landed = core::mem::take(&mut self.landed);
-        let single = |place: &Range<usize>| !place.is_empty();
-        let views = landed.iter().filter(|(_, place)| single(place)).count();
-        let scarce = self.pool.is_scarce();
-        let copied = |place: &Range<usize>| place.len() <= COPIED_MAX && (views > 1 || scarce);
-        let mut buffer = Some(buffer);
-        let mut frozen = None;
-        if landed.iter().any(|(_, place)| single(place) && !copied(place)) {
-            frozen = buffer.take().map(|buffer| self.pool.freeze_datagrams(buffer));
-        }
-        // What was copied last: from where, and to where.
-        let mut together: Option<(Range<usize>, Payload)> = None;
-        for at in 0..landed.len() {
-            let (slot, place) = landed[at].clone();
-            let payload = if place.is_empty() {
-                self.put_together(slot)
-            } else if copied(&place) {
-                let known = together.take().filter(|(from, _)| from.start <= place.start && place.end <= from.end);
-                let (from, copy) = known.unwrap_or_else(|| {
-                    let from = place.start..neighbours(&landed[at..]);
-                    let bytes = match (&frozen, &mut buffer) {
-                        (Some(frozen), _) => frozen.bytes(from.clone()),
-                        (None, Some(buffer)) => &buffer.bytes()[from.clone()],
-                        (None, None) => unreachable!("the buffer is frozen or not"),
-                    };
-                    let copy = self.pool.copy(bytes);
-                    (from, copy)
-                });
-                let (_, copy) = together.insert((from.clone(), copy));
-                copy.slice(place.start - from.start..place.end - from.start)
-            } else {
-                frozen.as_ref().map_or_else(Payload::empty, |frozen| frozen.payload(place))
-            };
-            self.deliver(slot, payload);
-        }
-        landed.clear();
-        self.landed = landed;
-        buffer
-    }
-
-    /// The payload of a message of several records, or of an empty one.
-    fn put_together(&mut self, slot: u32) -> Payload {
-        let length = self.machine.incoming(slot).map_or(0, |incoming| incoming.geometry().length() as usize);
-        match self.calls[slot as usize].as_mut().and_then(|call| call.buffer.take()) {
-            Some(buffer) => self.pool.freeze(buffer, length),
-            None => Payload::empty(),
         }
     }
 

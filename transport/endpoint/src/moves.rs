@@ -8,8 +8,9 @@ use wire::control::Frame;
 use wire::limits::DATAGRAM_MIN;
 
 use crate::egress::Transmit;
+use crate::events::Event;
 use crate::session::Phase;
-use crate::state::{Event, State};
+use crate::state::State;
 
 impl State {
     /// Something valid came that was not here before: perhaps from another address than the peer's. (What was here before proves nothing

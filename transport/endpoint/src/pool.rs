@@ -73,6 +73,45 @@ impl fmt::Debug for Payload {
     }
 }
 
+/// The bytes of a message that goes out.
+#[derive(Debug)]
+pub enum Body {
+    /// A copy that the endpoint made and uses again: nobody else ever has it, so it is not counted.
+    Copied(Vec<u8>),
+    /// What the application has, or may have.
+    Shared(Payload),
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::Copied(Vec::new())
+    }
+}
+
+impl From<Payload> for Body {
+    fn from(payload: Payload) -> Self {
+        Self::Shared(payload)
+    }
+}
+
+impl Deref for Body {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Shared(payload) => payload,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Body {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 /// A buffer that nobody else has.
 #[derive(Debug)]
 pub struct Buffer(Arc<Block>);
@@ -92,8 +131,6 @@ struct Class {
     /// Handles on buffers given out, oldest first.
     given: VecDeque<Arc<Block>>,
     given_max: usize,
-    /// The last search found none free although as many as may be kept were given out.
-    starved: bool,
 }
 
 /// How many of the oldest buffers are looked at for one that is free.
@@ -101,7 +138,7 @@ const TRIES: usize = 16;
 
 /// Classes from this size on have buffers of several lengths, so that one under way is hardly longer than its message. Half of a class's
 /// size is divided into so many steps.
-const EXACT_MIN: usize = 1 << 15;
+const EXACT_MIN: usize = 1 << 14;
 const STEPS: usize = 32;
 
 impl Class {
@@ -113,12 +150,10 @@ impl Class {
             if Arc::strong_count(&bytes) > 1 || Arc::get_mut(&mut bytes).is_none() {
                 self.given.push_back(bytes);
             } else if bytes.len() >= len {
-                self.starved = false;
                 return Buffer(bytes);
             }
             // One that is free and too short makes room for one that is not.
         }
-        self.starved = self.given.len() == self.given_max;
         let exact = self.size >= EXACT_MIN && len > self.size / 2;
         let size = if exact { len.next_multiple_of(self.size / 2 / STEPS) } else { self.size };
         Buffer(Arc::new((self.make)(size)))
@@ -147,15 +182,28 @@ const KEPT_BYTES_MAX: usize = 4 << 20;
 /// What a buffer has beyond the message, so that the last record's sealed tail can be opened into it.
 pub const SLACK: usize = 64;
 
+/// Copies of messages that go out are kept up to this size; longer ones are buffers like any other.
+const COPY_MAX: usize = 1024;
+/// Sizes of such copies: powers of two from the smallest class to [`COPY_MAX`].
+const COPY_SIZES: usize = (COPY_MAX.trailing_zeros() - SMALLEST) as usize + 1;
+
 /// The buffers of one endpoint.
 #[derive(Debug)]
 pub struct Pool {
     classes: Vec<Class>,
     datagrams: Class,
+    /// Copies that no message uses, by size.
+    copies: [Vec<Vec<u8>>; COPY_SIZES],
 }
 
-/// Receive buffers that may be held by payloads before small payloads are copied out of them.
-const DATAGRAMS_HELD_MAX: usize = 64;
+/// Which class has room for so many bytes.
+const fn class_of(len: usize) -> usize {
+    let bits = usize::BITS - len.saturating_sub(1).leading_zeros();
+    (if bits < SMALLEST { SMALLEST } else { bits } - SMALLEST) as usize
+}
+
+/// Receive buffers that are kept for later.
+const DATAGRAMS_KEPT_MAX: usize = 64;
 
 impl Pool {
     /// An empty pool, whose receive buffers have `datagram_bytes` bytes, and that keeps `kept_min` buffers of each size, however
@@ -168,7 +216,6 @@ impl Pool {
                 make: Block::anywhere,
                 given: VecDeque::new(),
                 given_max: (KEPT_BYTES_MAX / size).clamp(kept_min, 4096),
-                starved: false,
             }
         };
         Self {
@@ -178,15 +225,40 @@ impl Pool {
                 // The kernel writes there.
                 make: Block::amid_page,
                 given: VecDeque::new(),
-                given_max: DATAGRAMS_HELD_MAX,
-                starved: false,
+                given_max: DATAGRAMS_KEPT_MAX,
             },
+            copies: Default::default(),
         }
     }
 
     fn class(&mut self, len: usize) -> &mut Class {
-        let bits = len.max(1).next_power_of_two().trailing_zeros().clamp(SMALLEST, LARGEST);
-        &mut self.classes[(bits - SMALLEST) as usize]
+        let last = self.classes.len() - 1;
+        &mut self.classes[class_of(len).min(last)]
+    }
+
+    /// A copy of `bytes`, to be sent.
+    pub fn body(&mut self, bytes: &[u8]) -> Body {
+        if bytes.len() > COPY_MAX {
+            return Body::Shared(self.copy(bytes));
+        }
+        let class = class_of(bytes.len());
+        let mut kept = self.copies[class].pop().unwrap_or_else(|| Vec::with_capacity(1 << (class as u32 + SMALLEST)));
+        kept.extend_from_slice(bytes);
+        Body::Copied(kept)
+    }
+
+    /// A message that went out needs its bytes no more.
+    pub fn sent(&mut self, body: Body) {
+        if let Body::Copied(mut bytes) = body {
+            let class = class_of(bytes.capacity());
+            if let Some(kept) = self.copies.get_mut(class)
+                && bytes.capacity() == 1 << (class as u32 + SMALLEST)
+                && kept.len() < self.classes[class].given_max
+            {
+                bytes.clear();
+                kept.push(bytes);
+            }
+        }
     }
 
     /// A buffer for a message of `len` bytes and the [`SLACK`].
@@ -202,9 +274,13 @@ impl Pool {
         self.datagrams.take(size)
     }
 
-    /// Whether so many receive buffers are held by payloads that small ones should be copied instead.
-    pub const fn is_scarce(&self) -> bool {
-        self.datagrams.starved
+    /// Whether messages of `used` bytes in all should be copied out of their receive buffer, however long they are: for less than half of
+    /// it, all of it would be kept, as two others are. Where there is one message at a time there are no two.
+    #[inline]
+    pub fn is_wasteful(&self, used: usize) -> bool {
+        let given = &self.datagrams.given;
+        let held = |bytes: &&Arc<Block>| Arc::strong_count(bytes) > 1;
+        2 * used < self.datagrams.size && given.iter().rev().take(2).filter(held).count() == 2
     }
 
     /// Freezes a message buffer: its first `len` bytes are the message.
@@ -231,6 +307,7 @@ impl Pool {
     /// Gives the memory back that no message uses. What comes next asks for it anew.
     pub fn trim(&mut self) {
         self.classes.iter_mut().for_each(Class::trim);
+        self.copies = Default::default();
         self.datagrams.trim();
     }
 
@@ -260,6 +337,25 @@ impl Frozen {
 mod tests {
     use super::*;
 
+    /// Bodies of any length are what they were copied from, and what was sent is used again for what fits it.
+    #[test]
+    fn copies_are_used_again() {
+        let mut pool = Pool::new(1000, 4);
+        for len in [0, 1, 64, 65, 128, 700, COPY_MAX, COPY_MAX + 1, 5000] {
+            let bytes: Vec<u8> = (0..len).map(|at| at as u8).collect();
+            let first = pool.body(&bytes);
+            assert_eq!(*first, bytes[..]);
+            let (at, is_copied) = (first.as_ptr(), matches!(first, Body::Copied(_)));
+            pool.sent(first);
+            let next = pool.body(&bytes);
+            assert_eq!((&*next, is_copied), (&bytes[..], len <= COPY_MAX));
+            assert!(next.as_ptr() == at || !is_copied, "{len}");
+        }
+        // What somebody else made fits no class.
+        pool.sent(Body::Copied(Vec::with_capacity(100)));
+        assert!(pool.copies.iter().flatten().all(|kept| kept.capacity() != 100));
+    }
+
     #[test]
     fn a_buffer_is_used_again_only_when_nobody_reads_it() {
         let mut pool = Pool::new(1000, 4);
@@ -275,5 +371,21 @@ mod tests {
         drop(second);
         let fourth = pool.copy(b"fourth");
         assert_eq!((&*part, &*fourth), (&b"ec"[..], &b"fourth"[..]), "a part keeps its buffer");
+    }
+
+    /// A receive buffer is kept for a message that fills half of it, or as long as hardly any are kept; else the message is copied.
+    #[test]
+    fn few_receive_buffers_are_kept_for_little() {
+        let mut pool = Pool::new(1000, 4);
+        let kept: Vec<Payload> = (0..2)
+            .map(|_| {
+                assert!(!pool.is_wasteful(100));
+                let buffer = pool.datagrams();
+                pool.freeze_datagrams(buffer).payload(0..100)
+            })
+            .collect();
+        assert!(pool.is_wasteful(499) && !pool.is_wasteful(500));
+        drop(kept);
+        assert!(!pool.is_wasteful(100));
     }
 }

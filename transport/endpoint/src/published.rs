@@ -53,9 +53,8 @@ mod with_tls {
     use super::{Client, Error, Established, Instant, Misuse, Offer, Setup, SocketAddr, State};
     use crate::endpoint::Endpoint;
     use crate::error::Ended;
-    use crate::pool::Payload;
+    use crate::events::Event;
     use crate::session::{CallId, Phase, Upgrade};
-    use crate::state::Event;
 
     impl Endpoint {
         /// The ticket to be published now; `None` where first flights by published ticket are not taken. It changes when half of its
@@ -148,7 +147,7 @@ mod with_tls {
             let session = self.sessions[slot as usize].as_mut().expect("a session in use");
             for message in session.queued.iter_mut().filter(|message| message.early && !message.aborted) {
                 message.aborted = true;
-                self.room.let_go(core::mem::replace(&mut message.body, Payload::empty()).len());
+                self.room.let_go(core::mem::take(&mut message.body).len());
                 let id = CallId { session: session.id, rpc: message.id.message().rpc() };
                 let (cookie, waited, address) = (message.cookie, message.waited, session.address);
                 let (why, may_have_run) = (Ended::Failed(Failure::PeerRestarted), true);

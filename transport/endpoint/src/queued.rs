@@ -8,9 +8,9 @@ use proto::time::Instant;
 use wire::ids::{SessionId, Side};
 
 use crate::error::Ended;
-use crate::pool::Payload;
+use crate::events::Event;
 use crate::session::{CallId, Queued};
-use crate::state::{Event, State};
+use crate::state::State;
 use crate::trail::Step;
 
 impl State {
@@ -28,7 +28,7 @@ impl State {
                     continue;
                 }
                 message.aborted = true;
-                self.room.let_go(core::mem::replace(&mut message.body, Payload::empty()).len());
+                self.room.let_go(core::mem::take(&mut message.body).len());
                 let id = CallId { session: session.id, rpc: message.id.message().rpc() };
                 let (cookie, waited, address) = (message.cookie, message.waited, session.address);
                 let (why, may_have_run) = (Ended::Failed(Failure::Deadline), message.early);

@@ -18,7 +18,7 @@ use wire::ids::{SessionId, Side};
 use wire::trailer::Kind;
 
 use crate::evidence::Attesting;
-use crate::pool::Payload;
+use crate::pool::Body;
 
 /// The name of an RPC of this endpoint, unique as long as the endpoint lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,7 +63,7 @@ pub struct Queued {
     /// Request or one-way.
     pub kind: Kind,
     /// The message.
-    pub body: Payload,
+    pub body: Body,
     /// The caller's own number for it.
     pub cookie: u64,
     /// Somebody waits for just this one.
@@ -228,7 +228,7 @@ pub enum Answer {
     /// A response, and whether it went with our flight.
     Given {
         /// The response.
-        body: Payload,
+        body: Body,
         /// Whether it went.
         sent: bool,
     },
@@ -242,7 +242,7 @@ pub struct Answered {
     /// Its name.
     pub id: CallId,
     /// The response.
-    pub body: Payload,
+    pub body: Body,
     /// Whether it went.
     pub sent: bool,
 }

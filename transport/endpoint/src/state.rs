@@ -5,9 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use attest::claims::Report;
 use handshake::cookie::Cookies;
-use handshake::identity::PeerIdentity;
 use handshake::installed::KeyId;
 use proto::heap::IndexHeap;
 use proto::io::Failure;
@@ -15,24 +13,24 @@ use proto::machine::Machine;
 use proto::time::Instant;
 use record::seal::Message;
 use wire::control::Frame;
-use wire::ids::{RpcId, SessionId, Side};
+use wire::ids::{SessionId, Side};
 use wire::limits::PIGGYBACK_ACKS_MAX;
-use wire::trailer::Kind;
 
 use crate::chunks::Chunks;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::error::{Ended, Misuse};
+use crate::events::{Event, Events, Origin};
 use crate::evidence::Evidence;
 use crate::installed::Installed;
 use crate::lanes::LaneTable;
 use crate::parting::Parting;
 use crate::paths::Paths;
-use crate::pool::{Buffer, Payload, Pool};
+use crate::pool::{Body, Buffer, Payload, Pool};
 use crate::rates::Strangers;
 use crate::resting::Rests;
 use crate::room::Room;
-use crate::session::{Answered, CallId, Protection, Queued, Session};
+use crate::session::{Answered, Protection, Queued, Session};
 use crate::spanned::{Following, Spanned};
 use crate::tokens::Tokens;
 
@@ -46,7 +44,7 @@ pub type Entropy = Box<dyn FnMut(&mut [u8]) + Send>;
 #[derive(Debug, Default)]
 pub struct Call {
     /// Our message, frozen.
-    pub out: Option<Message<Payload>>,
+    pub out: Option<Message<Body>>,
     /// Where the peer's message is put together, when it has several records.
     pub buffer: Option<Buffer>,
     /// The peer's message, once complete, when it is read as a stream. Few are, so it takes little room here.
@@ -65,126 +63,6 @@ pub(crate) struct Caller {
     cookie: u64,
     waited: bool,
     streamed: bool,
-}
-
-/// From whom something came.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    /// Where the peer is.
-    pub address: SocketAddr,
-    /// Who it proved to be.
-    pub identity: Arc<PeerIdentity>,
-    /// What it proved to run, where that was demanded.
-    pub report: Option<Arc<Report>>,
-    /// How it was protected.
-    pub protection: Protection,
-}
-
-/// What an endpoint tells its driver.
-#[derive(Debug)]
-pub enum Event {
-    /// A request to be answered.
-    Request {
-        /// Its name.
-        id: CallId,
-        /// Who asks.
-        from: Origin,
-        /// The message.
-        payload: Payload,
-    },
-    /// A one-way message.
-    OneWay {
-        /// Its name.
-        id: CallId,
-        /// Who sent it.
-        from: Origin,
-        /// The message.
-        payload: Payload,
-    },
-    /// The response to a request of ours.
-    Response {
-        /// The request's name.
-        id: CallId,
-        /// Who answers.
-        from: Origin,
-        /// The caller's own number.
-        cookie: u64,
-        /// Somebody waits for just this one.
-        waited: bool,
-        /// The message.
-        payload: Payload,
-    },
-    /// The first bytes of a long message are there: it is read with `read` while it arrives.
-    Stream {
-        /// Its name.
-        id: CallId,
-        /// From whom.
-        from: Origin,
-        /// What it is.
-        kind: Kind,
-        /// Its length.
-        length: usize,
-        /// The caller's own number, when it is a response.
-        cookie: u64,
-        /// Somebody waits for just this one.
-        waited: bool,
-    },
-    /// More contiguous bytes of a stream can be read, or it broke.
-    Readable {
-        /// Its name.
-        id: CallId,
-    },
-    /// An RPC of ours ended without a reply.
-    Failed {
-        /// Its name.
-        id: CallId,
-        /// The caller's own number.
-        cookie: u64,
-        /// Somebody waits for just this one.
-        waited: bool,
-        /// Why.
-        why: Ended,
-        /// Whether the peer may have executed it.
-        may_have_run: bool,
-        /// Where the peer is.
-        address: SocketAddr,
-    },
-    /// A one-way message of ours arrived in full.
-    Arrived {
-        /// Its name.
-        id: CallId,
-        /// The caller's own number.
-        cookie: u64,
-        /// Somebody waits for just this one.
-        waited: bool,
-    },
-    /// The caller of a request that the application has no longer wants the response.
-    Cancelled {
-        /// Its name.
-        id: CallId,
-    },
-    /// A session that we began is open.
-    Connected {
-        /// Its name.
-        session: SessionId,
-    },
-    /// The peer of a session proved that it is at another address now. What the way there carries is to be told by
-    /// [`crate::endpoint::Endpoint::path_carries`]; till then the session uses what every path does.
-    Moved {
-        /// The session's name.
-        session: SessionId,
-        /// Where it is.
-        address: SocketAddr,
-    },
-    /// A handshake that we began failed.
-    ConnectFailed {
-        /// The session's name.
-        session: SessionId,
-        /// Why.
-        why: handshake::error::Error,
-        /// With whom.
-        address: SocketAddr,
-    },
 }
 
 /// A peer that sessions are opened to: an address and the name that its certificate must have.
@@ -229,7 +107,7 @@ pub struct State {
     pub(crate) machine: Machine,
     pub(crate) calls: Vec<Option<Call>>,
     pub(crate) pool: Pool,
-    pub(crate) events: VecDeque<Event>,
+    pub(crate) events: Events,
     pub(crate) counters: Counters,
     pub(crate) trail: crate::trail::Trail,
     /// Sessions whose handshake may have something to send.
@@ -360,21 +238,19 @@ impl State {
         }
         session.sending_bytes += length as u64;
         let floor = self.machine.floor(slot);
-        let mut acks = [None; PIGGYBACK_ACKS_MAX];
+        let mut acks = [rpc; PIGGYBACK_ACKS_MAX];
         let acks_len = if geometry.records() == 1 && length + 256 < session.datagram_max {
             self.machine.take_acks(slot, floor, &mut acks)
         } else {
             0
         };
         let trailer = self.machine.trailer_to_begin(slot, rpc, kind, geometry);
-        let acks: [RpcId; PIGGYBACK_ACKS_MAX] = acks.map(|ack| ack.unwrap_or(rpc));
-        let frozen = Message::freeze(id, body, trailer, &acks[..acks_len]);
         let call_slot = self.machine.begin(now, slot, rpc, kind, geometry, deadline);
         if early {
             self.machine.sent_elsewhere(now, call_slot);
         }
         let call = self.put_call(call_slot);
-        call.out = Some(frozen);
+        call.out = Some(Message::freeze(id, body, trailer, &acks[..acks_len]));
         (call.cookie, call.waited, call.streamed) = (cookie, waited, streamed);
         Ok(())
     }
@@ -408,9 +284,12 @@ impl State {
             }
         }
         let caller = Caller { cookie: call.cookie, waited: call.waited, streamed: call.streamed };
-        let buffer = call.buffer.take();
+        let (buffer, body) = (call.buffer.take(), call.out.as_mut().map(Message::take_body));
         // In its place: to move all of it out would be the most work of its end.
         *place = None;
+        if let Some(body) = body {
+            self.pool.sent(body);
+        }
         if let Some(buffer) = buffer {
             self.pool.give_back(buffer);
         }

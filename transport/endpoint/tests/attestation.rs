@@ -13,7 +13,7 @@ use attest::policy::{Asks, Policy};
 use attest::verdict::Verdict;
 use endpoint::config::Config;
 use endpoint::error::Ended;
-use endpoint::state::Event;
+use endpoint::events::Event;
 use handshake::error::{Error, Stage};
 use proto::time::Instant;
 use wire::ids::{RpcId, Side};

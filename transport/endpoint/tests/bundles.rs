@@ -5,7 +5,7 @@ mod world;
 use std::time::Duration;
 
 use endpoint::endpoint::To;
-use endpoint::state::Event;
+use endpoint::events::Event;
 use proptest::prelude::*;
 use wire::bundle::{INDEX, Tail, put, put_ack};
 use wire::bytes::Writer;

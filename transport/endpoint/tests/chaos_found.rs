@@ -7,7 +7,7 @@ use std::time::Duration;
 use world::{CLIENT, SERVER, World};
 
 use endpoint::endpoint::To;
-use endpoint::state::Event;
+use endpoint::events::Event;
 use wire::trailer::Kind;
 
 const MINUTE: Duration = Duration::from_secs(60);

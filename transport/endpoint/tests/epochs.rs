@@ -10,7 +10,7 @@ use world::forger::Forger;
 use world::{CLIENT, Datagram, Rng, SERVER, World, body};
 
 use endpoint::endpoint::To;
-use endpoint::state::Event;
+use endpoint::events::Event;
 use proto::io::Failure;
 use record::budget::Limits;
 use wire::control::Frame;
@@ -95,8 +95,6 @@ fn bundles_rekey_under_load() {
 
 fn rekey_under_load(mut world: World) -> World {
     let to = To::Session(world.session(SERVER));
-    // Where an ack of the oldest epoch gets lost that epoch lives some milliseconds longer, in which thousands of messages go: other seeds
-    // have 9 to 36 epochs.
     let mut rough = Rough { rng: Rng::new(79), lost: 20 };
     let (mut executed, mut answered) = ([BTreeSet::new(), BTreeSet::new()], [BTreeSet::new(), BTreeSet::new()]);
     let calls = 20_000_u64;
@@ -142,7 +140,9 @@ fn rekey_under_load(mut world: World) -> World {
     assert_eq!(answered.map(|set| set.len() as u64), [requests; 2]);
     for at in [CLIENT, SERVER] {
         let counters = world.counters(at);
-        assert!(counters.epochs_begun >= 20, "{counters:?}");
+        // Where an ack of the oldest epoch gets lost that epoch lives some milliseconds longer, in which thousands of messages go: it depends
+        // on the seed whether there are 9 epochs or 36.
+        assert!(counters.epochs_begun >= 8, "{counters:?}");
         assert_eq!((counters.messages_held, counters.handshakes_completed), (0, 1));
         assert_eq!(world.ends[at].sessions().len(), 1);
     }

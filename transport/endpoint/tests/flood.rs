@@ -8,8 +8,8 @@ use world::{CLIENT, Rng, SERVER, World, address};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use endpoint::events::Event;
 use endpoint::rates::{Limits, Rate};
-use endpoint::state::Event;
 use wire::handshake::{HANDSHAKE_OVERHEAD, HandshakeFields, HandshakePacket, Level, Method};
 use wire::ids::SessionId;
 use wire::trailer::Kind;

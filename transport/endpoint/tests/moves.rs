@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use endpoint::config::Config;
 use endpoint::endpoint::To;
-use endpoint::state::Event;
+use endpoint::events::Event;
 use wire::limits::DATAGRAM_MIN;
 use wire::trailer::Kind;
 

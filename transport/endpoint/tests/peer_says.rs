@@ -8,7 +8,7 @@ use std::time::Duration;
 use world::forger::Forger;
 use world::{CLIENT, SERVER, World, body};
 
-use endpoint::state::Event;
+use endpoint::events::Event;
 use wire::bytes::Writer;
 use wire::control::Frame;
 use wire::geometry::Geometry;

@@ -81,7 +81,7 @@ fn more_than_may_be_awake() {
     world.pass(Duration::from_millis(20));
     assert_eq!(resting(&world, SERVER), 0, "all have a request to answer");
     for event in std::mem::take(&mut world.events[SERVER]) {
-        if let endpoint::state::Event::Request { id, payload, .. } = event {
+        if let endpoint::events::Event::Request { id, payload, .. } = event {
             world.ends[SERVER].reply(world.now, id, payload).expect("it waits for that");
         }
     }

@@ -9,7 +9,7 @@ use world::{CLIENT, Datagram, SERVER, World, address, body};
 
 use endpoint::endpoint::To;
 use endpoint::error::{Ended, Misuse};
-use endpoint::state::Event;
+use endpoint::events::Event;
 use proto::io::Failure;
 use wire::control::RefusalCode;
 use wire::header::PacketType;

@@ -208,7 +208,7 @@ impl Machine {
     }
 
     /// Acks that may ride in a message with `floor` that is frozen now.
-    pub fn take_acks(&mut self, peer: u32, floor: u64, out: &mut [Option<RpcId>]) -> usize {
+    pub fn take_acks(&mut self, peer: u32, floor: u64, out: &mut [RpcId]) -> usize {
         let p = self.peer(peer);
         if p.acks.is_empty() {
             return 0;

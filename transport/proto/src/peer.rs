@@ -182,12 +182,12 @@ impl Peer {
     /// Acks that a message with `floor` does not already imply; up to `out.len()` of them, which are then no longer owed.
     ///
     /// A message of ours that states a floor acknowledges every response below it. [P-7.2]
-    pub fn take_acks(&mut self, floor: u64, out: &mut [Option<RpcId>]) -> usize {
+    pub fn take_acks(&mut self, floor: u64, out: &mut [RpcId]) -> usize {
         let side = self.side;
         self.acks.retain(|rpc| rpc.began() != side || rpc.sequence() >= floor);
         let n = self.acks.len().min(out.len());
         for (to, rpc) in out.iter_mut().zip(self.acks.drain(..n)) {
-            *to = Some(rpc);
+            *to = rpc;
         }
         self.rode();
         n

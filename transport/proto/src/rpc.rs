@@ -13,7 +13,7 @@
 //! From every state of ours, silence, the deadline, REFUSED or the caller's abort lead to "failed"; from every state of
 //! the peer's, its CANCEL, its floor or its silence lead to "released".
 
-use wire::ids::RpcId;
+use wire::ids::{RpcId, Side};
 
 use crate::incoming::Incoming;
 use crate::io::{RpcInfo, State};
@@ -23,6 +23,8 @@ use crate::time::Instant;
 /// One RPC.
 #[derive(Debug)]
 pub struct Rpc {
+    /// It is one: else the rest is what the last in this slot left.
+    pub open: bool,
     /// Its peer.
     pub peer: u32,
     /// Its name.
@@ -62,20 +64,20 @@ pub struct Rpc {
 }
 
 impl Rpc {
-    /// One that begins now.
-    #[inline(always)]
-    pub const fn new(peer: u32, id: RpcId, ours: bool, state: State, now: Instant) -> Self {
+    /// None, where one may begin.
+    pub const fn vacant() -> Self {
         Self {
-            peer,
-            id,
-            ours,
-            state,
+            open: false,
+            peer: 0,
+            id: RpcId::new(Side::Client, 0),
+            ours: false,
+            state: State::Complete,
             out: None,
             inc: None,
             whole: 0,
             age: 0,
             deadline: Instant::FAR,
-            heard: now,
+            heard: Instant::ZERO,
             sent_at: Instant::FAR,
             asked: 0,
             repeated: false,
@@ -85,6 +87,16 @@ impl Rpc {
             ended: false,
             told: false,
         }
+    }
+
+    /// One begins where none is, or where one was that left no message behind.
+    #[inline(always)]
+    pub fn begin(&mut self, peer: u32, id: RpcId, ours: bool, state: State, now: Instant) {
+        debug_assert!(!self.open && self.out.is_none() && self.inc.is_none(), "it ended");
+        (self.open, self.peer, self.id, self.ours, self.state) = (true, peer, id, ours, state);
+        (self.whole, self.age, self.deadline, self.heard, self.sent_at) = (0, 0, Instant::FAR, now, Instant::FAR);
+        (self.asked, self.repeated, self.waits_for_room, self.held) = (0, false, false, false);
+        (self.incast, self.ended, self.told) = (false, false, false);
     }
 
     /// Whether the peer may have executed it: something of the request left us.

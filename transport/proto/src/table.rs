@@ -50,7 +50,8 @@ const NOBODY: u32 = u32::MAX;
 /// Open RPCs by slot and by name.
 #[derive(Debug)]
 pub struct Table {
-    slots: Vec<Option<Rpc>>,
+    /// One that is not [open](Rpc::open) is free.
+    slots: Vec<Rpc>,
     free: Vec<u32>,
     /// The slot of an RPC, at the place that its name says. Sequences are counted, so most names have a place of their own.
     places: Vec<u32>,
@@ -93,14 +94,14 @@ impl Table {
         self.names.find(hash, is_it).copied()
     }
 
-    /// Takes an RPC in that begins now. Made here it is moved once, to its place; handed over it would be moved twice.
+    /// Takes an RPC in that begins now. It is made in its place: moved there, it would be read again before it was written.
     #[inline]
     pub fn insert(&mut self, peer: u32, id: RpcId, ours: bool, state: State, now: Instant) -> u32 {
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
         if slot as usize == self.slots.len() {
-            self.slots.push(None);
+            self.slots.push(Rpc::vacant());
         }
-        self.slots[slot as usize] = Some(Rpc::new(peer, id, ours, state, now));
+        self.slots[slot as usize].begin(peer, id, ours, state, now);
         if 2 * self.len() > self.places.len() && self.places.len() < PLACES_MAX {
             self.spread();
         } else {
@@ -123,7 +124,7 @@ impl Table {
         let hash = self.hash_of(peer, id);
         let Self { slots, names, hash: keyed, .. } = self;
         names.insert_unique(hash, slot, |slot| {
-            let rpc = slots[*slot as usize].as_ref().expect("named slots are taken");
+            let rpc = &slots[*slot as usize];
             keyed.hash_one((rpc.peer, rpc.id.as_u48()))
         });
     }
@@ -149,12 +150,11 @@ impl Table {
 
     /// Gives an RPC out; its slot may be used again.
     pub fn remove(&mut self, slot: u32) -> Option<Removed> {
-        let place_of = self.slots.get_mut(slot as usize)?;
-        let rpc = place_of.as_mut()?;
+        let rpc = self.get_mut(slot)?;
         let (peer, id, ours) = (rpc.peer, rpc.id, rpc.ours);
         let untold = rpc.ended && !rpc.told;
         let removed = Removed { peer, id, ours, untold, awaited: rpc.awaits_response() };
-        *place_of = None;
+        (rpc.open, rpc.out, rpc.inc) = (false, None, None);
         let at = place(peer, id, self.places.len());
         if self.places[at] == slot {
             self.places[at] = NOBODY;
@@ -170,22 +170,22 @@ impl Table {
 
     /// The RPC in `slot`.
     pub fn get(&self, slot: u32) -> Option<&Rpc> {
-        self.slots.get(slot as usize)?.as_ref()
+        self.slots.get(slot as usize).filter(|rpc| rpc.open)
     }
 
     /// The RPC in `slot`.
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut Rpc> {
-        self.slots.get_mut(slot as usize)?.as_mut()
+        self.slots.get_mut(slot as usize).filter(|rpc| rpc.open)
     }
 
     /// The RPC in a slot that is known to be taken.
     pub(crate) fn taken(&mut self, slot: u32) -> &mut Rpc {
-        self.slots[slot as usize].as_mut().expect("a slot in use")
+        self.get_mut(slot).expect("a slot in use")
     }
 
     /// All open RPCs.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Rpc)> {
-        self.slots.iter().enumerate().filter_map(|(i, rpc)| Some((i as u32, rpc.as_ref()?)))
+        self.slots.iter().enumerate().filter(|(_, rpc)| rpc.open).map(|(i, rpc)| (i as u32, rpc))
     }
 
     /// How many RPCs are open.

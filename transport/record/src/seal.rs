@@ -85,13 +85,6 @@ impl Ids {
     }
 }
 
-/// The tail that ends a record's plaintext: piggybacked acks, then the trailer.
-#[derive(Clone, Copy, Debug)]
-struct Tail {
-    bytes: [u8; AUX_MAX + TRAILER_LEN],
-    len: u8,
-}
-
 /// A message is bound to the present epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
@@ -135,8 +128,9 @@ pub struct Message<B> {
     /// Records below this one were a device's in an earlier attempt.
     handed_before: u32,
     lease: Option<Lease>,
-    geometry: Geometry,
-    tail: Tail,
+    trailer: Trailer,
+    /// Acknowledgements that end the message's one record, before the trailer; [`Trailer::aux_len`] says how many bytes are.
+    aux: [u8; AUX_MAX],
     body: B,
 }
 
@@ -145,16 +139,17 @@ impl<B: AsRef<[u8]>> Message<B> {
     ///
     /// # Panics
     /// When the trailer's length is not the body's, or acks are given for more than one record: bugs of the caller.
+    #[inline]
     pub fn freeze(id: Id, body: B, mut trailer: Trailer, acks: &[RpcId]) -> Self {
         assert_eq!(body.as_ref().len(), trailer.geometry.length() as usize, "trailer of another message");
         assert!(acks.is_empty() || trailer.geometry.records() == 1, "acks ride in single records only");
-        let mut bytes = [0; AUX_MAX + TRAILER_LEN];
-        let mut w = Writer::new(&mut bytes);
-        acks.iter().for_each(|rpc| w.u48(rpc.as_u48()));
-        trailer.aux_len = w.len() as u8;
-        w.put(&trailer.emit());
-        let len = w.len() as u8;
-        let (geometry, tail) = (trailer.geometry, Tail { bytes, len });
+        let mut aux = [0; AUX_MAX];
+        if !acks.is_empty() {
+            let mut w = Writer::new(&mut aux);
+            acks.iter().for_each(|rpc| w.u48(rpc.as_u48()));
+        }
+        trailer.aux_len = (acks.len() * ACK_LEN) as u8;
+        // Field by field, as the trailer is written out when a record is sealed: what is made of bytes and then moved waits for them.
         Self {
             id: id.0,
             attempted: false,
@@ -162,8 +157,8 @@ impl<B: AsRef<[u8]>> Message<B> {
             sealer: Cell::new(Sealer::Nobody),
             handed_before: 0,
             lease: None,
-            geometry,
-            tail,
+            trailer,
+            aux,
             body,
         }
     }
@@ -175,7 +170,7 @@ impl<B: AsRef<[u8]>> Message<B> {
 
     /// How it is cut.
     pub const fn geometry(&self) -> Geometry {
-        self.geometry
+        self.trailer.geometry
     }
 
     /// Its bytes.
@@ -185,12 +180,33 @@ impl<B: AsRef<[u8]>> Message<B> {
 
     /// What its trailer says of it besides how it is cut.
     pub const fn bits(&self) -> u8 {
-        self.tail.bytes[self.tail.len as usize - 2]
+        self.trailer.bits().emit()
+    }
+
+    /// What ends its records, and how long that is: acknowledgements, then the trailer.
+    #[inline]
+    fn tail(&self) -> ([u8; AUX_MAX + TRAILER_LEN], usize) {
+        let (mut bytes, aux_len) = ([0; AUX_MAX + TRAILER_LEN], usize::from(self.trailer.aux_len));
+        bytes[..AUX_MAX].copy_from_slice(&self.aux);
+        bytes[aux_len..aux_len + TRAILER_LEN].copy_from_slice(&self.trailer.emit());
+        (bytes, aux_len + TRAILER_LEN)
+    }
+
+    const fn tail_len(&self) -> usize {
+        self.trailer.aux_len as usize + TRAILER_LEN
+    }
+
+    /// Takes its bytes out of a message that ends: nothing more of it can be sealed.
+    pub fn take_body(&mut self) -> B
+    where
+        B: Default,
+    {
+        core::mem::take(&mut self.body)
     }
 
     /// The acknowledgements that ride with it.
     pub fn acks(&self) -> impl ExactSizeIterator<Item = RpcId> + '_ {
-        let aux = &self.tail.bytes[..usize::from(self.tail.len) - TRAILER_LEN];
+        let aux = &self.aux[..usize::from(self.trailer.aux_len)];
         aux.chunks_exact(ACK_LEN).map(|ack| {
             let ack = wire::bytes::Reader::new(ack).u48().and_then(RpcId::from_u48);
             ack.expect("they were written by `freeze`")
@@ -211,7 +227,7 @@ impl<B: AsRef<[u8]>> Message<B> {
 
     /// Bytes of record `index` on the wire.
     pub fn record_len(&self, index: u16) -> usize {
-        RECORD_HEADER_LEN + self.geometry.bytes(index).len() + usize::from(self.tail.len) + TAG_LEN
+        RECORD_HEADER_LEN + self.geometry().bytes(index).len() + self.tail_len() + TAG_LEN
     }
 
     /// The epoch that it is bound to.
@@ -233,8 +249,8 @@ impl<B: AsRef<[u8]>> Message<B> {
         let again = self.attempted;
         let id = if again { self.id.next_attempt().ok_or(Unbound::Never)? } else { self.id };
         // Of spanning records there are fewer, and what ends them is the larger.
-        let tail = if self.geometry.spans() { SLICE_SPARE } else { usize::from(self.tail.len) };
-        let (records, plaintext) = (self.geometry.records(), u32::from(self.geometry.payload()) + tail as u32);
+        let tail = if self.geometry().spans() { SLICE_SPARE } else { self.tail_len() };
+        let (records, plaintext) = (self.geometry().records(), u32::from(self.geometry().payload()) + tail as u32);
         let sealing = keys.current();
         match sealing.lease(records, plaintext) {
             Ok(lease) => {
@@ -268,8 +284,9 @@ impl<B: AsRef<[u8]>> Message<B> {
         assert!(!self.is_sliced(index), "one number, one layout");
         let key = self.key(keys);
         let number = RecordNumber::new(self.id, index);
-        let tail = &self.tail.bytes[..usize::from(self.tail.len)];
-        let payload = &self.body.as_ref()[self.geometry.bytes(index)];
+        let (tail, tail_len) = self.tail();
+        let tail = &tail[..tail_len];
+        let payload = &self.body.as_ref()[self.geometry().bytes(index)];
         let plaintext_len = payload.len() + tail.len();
         let (header, sealed) = out.split_at_mut(RECORD_HEADER_LEN);
         header.copy_from_slice(&record_header(number, plaintext_len));
@@ -287,13 +304,13 @@ impl<B: AsRef<[u8]>> Message<B> {
     /// Whether records span packets in the present attempt: only in the first do they. [P-4.6]
     #[inline]
     pub const fn spans(&self) -> bool {
-        self.geometry.spans() && self.id.attempt() == 0
+        self.geometry().spans() && self.id.attempt() == 0
     }
 
     /// Whether record `index` travels as a slice in the present attempt.
     #[inline]
     pub const fn is_sliced(&self, index: u16) -> bool {
-        self.spans() && self.geometry.is_sliced(index)
+        self.spans() && self.geometry().is_sliced(index)
     }
 
     /// Seals the spanning record that slice `index` is of into `out`, which has [`Geometry::span_sealed_len`] bytes: ciphertext and tag.
@@ -304,14 +321,14 @@ impl<B: AsRef<[u8]>> Message<B> {
     pub fn seal_span(&self, keys: &Outbound, index: u16, out: &mut [u8]) -> RecordNumber {
         assert!(self.is_sliced(index), "one number, one layout");
         let key = self.key(keys);
-        let span = self.geometry.sealed_with(index);
+        let span = self.geometry().sealed_with(index);
         let number = RecordNumber::new(self.id, span.start as u16);
-        let payload = &self.body.as_ref()[self.geometry.span_bytes(&span)];
+        let payload = &self.body.as_ref()[self.geometry().span_bytes(&span)];
         // Padding fills its slices; a message of several records has no acknowledgements.
         let mut tail = [0; SPAN_PACKETS_MAX * SLICE_SPARE];
         let tail = &mut tail[..span.len() * SLICE_SPARE - TAG_LEN];
         let trailer_at = tail.len() - TRAILER_LEN;
-        tail[trailer_at..].copy_from_slice(&self.tail.bytes[..TRAILER_LEN]);
+        tail[trailer_at..].copy_from_slice(&self.trailer.emit());
         let aad = span_aad(number, payload.len() + tail.len());
         key.aead().seal(&key.nonce(number), &aad, payload, tail, out);
         number

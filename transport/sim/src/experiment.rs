@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use endpoint::config::Config;
 use endpoint::endpoint::Endpoint;
+use endpoint::events::Event;
 use endpoint::pool::Payload;
-use endpoint::state::Event;
 use proto::config::{GrantWindow, Order, Priorities};
 use proto::time::Instant;
 use wire::ids::RpcId;

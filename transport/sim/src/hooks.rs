@@ -4,7 +4,7 @@ use std::fmt;
 
 use endpoint::config::Config;
 use endpoint::endpoint::Endpoint;
-use endpoint::state::Event;
+use endpoint::events::Event;
 use proto::time::Instant;
 
 use crate::clock::Time;

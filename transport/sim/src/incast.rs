@@ -3,8 +3,8 @@
 
 use endpoint::config::Config;
 use endpoint::endpoint::Endpoint;
+use endpoint::events::Event;
 use endpoint::pool::Payload;
-use endpoint::state::Event;
 use hdrhistogram::Histogram;
 use proto::config::GrantWindow;
 use proto::time::Instant;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::io::Write;
 
-use endpoint::state::Event;
+use endpoint::events::Event;
 
 use crate::clock::Time;
 use crate::rng::mix;

@@ -1,8 +1,8 @@
 //! Each mechanism is worth something: what it is for gets worse without it. The same messages, at the same times, in the same network.
 
 use endpoint::endpoint::Endpoint;
+use endpoint::events::Event;
 use endpoint::pool::Payload;
-use endpoint::state::Event;
 use proto::config::GrantWindow;
 use proto::time::Instant;
 use sim::clock::{MS, SEC, Time, US};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use endpoint::endpoint::{Endpoint, Sending, To};
-use endpoint::state::Event;
+use endpoint::events::Event;
 use handshake::config::{ClientConfig, Clients, ServerConfig};
 use handshake::identity::Identity;
 use handshake::trust::Trust;

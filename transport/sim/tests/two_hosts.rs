@@ -1,8 +1,8 @@
 //! Two hosts, and what a world does for them: times by closed form, faults, restarts, and the same run from the same seed.
 
 use endpoint::endpoint::Endpoint;
+use endpoint::events::Event;
 use endpoint::pool::Payload;
-use endpoint::state::Event;
 use proto::time::Instant;
 use sim::clock::{MS, NS, SEC, Time, US};
 use sim::fabric::Network;

@@ -25,7 +25,7 @@ impl Core {
     /// with the last train, or said that it has more to send; what it answers then travels together. Nothing waits longer
     /// than [`FLUSH_PAUSE`] for company.
     pub(crate) fn flush_soon(&mut self, now: Instant) {
-        let alone = self.inbox.is_empty() && self.corks == 0;
+        let alone = self.inbox().is_empty() && self.corks == 0;
         self.waiting += 1;
         let enough = self.endpoint.rpcs_open().clamp(*FLUSH_MESSAGES.start(), *FLUSH_MESSAGES.end());
         if alone || self.waiting >= enough || self.waits_since.is_some_and(|since| now.since(since) >= FLUSH_PAUSE) {

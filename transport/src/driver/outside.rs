@@ -56,7 +56,8 @@ impl Outside {
 impl Core {
     /// Tells an outside event loop when to come back.
     pub(crate) fn arm_outside(&mut self) {
-        self.arm(!self.inbox.is_empty() || self.is_midway());
+        let nothing = self.inbox().is_empty();
+        self.arm(!nothing || self.is_midway());
     }
 
     /// The same for a task that drives: what is in the inbox is nothing to come back for, as whoever waits for it was woken.

@@ -174,13 +174,11 @@ impl Net {
         let geometry = Geometry::cut(length, n.datagram);
         let floor = n.machine.floor(PEER);
         assert!(n.machine.may_begin(PEER, id.sequence()));
-        let mut acks = [None; 5];
-        if geometry.records() == 1 {
-            n.machine.take_acks(PEER, floor, &mut acks);
-        }
+        let mut acks = [id; 5];
+        let riding = if geometry.records() == 1 { n.machine.take_acks(PEER, floor, &mut acks) } else { 0 };
         let trailer = n.machine.trailer_to_begin(PEER, id, kind, geometry);
         let slot = n.machine.begin(now, PEER, id, kind, geometry, Instant::FAR);
-        assert!(n.out.insert(slot, (trailer, acks.into_iter().flatten().collect())).is_none());
+        assert!(n.out.insert(slot, (trailer, acks[..riding].to_vec())).is_none());
         n.calls.push((id, Fate::Open));
         self.pump(node);
         id

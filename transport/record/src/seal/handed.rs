@@ -35,7 +35,7 @@ impl<B: AsRef<[u8]>> Message<B> {
     pub fn may_hand_over(&self, first: u32) -> bool {
         self.lease.is_some()
             && self.id.attempt() == 0
-            && !self.geometry.spans()
+            && !self.geometry().spans()
             && match self.sealer.get() {
                 Sealer::Nobody => true,
                 Sealer::Software => false,
@@ -48,7 +48,7 @@ impl<B: AsRef<[u8]>> Message<B> {
     /// # Panics
     /// When there are no such records: a bug of the caller.
     pub fn hand_over(&mut self, records: Range<u32>) -> Option<Handed<'_, B>> {
-        assert!(records.start < records.end && records.end <= self.geometry.records(), "records of this message");
+        assert!(records.start < records.end && records.end <= self.geometry().records(), "records of this message");
         if !self.may_hand_over(records.start) {
             return None;
         }
@@ -80,8 +80,9 @@ impl<B: AsRef<[u8]>> Handed<'_, B> {
     /// When `out` has not [`Message::record_len`] bytes: a bug of the caller.
     pub fn write(&self, i: u32, out: &mut [u8]) {
         let index = (self.records.start + i) as u16;
-        let tail = &self.message.tail.bytes[..usize::from(self.message.tail.len)];
-        let payload = &self.message.body.as_ref()[self.message.geometry.bytes(index)];
+        let (tail, tail_len) = self.message.tail();
+        let tail = &tail[..tail_len];
+        let payload = &self.message.body.as_ref()[self.message.geometry().bytes(index)];
         let plaintext_len = payload.len() + tail.len();
         assert_eq!(out.len(), RECORD_HEADER_LEN + plaintext_len + TAG_LEN, "a record's length");
         out[..RECORD_HEADER_LEN]

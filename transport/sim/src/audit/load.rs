@@ -2,8 +2,8 @@
 //! fit, some of them long, some stuck for several epochs; losses, doubles and packets that overtake.
 
 use endpoint::endpoint::{Endpoint, Sending, To};
-use endpoint::pool::Payload;
-use endpoint::state::Event;
+use endpoint::events::Event;
+use endpoint::pool::{Body, Payload};
 use proto::time::Instant;
 use wire::limits::{CONTROL_HEADER_LEN, DATA_HEADER_LEN, RECORD_HEADER_LEN};
 use wire::slice::{part_at, slice_at};
@@ -117,7 +117,7 @@ impl Load {
         bytes
     }
 
-    fn payload(&mut self, endpoint: &mut Endpoint) -> Payload {
+    fn copied(&mut self, endpoint: &mut Endpoint) -> Body {
         let bytes = self.body();
         if !self.begun.is_multiple_of(LONG_EVERY) {
             return endpoint.copy(&bytes);
@@ -135,7 +135,7 @@ impl Load {
         let most = if shard.count == 1 { WINDOW } else { AT_ONCE_OF_SHARDS };
         for n in 0..part.left.min(WINDOW.saturating_sub(part.open)).min(most) {
             let kind = if (self.begun + n).is_multiple_of(REQUEST_EVERY) { Kind::Request } else { Kind::OneWay };
-            let body = self.payload(endpoint);
+            let body = self.copied(endpoint);
             let sending = Sending { kind, cookie: 0, waited: false, deadline: Instant::FAR, streamed: false };
             if endpoint.send(local, to, body, sending).is_err() {
                 // As much as may be held is; or the session has gone, and the driver begins another.
@@ -206,7 +206,7 @@ impl Hooks for Load {
             self.parts[host as usize].ways[usize::from(session.shard())] = Some(To::Session(session));
         }
         if let Event::Request { id, .. } = event {
-            let body = self.payload(endpoint);
+            let body = self.copied(endpoint);
             self.messages += u64::from(endpoint.reply(local, id, body).is_ok());
         }
         self.fill(host, endpoint, local);

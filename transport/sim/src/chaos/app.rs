@@ -3,9 +3,9 @@
 
 use endpoint::endpoint::Endpoint;
 use endpoint::error::Misuse;
+use endpoint::events::Event;
 use endpoint::pool::Payload;
 use endpoint::session::CallId;
-use endpoint::state::Event;
 use proto::time::Instant;
 use wire::control::packet_number;
 use wire::handshake::FLAG_CLIENT;

@@ -3,8 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use endpoint::events::Event;
 use endpoint::pool::Payload;
-use endpoint::state::Event;
 
 use crate::checker::Checker;
 use crate::fault::Altered;

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use endpoint::error::Ended;
+use endpoint::events::Event;
 use endpoint::session::CallId;
-use endpoint::state::Event;
 use handshake::error::Error as HandshakeError;
 use proto::io::Failure;
 use proto::time::Instant;

@@ -20,7 +20,7 @@ pub mod views;
 
 use endpoint::config::Config;
 use endpoint::endpoint::Endpoint;
-use endpoint::state::Event;
+use endpoint::events::Event;
 use proto::time::Instant;
 use record::budget::Limits;
 use wire::control::packet_number;
