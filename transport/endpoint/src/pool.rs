@@ -76,7 +76,7 @@ impl fmt::Debug for Payload {
 /// The bytes of a message that goes out.
 #[derive(Debug)]
 pub enum Body {
-    /// A copy that the endpoint made and uses again: nobody else ever has it, so it is not counted.
+    /// A copy that the endpoint made and uses again, or a vector that it was given: nobody else has it, so who does is not counted.
     Copied(Vec<u8>),
     /// What the application has, or may have.
     Shared(Payload),
