@@ -22,6 +22,9 @@ use crate::open::Key;
 /// Records that are known of at once, waiting or opened. The oldest is given up for the next.
 const KNOWN_MAX: usize = 4096;
 
+/// Slices that are remembered of one record, copies included: a record has a fraction of that. Copies beyond it do not count.
+const CAME_MAX: usize = 256;
+
 /// A slice that came, and what it counts as.
 #[derive(Debug)]
 struct Came {
@@ -86,7 +89,9 @@ impl Slices {
                 record.sealed[view.slice.clone()].copy_from_slice(bytes);
             }
         }
-        record.came.push(Came { start, hash, is_copy, arrival });
+        if !is_copy || record.came.len() < CAME_MAX {
+            record.came.push(Came { start, hash, is_copy, arrival });
+        }
         if record.left == 0 { Put::Last } else { Put::Waits }
     }
 
