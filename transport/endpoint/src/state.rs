@@ -284,7 +284,7 @@ impl State {
             }
         }
         let caller = Caller { cookie: call.cookie, waited: call.waited, streamed: call.streamed };
-        let (buffer, body) = (call.buffer.take(), call.out.as_mut().map(Message::take_body));
+        let (buffer, body) = (call.buffer.take(), call.out.take().map(Message::into_body));
         // In its place: to move all of it out would be the most work of its end.
         *place = None;
         if let Some(body) = body {

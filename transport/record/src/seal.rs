@@ -196,12 +196,9 @@ impl<B: AsRef<[u8]>> Message<B> {
         self.trailer.aux_len as usize + TRAILER_LEN
     }
 
-    /// Takes its bytes out of a message that ends: nothing more of it can be sealed.
-    pub fn take_body(&mut self) -> B
-    where
-        B: Default,
-    {
-        core::mem::take(&mut self.body)
+    /// Its bytes, when it ends: nothing more of it can be sealed.
+    pub fn into_body(self) -> B {
+        self.body
     }
 
     /// The acknowledgements that ride with it.

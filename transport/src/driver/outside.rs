@@ -56,8 +56,8 @@ impl Outside {
 impl Core {
     /// Tells an outside event loop when to come back.
     pub(crate) fn arm_outside(&mut self) {
-        let nothing = self.inbox().is_empty();
-        self.arm(!nothing || self.is_midway());
+        let pending = !self.inbox().is_empty() || self.is_midway();
+        self.arm(pending);
     }
 
     /// The same for a task that drives: what is in the inbox is nothing to come back for, as whoever waits for it was woken.
