@@ -95,7 +95,9 @@ fn bundles_rekey_under_load() {
 
 fn rekey_under_load(mut world: World) -> World {
     let to = To::Session(world.session(SERVER));
-    let mut rough = Rough { rng: Rng::new(79), lost: 20 };
+    // Where an ack of the oldest epoch gets lost that epoch lives some milliseconds longer, in which thousands of messages go: other seeds
+    // have 7 to 36 epochs.
+    let mut rough = Rough { rng: Rng::new(84), lost: 20 };
     let (mut executed, mut answered) = ([BTreeSet::new(), BTreeSet::new()], [BTreeSet::new(), BTreeSet::new()]);
     let calls = 20_000_u64;
     let (mut begun, mut requests) = (0, 0_u64);
@@ -140,9 +142,7 @@ fn rekey_under_load(mut world: World) -> World {
     assert_eq!(answered.map(|set| set.len() as u64), [requests; 2]);
     for at in [CLIENT, SERVER] {
         let counters = world.counters(at);
-        // Where an ack of the oldest epoch gets lost that epoch lives some milliseconds longer, in which thousands of messages go: it depends
-        // on the seed whether there are 9 epochs or 36.
-        assert!(counters.epochs_begun >= 8, "{counters:?}");
+        assert!(counters.epochs_begun >= 20, "{counters:?}");
         assert_eq!((counters.messages_held, counters.handshakes_completed), (0, 1));
         assert_eq!(world.ends[at].sessions().len(), 1);
     }
