@@ -26,7 +26,7 @@ impl Machine {
         if self.grants_due {
             return Instant::ZERO;
         }
-        let rpc = self.timers.peek().map_or(Instant::FAR, |(at, _)| at);
+        let rpc = self.timers.not_before();
         let ack = self.ack_timers.peek().map_or(Instant::FAR, |(at, _)| at);
         rpc.min(ack).min(self.room.expires()).min(self.held_until())
     }
@@ -34,8 +34,10 @@ impl Machine {
     /// [`Self::timeout_at`] for who sleeps until then: what is only asked because nothing came may be `slack` late. Callers' deadlines,
     /// the link's pace and room that was promised are not.
     pub fn alarm_at(&mut self, now: Instant, slack: Duration) -> Instant {
-        let exact = self.timeout_at();
         let soon = now + slack;
+        // Timers of what has ended meanwhile wake nobody.
+        self.timers.first(soon);
+        let exact = self.timeout_at();
         if exact >= soon || self.grants_due {
             return exact;
         }
@@ -57,8 +59,11 @@ impl Machine {
                 self.flush_acks(peer);
             }
         }
-        // Whatever fires is set to later than now, or taken out: so this ends.
-        while let Some((_, slot)) = self.timers.peek().filter(|(at, _)| *at <= now) {
+        if self.rpcs.is_empty() {
+            self.timers.clear();
+        }
+        // Whatever fires is set to later than now, or not at all: so this ends.
+        while let Some(slot) = self.timers.pop(now) {
             self.fire(slot, now);
         }
         // After them: a call whose response waited, and whose peer was silent for too long, has ended by now.

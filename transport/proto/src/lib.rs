@@ -13,6 +13,7 @@ extern crate std;
 pub mod time;
 pub mod config;
 pub mod heap;
+pub mod timers;
 pub mod ranges;
 pub mod seen;
 pub mod rtt;

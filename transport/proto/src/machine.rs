@@ -30,6 +30,7 @@ use crate::room::Room;
 use crate::rpc::Rpc;
 use crate::table::Table;
 use crate::time::Instant;
+use crate::timers::Timers;
 
 /// The state machine of one endpoint.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub struct Machine {
     pub(crate) ready_by_age: IndexHeap<u64>,
     pub(crate) pacer: Pacer,
     /// One timer per RPC that waits for its peer.
-    pub(crate) timers: IndexHeap<Instant>,
+    pub(crate) timers: Timers,
     /// One timer per peer: acks that waited long enough for a ride.
     pub(crate) ack_timers: IndexHeap<Instant>,
     pub(crate) granter: Granter,
@@ -84,7 +85,7 @@ impl Machine {
             ready: IndexHeap::default(),
             ready_by_age: IndexHeap::default(),
             awaited: 0,
-            timers: IndexHeap::default(),
+            timers: Timers::default(),
             ack_timers: IndexHeap::default(),
             grants_due: false,
             talkative: Vec::new(),
