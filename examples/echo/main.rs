@@ -34,7 +34,7 @@ fn main() -> anyhow::Result<()> {
         loop {
             // Messages arrive whole, from anyone, and say who sent them.
             if let Delivery::Request(request) = server.recv()? {
-                println!("server: {} bytes from {}", request.payload.len(), request.peer.identity);
+                println!("server: {} bytes from {}", request.payload.len(), request.peer.identity());
                 server.reply(request.token, request.payload)?;
             }
         }

@@ -16,5 +16,18 @@ pub enum Delivery {
     /// The beginning of a long message: see [`crate::Builder::stream_above`].
     Stream(MessageStream),
     /// Something that was sent with `send` or `send_one_way` failed.
-    Failed(Failed),
+    Failed(Box<Failed>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each is moved some times on its way to the application: what is rare or shared stands elsewhere.
+    #[test]
+    fn small_enough_to_be_moved() {
+        assert!(size_of::<Delivery>() <= 80, "{} bytes", size_of::<Delivery>());
+        let event = size_of::<endpoint::events::Event>();
+        assert!(event <= 80, "{event} bytes");
+    }
 }

@@ -7,7 +7,7 @@ pub(crate) mod outside;
 pub(crate) mod tap;
 
 use std::collections::HashMap;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use endpoint::block::Block;
 use endpoint::egress::Transmit;
 use endpoint::endpoint::Endpoint;
 use endpoint::error::Misuse;
-use endpoint::events::{Event, Inbox, Origin};
+use endpoint::events::{Event, Inbox};
 use endpoint::evidence::Work;
 use endpoint::pool::{self, Buffer, Payload};
-use endpoint::session::CallId;
+use endpoint::session::{CallId, Origin};
 use proto::time::Instant;
 use rustc_hash::FxHashMap;
 use udp::batch::Datagrams;
@@ -47,7 +47,7 @@ pub(crate) fn unix_seconds() -> u64 {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Payload(Payload),
-    Stream { from: Origin, length: usize },
+    Stream { from: Arc<Origin>, length: usize },
     Arrived,
     Failed(Error),
 }
@@ -375,7 +375,7 @@ impl Core {
             }
             Event::ConnectFailed { session, why, address } => {
                 tracing::debug!(?session, %address, %why, "handshake failed");
-                self.connected(session, Err(Error::Handshake { address, source: why }));
+                self.connected(session, Err(Error::Handshake { address, source: *why }));
             }
             Event::Request { .. } | Event::OneWay { .. } => unreachable!("that is for the application"),
         }

@@ -225,7 +225,7 @@ impl Error {
 
     pub(crate) fn ended(address: SocketAddr, why: Ended, may_have_run: bool) -> Self {
         match why {
-            Ended::Handshake(source) => Self::Handshake { address, source },
+            Ended::Handshake(source) => Self::Handshake { address, source: *source },
             Ended::Failed(Failure::PeerSilent) => Self::PeerSilent { address, may_have_run },
             Ended::Failed(Failure::Deadline) => Self::Deadline { address, may_have_run },
             Ended::Failed(Failure::PeerRestarted) => Self::PeerRestarted { address, may_have_run },

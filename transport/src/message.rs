@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use attest::claims::Report;
 use endpoint::endpoint::To;
-use endpoint::events::Origin;
 use endpoint::pool::{self, Payload};
-use endpoint::session::{CallId, Protection};
+use endpoint::session::{CallId, Origin, Protection};
 use handshake::identity::PeerIdentity;
 
 use crate::error::Error;
@@ -135,23 +134,29 @@ impl fmt::Display for RpcId {
     }
 }
 
-/// From whom something came.
+/// From whom something came. Cheap to clone: all that came in one session shares it.
 #[derive(Clone, Debug)]
-pub struct PeerInfo {
-    /// Where the peer is.
-    pub addr: SocketAddr,
-    /// Who it proved to be in the handshake.
-    pub identity: Arc<PeerIdentity>,
-    /// What it proved to run, where we demand evidence of that: its verified measurements.
-    pub attested: Option<Arc<Report>>,
-    /// To send to it in the same session, whoever began that.
-    pub peer: Peer,
-}
+pub struct PeerInfo(pub(crate) Arc<Origin>);
 
 impl PeerInfo {
-    pub(crate) fn new(from: Origin, id: CallId) -> Self {
-        let peer = Peer { to: To::Session(id.session), address: from.address };
-        Self { addr: from.address, identity: from.identity, attested: from.report, peer }
+    /// Where the peer is.
+    pub fn addr(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// Who it proved to be in the handshake.
+    pub fn identity(&self) -> &PeerIdentity {
+        &self.0.identity
+    }
+
+    /// What it proved to run, where we demand evidence of that: its verified measurements.
+    pub fn attested(&self) -> Option<&Report> {
+        self.0.report.as_deref()
+    }
+
+    /// To send to it in the same session, whoever began that.
+    pub fn peer(&self) -> Peer {
+        Peer { to: To::Session(self.0.session), address: self.0.address }
     }
 }
 

@@ -130,27 +130,27 @@ impl Socket {
         match event {
             Event::Request { id, from, payload } => Delivery::Request(Request {
                 protection: from.protection,
-                peer: PeerInfo::new(from, id),
+                peer: PeerInfo(from),
                 id: RpcId(id),
                 payload,
                 token: ReplyToken(id),
             }),
             Event::OneWay { id, from, payload } => {
                 let protection = from.protection;
-                Delivery::OneWay(OneWay { peer: PeerInfo::new(from, id), id: RpcId(id), payload, protection })
+                Delivery::OneWay(OneWay { peer: PeerInfo(from), id: RpcId(id), payload, protection })
             }
             Event::Response { id, from, cookie, payload, .. } => {
                 let protection = from.protection;
-                let peer = PeerInfo::new(from, id);
+                let peer = PeerInfo(from);
                 Delivery::Response(Response { peer, id: RpcId(id), cookie, payload, protection })
             }
             Event::Stream { id, from, kind, length, cookie, .. } => {
-                let peer = PeerInfo::new(from, id);
+                let peer = PeerInfo(from);
                 Delivery::Stream(MessageStream::new(Arc::clone(&self.shared), id, peer, kind, cookie, length))
             }
             Event::Failed { id, cookie, why, may_have_run, address, .. } => {
                 let error = Error::ended(address, why, may_have_run);
-                Delivery::Failed(Failed { id: RpcId(id), cookie, error })
+                Delivery::Failed(Box::new(Failed { id: RpcId(id), cookie, error }))
             }
             _ => unreachable!("the inbox has nothing else"),
         }

@@ -174,7 +174,7 @@ impl Socket {
         match self.settled(id)? {
             Outcome::Payload(payload) => Ok(CallStream::Whole(payload)),
             Outcome::Stream { from, length } => {
-                let peer = PeerInfo::new(from, id);
+                let peer = PeerInfo(from);
                 Ok(CallStream::Stream(MessageStream::new(
                     Arc::clone(&self.of(id).shared),
                     id,
@@ -310,7 +310,7 @@ impl Socket {
             Outcome::Failed(error) => Err(error),
             // Only who asked for a stream is given one; a response that became one is read to its end.
             Outcome::Stream { from, length } => {
-                let peer = PeerInfo::new(from, id);
+                let peer = PeerInfo(from);
                 let mut stream =
                     MessageStream::new(Arc::clone(&self.of(id).shared), id, peer, Kind::Response, 0, length);
                 let mut whole = vec![0; length];

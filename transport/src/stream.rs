@@ -91,7 +91,7 @@ impl MessageStream {
             None => Some(None),
         };
         let n = self.shared.wait_for(None, read).map_err(|_| self.shared.ended())?;
-        let broken = Error::SessionEnded { address: self.peer.addr, may_have_run: true };
+        let broken = Error::SessionEnded { address: self.peer.addr(), may_have_run: true };
         self.offset += n.ok_or(broken)?;
         Ok(self.offset - offset)
     }
@@ -100,7 +100,6 @@ impl MessageStream {
     ///
     /// # Errors
     /// The stream, when it is no request or is not at its end.
-    #[expect(clippy::result_large_err, reason = "the error is the stream itself, given back")]
     pub fn into_token(self) -> Result<ReplyToken, Self> {
         if self.kind == StreamKind::Request && self.remaining() == 0 { Ok(ReplyToken(self.id)) } else { Err(self) }
     }

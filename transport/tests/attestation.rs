@@ -36,7 +36,7 @@ fn both(builder: Builder<Ready>) -> Builder<Ready> {
 /// A server that answers with what its client was measured to run.
 fn serve(builder: Builder<Ready>) -> Server {
     Server::new(builder.bind("127.0.0.1:0").unwrap(), |request| {
-        let ran = request.peer.attested.as_ref();
+        let ran = request.peer.attested();
         ran.map_or("nothing".to_owned(), |ran| ran.measurements[0].to_string()).into_bytes()
     })
 }

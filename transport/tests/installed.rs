@@ -58,10 +58,10 @@ fn deliveries_carry_the_label() {
         };
         client.send(&peer, b"who am I?", 1).unwrap();
         let Delivery::Request(request) = server.recv().unwrap() else { panic!("a request") };
-        named(&request.peer.identity, "the client");
+        named(request.peer.identity(), "the client");
         server.reply(request.token, request.payload).unwrap();
         let Delivery::Response(response) = client.recv().unwrap() else { panic!("a response") };
-        named(&response.peer.identity, "the server");
+        named(response.peer.identity(), "the server");
     });
 }
 
@@ -204,7 +204,7 @@ fn one_server_many_secrets() {
         let handler = thread::spawn(move || {
             for _ in 0..8 * 20 {
                 let Some(Delivery::Request(request)) = serving.recv_timeout(LONG).unwrap() else { panic!() };
-                let label = request.peer.identity.to_string();
+                let label = request.peer.identity().to_string();
                 assert!(label.contains(std::str::from_utf8(&request.payload).unwrap()), "{label}");
                 serving.reply(request.token, request.payload).unwrap();
             }

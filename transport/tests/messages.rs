@@ -125,7 +125,7 @@ fn one_way_messages_arrive_once_and_say_from_whom() {
     loop {
         let delivery = server.recv_timeout(LONG).unwrap().expect("it comes");
         let Delivery::OneWay(message) = delivery else { panic!("a one-way message") };
-        let PeerIdentity::Certificate(certificate) = &*message.peer.identity else {
+        let PeerIdentity::Certificate(certificate) = message.peer.identity() else {
             panic!("the client has a certificate")
         };
         assert!(certificate.names().iter().any(|name| name.to_string().contains("client")));
@@ -154,7 +154,7 @@ fn both_sides_may_ask_in_one_session() {
     let caller = thread::spawn(move || asking.call(&peer, b"what is your name?").unwrap());
     let Delivery::Request(question) = server.recv().unwrap() else { panic!("a request") };
     // Before it answers, the server asks back, in the session that the client began.
-    let back = server.send(&question.peer.peer, b"who wants to know?", 5).unwrap();
+    let back = server.send(&question.peer.peer(), b"who wants to know?", 5).unwrap();
     assert_eq!(client.info().sessions.len(), 1, "in the same session");
     let Delivery::Request(asked_back) = client.recv().unwrap() else { panic!("a request") };
     assert!(*asked_back.payload == *b"who wants to know?");
@@ -335,7 +335,7 @@ fn one_peer_has_a_limit_of_its_own() {
         let server = ca.server().peer_send_bytes_max(100_000).danger_helper_thread(false).bind("127.0.0.1:0").unwrap();
         let at = server.local_addr();
         let request = || match server.recv().unwrap() {
-            Delivery::Request(request) => (request.peer.peer, request.token),
+            Delivery::Request(request) => (request.peer.peer(), request.token),
             other => panic!("{other:?}"),
         };
         let idle = ca.client().danger_helper_thread(false).bind("127.0.0.1:0").unwrap();

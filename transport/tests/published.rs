@@ -32,7 +32,7 @@ fn builder(identity: Identity) -> Builder<Ready> {
 /// Answers every request with its own bytes: nobody says who he is.
 fn echo(socket: Socket) -> Server {
     Server::new(socket, |request| {
-        assert_eq!(*request.peer.identity, PeerIdentity::Anonymous);
+        assert_eq!(*request.peer.identity(), PeerIdentity::Anonymous);
         request.payload.to_vec()
     })
 }

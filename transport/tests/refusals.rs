@@ -200,7 +200,7 @@ fn anonymous_clients_where_they_may() {
         let client = Socket::builder().trust(ca.trust()).anonymous().bind("127.0.0.1:0").unwrap();
         let handler = thread::spawn(move || {
             let Delivery::Request(request) = server.recv().unwrap() else { panic!("a request") };
-            assert!(matches!(*request.peer.identity, PeerIdentity::Anonymous));
+            assert!(matches!(*request.peer.identity(), PeerIdentity::Anonymous));
             server.reply(request.token, b"welcome").unwrap();
             assert!(!server.info().sessions[0].mutual);
             server.close().unwrap();
@@ -233,7 +233,7 @@ fn a_socket_that_does_not_serve_refuses_requests() {
         let asking = Arc::clone(&client);
         let caller = thread::spawn(move || asking.call_with(&peer, b"?", patient()));
         let Delivery::Request(request) = server.recv().unwrap() else { panic!("a request") };
-        let back = request.peer.peer;
+        let back = request.peer.peer();
         let error = server.call_with(&back, b"and you?", patient()).unwrap_err();
         assert!(matches!(error, Error::NotServing { address } if address == client.local_addr()), "{error:?}");
         assert!(!error.may_have_run());

@@ -25,7 +25,7 @@ fn serve(socket: &Socket, ran: &Ran, asker: &Mutex<Option<Peer>>, stop: &AtomicB
     while !stop.load(Ordering::Relaxed) {
         match socket.recv_timeout(Duration::from_millis(20)) {
             Ok(Some(Delivery::Request(request))) => {
-                asker.lock().unwrap().get_or_insert_with(|| request.peer.peer);
+                asker.lock().unwrap().get_or_insert_with(|| request.peer.peer());
                 *ran.lock().unwrap().entry(number_of(&request.payload)).or_default() += 1;
                 socket.reply(request.token, request.payload).unwrap();
             }

@@ -66,7 +66,7 @@ impl Boards {
 
 /// The name in the caller's certificate, which the handshake verified.
 fn caller(extensions: &Extensions) -> String {
-    match extensions.get::<PeerInfo>().map(|peer| &*peer.identity) {
+    match extensions.get::<PeerInfo>().map(PeerInfo::identity) {
         Some(PeerIdentity::Certificate(certificate)) => certificate.names().first().map(ToString::to_string),
         Some(other) => Some(other.to_string()),
         None => None,

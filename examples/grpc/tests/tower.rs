@@ -41,7 +41,7 @@ impl Service<Incoming> for Parrot {
             if *incoming.payload == *b"wait" {
                 std::future::pending::<()>().await;
             }
-            Ok([incoming.peer.identity.to_string().as_bytes(), b": ", &incoming.payload].concat())
+            Ok([incoming.peer.identity().to_string().as_bytes(), b": ", &incoming.payload].concat())
         })
     }
 }

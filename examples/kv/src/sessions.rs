@@ -135,14 +135,14 @@ impl Sessions {
             match next {
                 Delivery::Request(request) => {
                     let Some(request) = self.waits(request) else { continue };
-                    let peer = request.peer.peer;
+                    let peer = request.peer.peer();
                     let replies = self.run(engine, &peer, &request.payload, lent.take(), ids);
                     bytes += replies.len();
                     self.replies.push((peer, request.token, replies));
                 }
                 Delivery::OneWay(message) => {
                     // Commands whose replies nobody wants.
-                    let replies = self.run(engine, &message.peer.peer, &message.payload, lent.take(), ids);
+                    let replies = self.run(engine, &message.peer.peer(), &message.payload, lent.take(), ids);
                     lent.put(replies);
                 }
                 Delivery::Failed(failed) => self.failed(engine, failed.id),
@@ -177,7 +177,7 @@ impl Sessions {
         if self.behind.is_empty() {
             return Some(request);
         }
-        let Some(behind) = self.behind.get_mut(&request.peer.peer).filter(|behind| !behind.out.is_empty()) else {
+        let Some(behind) = self.behind.get_mut(&request.peer.peer()).filter(|behind| !behind.out.is_empty()) else {
             return Some(request);
         };
         behind.request_bytes += request.payload.len();

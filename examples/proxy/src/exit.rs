@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use handed::Handed;
-use sealane::{AsyncSocket, Delivery, PeerIdentity, ReplyToken, Request};
+use sealane::{AsyncSocket, Delivery, PeerIdentity, PeerInfo, ReplyToken, Request};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpStream;
@@ -39,7 +39,7 @@ struct Entry {
     /// When its entrance last asked anything of it.
     heard: Instant,
     /// Who opened it: nobody else may use it, whatever names it knows.
-    owner: Arc<PeerIdentity>,
+    owner: PeerInfo,
     doors: Doors,
     over: Arc<Notify>,
 }
@@ -107,9 +107,9 @@ impl Exit {
             let why = b"this exit speaks another version".to_vec();
             return self.answer(token, [Answer::Refused.bytes(), why].concat());
         };
-        let owner = &peer.identity;
+        let owner = peer.identity();
         match ask {
-            Ask::Open => self.open(Arc::clone(owner), token),
+            Ask::Open => self.open(peer.clone(), token),
             Ask::Here(connection) => {
                 let known = self.table().of(&connection, owner).is_some();
                 self.answer(token, if known { Answer::Done } else { Answer::Reset }.bytes());
@@ -149,7 +149,7 @@ impl Exit {
         }
     }
 
-    fn open(&self, owner: Arc<PeerIdentity>, token: ReplyToken) {
+    fn open(&self, owner: PeerInfo, token: ReplyToken) {
         let Ok(permit) = Arc::clone(&self.0.permits).try_acquire_owned() else {
             self.0.tally.refuse();
             let why = format!("{} connections are open already", self.0.limits.connections).into_bytes();
@@ -159,7 +159,7 @@ impl Exit {
         tokio::spawn(async move { this.carry(owner, token, permit).await });
     }
 
-    async fn carry(&self, owner: Arc<PeerIdentity>, token: ReplyToken, permit: OwnedSemaphorePermit) {
+    async fn carry(&self, owner: PeerInfo, token: ReplyToken, permit: OwnedSemaphorePermit) {
         let stream = match self.connect().await {
             Ok(stream) => stream,
             Err(why) => {
@@ -201,7 +201,7 @@ impl Exit {
 impl Table {
     /// A connection of which its owner asks something, which it is alive by.
     fn of(&mut self, connection: &Name, owner: &PeerIdentity) -> Option<&Entry> {
-        let entry = self.connections.get_mut(connection).filter(|entry| *entry.owner == *owner)?;
+        let entry = self.connections.get_mut(connection).filter(|entry| *entry.owner.identity() == *owner)?;
         entry.heard = Instant::now();
         Some(entry)
     }

@@ -221,7 +221,7 @@ pub unsafe extern "C" fn sealane_delivery_identity(
     unsafe {
         run(error, || {
             let identity = out(identity, "identity")?;
-            *identity = given(sender(delivery)?.identity.to_string());
+            *identity = given(sender(delivery)?.identity().to_string());
             Ok(SEALANE_OK)
         })
     }
@@ -238,7 +238,7 @@ pub unsafe extern "C" fn sealane_delivery_address(
     unsafe {
         run(error, || {
             let address = out(address, "address")?;
-            *address = given(sender(delivery)?.addr.to_string());
+            *address = given(sender(delivery)?.addr().to_string());
             Ok(SEALANE_OK)
         })
     }
@@ -255,7 +255,7 @@ pub unsafe extern "C" fn sealane_delivery_peer(
     unsafe {
         run(error, || {
             let peer = out(peer, "peer")?;
-            let from = sender(delivery)?.peer;
+            let from = sender(delivery)?.peer();
             *peer = Peer::given(from, handle(delivery.cast::<Whole>(), "delivery")?.live.clone());
             Ok(SEALANE_OK)
         })

@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 pub(crate) fn echo(socket: &Socket) -> Result<()> {
     loop {
         if let Delivery::Request(request) = socket.recv().context("receiving")? {
-            let (peer, bytes) = (request.peer.addr, request.payload.len());
+            let (peer, bytes) = (request.peer.addr(), request.payload.len());
             if let Err(error) = socket.reply(request.token, request.payload) {
                 report(&error, peer, bytes)?;
             }

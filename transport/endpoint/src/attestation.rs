@@ -49,6 +49,7 @@ impl Endpoint {
                 state.counters.evidence_taken += 1;
                 let session = state.at(slot);
                 session.report = Some(Arc::new(report));
+                session.origin = None;
                 if let Some(attesting) = &mut session.attesting {
                     attesting.awaits_evidence = false;
                 }

@@ -5,6 +5,8 @@
 //! lost is asked for, what came twice runs once, and a response that was too late or too long for the handshake goes in
 //! records. A server that did not take the first flight never saw it, and the client sends it like any other request.
 
+use std::sync::Arc;
+
 use handshake::limits::EARLY_MESSAGES_MAX;
 use proto::io::Arrival;
 use proto::time::Instant;
@@ -16,9 +18,9 @@ use wire::trailer::{Kind, Trailer};
 
 use crate::endpoint::Endpoint;
 use crate::error::Ended;
-use crate::events::{Event, Origin};
+use crate::events::Event;
 use crate::pool::Body;
-use crate::session::{Answer, Answered, CallId, EarlyRequest, Phase, Protection};
+use crate::session::{Answer, Answered, CallId, EarlyRequest, Origin, Phase, Protection};
 use crate::state::State;
 
 /// Sequences of requests in a first flight lie below this: the window of every peer is larger. [P-7.2]
@@ -155,7 +157,7 @@ impl State {
         early.bytes += body.len();
         early.requests.push(EarlyRequest { rpc, length: body.len(), state: Answer::Awaited });
         let id = CallId { session: session.id, rpc };
-        let from = Origin { protection, ..self.origin(slot) };
+        let from = Arc::new(Origin { protection, ..(*self.origin(slot)).clone() });
         let payload = self.pool.copy(body);
         self.counters.early_taken += 1;
         self.counters.messages_delivered += 1;

@@ -52,7 +52,7 @@ pub enum Misuse {
 pub enum Ended {
     /// The handshake failed; nothing of the application was sent.
     #[error("the handshake failed: {0}")]
-    Handshake(#[from] handshake::error::Error),
+    Handshake(Box<handshake::error::Error>),
     /// As the state machine says.
     #[error("{}", failure(.0))]
     Failed(Failure),

@@ -4,27 +4,12 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use attest::claims::Report;
-use handshake::identity::PeerIdentity;
 use wire::ids::SessionId;
 use wire::trailer::Kind;
 
 use crate::error::Ended;
 use crate::pool::Payload;
-use crate::session::{CallId, Protection};
-
-/// From whom something came.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    /// Where the peer is.
-    pub address: SocketAddr,
-    /// Who it proved to be.
-    pub identity: Arc<PeerIdentity>,
-    /// What it proved to run, where that was demanded.
-    pub report: Option<Arc<Report>>,
-    /// How it was protected.
-    pub protection: Protection,
-}
+use crate::session::{CallId, Origin};
 
 /// What an endpoint tells its driver.
 #[derive(Debug)]
@@ -34,7 +19,7 @@ pub enum Event {
         /// Its name.
         id: CallId,
         /// Who asks.
-        from: Origin,
+        from: Arc<Origin>,
         /// The message.
         payload: Payload,
     },
@@ -43,7 +28,7 @@ pub enum Event {
         /// Its name.
         id: CallId,
         /// Who sent it.
-        from: Origin,
+        from: Arc<Origin>,
         /// The message.
         payload: Payload,
     },
@@ -52,7 +37,7 @@ pub enum Event {
         /// The request's name.
         id: CallId,
         /// Who answers.
-        from: Origin,
+        from: Arc<Origin>,
         /// The caller's own number.
         cookie: u64,
         /// Somebody waits for just this one.
@@ -65,7 +50,7 @@ pub enum Event {
         /// Its name.
         id: CallId,
         /// From whom.
-        from: Origin,
+        from: Arc<Origin>,
         /// What it is.
         kind: Kind,
         /// Its length.
@@ -127,7 +112,7 @@ pub enum Event {
         /// The session's name.
         session: SessionId,
         /// Why.
-        why: handshake::error::Error,
+        why: Box<handshake::error::Error>,
         /// With whom.
         address: SocketAddr,
     },

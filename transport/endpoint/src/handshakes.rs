@@ -57,6 +57,7 @@ impl State {
         session.cipher = cipher;
         session.peer_id = peer.session;
         session.identity = self.rests.shared(identity);
+        session.origin = None;
         session.mutual = mutual;
         (session.exchange, session.resumed, session.early.taken) = (exchange, resumed, early);
         session.message_max = peer.message_max as usize;
@@ -256,6 +257,7 @@ impl State {
             attesting: None,
             evidence_id: None,
             report: None,
+            origin: None,
         }));
         self.reserve_evidence(slot);
         self.flights.push_back(slot);

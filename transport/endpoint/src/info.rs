@@ -10,9 +10,8 @@ use wire::ids::{RpcId, SessionId, Side};
 
 use crate::counters::Counters;
 use crate::endpoint::Endpoint;
-use crate::events::Origin;
 use crate::session::CallId;
-use crate::session::Protection;
+use crate::session::Origin;
 use crate::state::State;
 use crate::trail::TimeTrace;
 
@@ -167,7 +166,7 @@ impl Endpoint {
             let session = session.as_ref()?;
             Some(SessionInfo {
                 id: session.id,
-                origin: self.state.origin(slot as u32),
+                origin: Origin::of(session.id, session.address, &session.identity, session.report.as_ref()),
                 side: session.side,
                 cipher: session.cipher,
                 open: session.keys.is_some(),
@@ -182,12 +181,7 @@ impl Endpoint {
         let awake = self.state.sessions.iter().enumerate().filter_map(info);
         let at_rest = |resting: &crate::resting::Resting| SessionInfo {
             id: resting.id,
-            origin: Origin {
-                address: resting.address(),
-                identity: resting.identity.clone(),
-                report: resting.report.clone(),
-                protection: Protection::Full,
-            },
+            origin: Origin::of(resting.id, resting.address(), &resting.identity, resting.report.as_ref()),
             side: resting.side,
             cipher: resting.cipher,
             open: true,

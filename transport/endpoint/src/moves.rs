@@ -56,6 +56,7 @@ impl State {
     pub(crate) fn move_to(&mut self, slot: u32, address: SocketAddr) {
         let session = self.at(slot);
         session.address = address;
+        session.origin = None;
         // What every path carries, until somebody knows better; and what is measured from now on. [P-5.6]
         session.datagram_max = DATAGRAM_MIN;
         let session = session.id;

@@ -48,9 +48,9 @@ impl State {
         self.counters.handshakes_failed += 1;
         self.retire(slot);
         if side == Side::Client {
-            self.events.push_back(Event::ConnectFailed { session: id, why: why.clone(), address });
+            self.events.push_back(Event::ConnectFailed { session: id, why: Box::new(why.clone()), address });
         }
-        self.fail_all(queued, slot, id, address, &Ended::Handshake(why.clone()));
+        self.fail_all(queued, slot, id, address, &Ended::Handshake(Box::new(why.clone())));
     }
 
     /// Messages of `session`, which was in `slot`, that nothing was sent of, unless in a first flight, end.

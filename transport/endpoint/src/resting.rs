@@ -169,6 +169,7 @@ impl Resting {
             attesting: None,
             evidence_id: None,
             report: self.report,
+            origin: None,
         };
         (session, self.peer)
     }

@@ -113,6 +113,33 @@ pub enum Phase {
     Open,
 }
 
+/// From whom something came. All that comes in one session shares one.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// In which session.
+    pub session: SessionId,
+    /// Where the peer is.
+    pub address: SocketAddr,
+    /// Who it proved to be.
+    pub identity: Arc<PeerIdentity>,
+    /// What it proved to run, where that was demanded.
+    pub report: Option<Arc<Report>>,
+    /// How it was protected.
+    pub protection: Protection,
+}
+
+impl Origin {
+    pub(crate) fn of(
+        session: SessionId,
+        address: SocketAddr,
+        identity: &Arc<PeerIdentity>,
+        report: Option<&Arc<Report>>,
+    ) -> Self {
+        let (identity, report) = (Arc::clone(identity), report.cloned());
+        Self { session, address, identity, report, protection: Protection::Full }
+    }
+}
+
 /// One session.
 #[derive(Debug)]
 pub struct Session {
@@ -182,6 +209,8 @@ pub struct Session {
     pub(crate) evidence_id: Option<Id>,
     /// What the peer's evidence says, where we demanded any.
     pub report: Option<Arc<Report>>,
+    /// From whom all is that comes in it, since something came; made anew when any of that changes.
+    pub(crate) origin: Option<Arc<Origin>>,
 }
 
 impl Session {

@@ -167,6 +167,7 @@ impl State {
             attesting: None,
             evidence_id: None,
             report: opened.report.clone(),
+            origin: None,
         };
         self.machine.open_peer(slot, opened.side, opened.rtt, opened.unscheduled, host(opened.address.ip()));
         let since = opened.since;

@@ -20,7 +20,7 @@ use crate::chunks::Chunks;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::error::{Ended, Misuse};
-use crate::events::{Event, Events, Origin};
+use crate::events::{Event, Events};
 use crate::evidence::Evidence;
 use crate::installed::Installed;
 use crate::lanes::LaneTable;
@@ -30,7 +30,7 @@ use crate::pool::{Body, Buffer, Payload, Pool};
 use crate::rates::Strangers;
 use crate::resting::Rests;
 use crate::room::Room;
-use crate::session::{Answered, Protection, Queued, Session};
+use crate::session::{Answered, Origin, Queued, Session};
 use crate::spanned::{Following, Spanned};
 use crate::tokens::Tokens;
 
@@ -223,6 +223,7 @@ impl State {
     }
 
     /// Freezes a message and hands it to the machine. [P-3.3]
+    #[inline]
     pub(crate) fn begin(&mut self, slot: u32, message: Queued, now: Instant) -> Result<(), Misuse> {
         let Queued { id, kind, body, cookie, waited, streamed, deadline, early, .. } = message;
         let rpc = id.message().rpc();
@@ -296,10 +297,14 @@ impl State {
         Some(caller)
     }
 
-    pub(crate) fn origin(&self, slot: u32) -> Origin {
-        let session = self.sessions[slot as usize].as_ref().expect("a session in use");
-        let (identity, report) = (Arc::clone(&session.identity), session.report.clone());
-        Origin { address: session.address, identity, report, protection: Protection::Full }
+    /// From whom that is which comes in a session.
+    #[inline]
+    pub(crate) fn origin(&mut self, slot: u32) -> Arc<Origin> {
+        let session = self.sessions[slot as usize].as_mut().expect("a session in use");
+        let origin = session.origin.get_or_insert_with(|| {
+            Arc::new(Origin::of(session.id, session.address, &session.identity, session.report.as_ref()))
+        });
+        Arc::clone(origin)
     }
 
     /// Does what could wait: forgets what has ended, carries out what the machine tells. Whether there was any of that.

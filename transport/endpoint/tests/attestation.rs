@@ -50,12 +50,12 @@ fn report(world: &World, at: usize) -> Option<String> {
 /// Why the client's session did not come about, and its only call.
 fn failed(world: &World) -> Error {
     let of = |event: &Event| match event {
-        Event::ConnectFailed { why, .. } => Some(why.clone()),
+        Event::ConnectFailed { why, .. } => Some((**why).clone()),
         _ => None,
     };
     let why = world.events[CLIENT].iter().find_map(of).expect("it failed");
     let of_call = |event: &Event| match event {
-        Event::Failed { why: Ended::Handshake(why), may_have_run: false, .. } => Some(why.clone()),
+        Event::Failed { why: Ended::Handshake(why), may_have_run: false, .. } => Some((**why).clone()),
         _ => None,
     };
     assert_eq!(world.events[CLIENT].iter().find_map(of_call), Some(why.clone()));

@@ -100,6 +100,15 @@ impl World {
         self.ends[SERVER].sessions()[0].origin.address
     }
 
+    /// From where the last request came, as the application was told.
+    fn asked_from(&self) -> SocketAddr {
+        let from = |event: &Event| match event {
+            Event::Request { from, .. } => Some(from.address),
+            _ => None,
+        };
+        self.events[SERVER].iter().rev().find_map(from).expect("something was asked")
+    }
+
     fn answered(&self) -> usize {
         self.events[CLIENT].iter().filter(|event| matches!(event, Event::Response { .. })).count()
     }
@@ -138,13 +147,14 @@ fn a_client_that_moves_keeps_its_session() {
     world.travel(&mut way, Duration::from_millis(500));
     assert_eq!((world.answered(), world.outcome(CLIENT).1), (21, 0));
     assert!(world.events[SERVER].iter().any(|event| matches!(event, Event::Arrived { id, .. } if *id == call)));
+    assert_eq!(world.asked_from(), address(ELSEWHERE));
     // And back again.
     world.request(CLIENT, 100);
     let mut way = Way { left: false, ..Way::to(CLIENT) };
     world.travel(&mut way, Duration::from_secs(2));
     world.request(CLIENT, 100);
     world.travel(&mut way, Duration::from_millis(500));
-    assert_eq!((world.answered(), world.place()), (23, address(CLIENT)));
+    assert_eq!((world.answered(), world.place(), world.asked_from()), (23, address(CLIENT), address(CLIENT)));
     world.assert_quiet();
 }
 

@@ -214,7 +214,7 @@ impl Server {
             while let Ok(delivery) = serving.recv() {
                 if let Delivery::Request(request) = delivery {
                     counting.fetch_add(1, Ordering::SeqCst);
-                    let seen = request.peer.attested.as_deref().map(lines).unwrap_or_default();
+                    let seen = request.peer.attested().map(lines).unwrap_or_default();
                     // A client that has gone meanwhile needs no answer.
                     let _ = serving.reply(request.token, seen.join("\n").into_bytes());
                 }

@@ -342,7 +342,7 @@ impl Calls {
             // ran. [P-8.8]
             Ended::Failed(Failure::Refused(RefusalCode::Forgotten)) if call.ran && (!live || call.refused) => None,
             Ended::Failed(Failure::PeerSilent | Failure::SessionClosed | Failure::PeerRestarted) if !live => None,
-            Ended::Handshake(HandshakeError::TimedOut { .. }) if !live => None,
+            Ended::Handshake(why) if !live && matches!(**why, HandshakeError::TimedOut { .. }) => None,
             Ended::Handshake(_) if strange => None,
             Ended::Failed(Failure::PeerSilent | Failure::SessionClosed | Failure::PeerRestarted)
             | Ended::Handshake(_) => Some((2, "although the path was alive")),
