@@ -283,8 +283,25 @@ impl Core {
         self.was_idle && self.waits_since.is_none() && !self.is_midway() && !self.held_back && !self.closed
     }
 
-    /// Files what happened where its waiters look for it, and wakes those that are not blocked in a call.
+    /// Files what happened where its waiters look for it, and wakes those that are not blocked in a call. Whether there was anything.
+    #[inline]
     pub(crate) fn file(&mut self) -> bool {
+        let told = self.endpoint.has_told() || self.neighbours.is_some() || self.short_since.is_some();
+        let filed = told && self.file_told();
+        let came = self.inbox().came();
+        if came == self.delivered {
+            return filed;
+        }
+        self.delivered = came;
+        if !self.inbox_wakers.is_empty() || self.outside.is_some() {
+            self.tell_of_inbox();
+        }
+        true
+    }
+
+    /// What is not for the application's inbox.
+    #[inline(never)]
+    fn file_told(&mut self) -> bool {
         self.hand_out_work();
         if self.neighbours.is_some() {
             self.tell_neighbours();
@@ -294,19 +311,18 @@ impl Core {
             filed = true;
             self.take_up(event);
         }
-        let came = self.inbox().came();
-        if came != self.delivered {
-            (filed, self.delivered) = (true, came);
-            // All of them: the first may be of a future that was dropped, and would take the wake-up with it.
-            self.inbox_wakers.drain(..).for_each(Waker::wake);
-            if let Some(outside) = &mut self.outside {
-                outside.ring();
-            }
-        }
         if self.short_since.is_some_and(|then| then != self.endpoint.let_go()) {
             self.tell_of_room();
         }
         filed
+    }
+
+    fn tell_of_inbox(&mut self) {
+        // All of them: the first may be of a future that was dropped, and would take the wake-up with it.
+        self.inbox_wakers.drain(..).for_each(Waker::wake);
+        if let Some(outside) = &mut self.outside {
+            outside.ring();
+        }
     }
 
     /// The bytes of a message that is to go out now, copied if they are borrowed.

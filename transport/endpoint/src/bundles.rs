@@ -34,6 +34,7 @@ fn ride_len(message: &Message<Body>) -> usize {
     ENTRY_HEADER_LEN * (1 + message.acks().len()) + message.body().len()
 }
 
+#[inline]
 fn ride(message: &Message<Body>, w: &mut Writer<'_>) {
     put(w, message.id().rpc(), message.bits(), message.body());
     message.acks().for_each(|rpc| put_ack(w, rpc));

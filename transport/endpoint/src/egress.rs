@@ -41,7 +41,14 @@ const TRAIN_DATAGRAMS_MAX: usize = 4;
 pub(crate) const CONTROL_PRIORITY: u8 = 7;
 
 impl State {
+    /// Whether there may be something to send. Asked more often than there is.
+    #[inline]
+    pub(crate) fn may_transmit(&self) -> bool {
+        self.machine.has_ready() || self.has_more_than_data() || self.device.is_some()
+    }
+
     /// Writes what goes next into `out` and says where to; `None` when there is nothing.
+    #[inline(never)]
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         self.trail.look(now);
         if self.device.is_some() {

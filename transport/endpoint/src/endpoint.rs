@@ -406,8 +406,15 @@ impl Endpoint {
     }
 
     /// Writes what goes next into `out`, and says where to; `None` when there is nothing to send now.
+    #[inline]
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
-        self.state.transmit(now, out)
+        if self.state.may_transmit() { self.state.transmit(now, out) } else { None }
+    }
+
+    /// Whether there is anything to take from [`Self::poll_event`] or [`Self::poll_work`].
+    #[inline]
+    pub fn has_told(&self) -> bool {
+        !self.state.events.is_empty() || !self.state.evidence.works.is_empty()
     }
 
     /// What happened next.

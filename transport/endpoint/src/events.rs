@@ -216,6 +216,11 @@ impl Events {
     }
 
     #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    #[inline]
     pub(crate) fn pop_front(&mut self) -> Option<Event> {
         self.told.pop_front()
     }

@@ -159,7 +159,10 @@ impl<K: Ord + Copy> IndexHeap<K> {
         let (key, _) = self.run[at];
         self.positions[slot as usize] = ABSENT;
         self.in_run -= 1;
-        if at == 0 {
+        if self.in_run == 0 {
+            // Nobody else has a place that is counted from the old start.
+            self.run.clear();
+        } else if at == 0 {
             self.trim_front();
         } else if at + 1 == self.run.len() {
             self.trim_back();

@@ -224,6 +224,7 @@ impl Machine {
     // ---- The life of an RPC ----
 
     /// Begins an RPC: a request, or a one-way message. Returns its slot.
+    #[inline]
     pub fn begin(
         &mut self,
         now: Instant,

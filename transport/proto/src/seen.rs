@@ -38,10 +38,8 @@ pub struct Seen {
     intervals: VecDeque<(u64, u64)>,
 }
 
-/// Where a new sequence goes.
+/// Where a new sequence goes that is not the next.
 enum Place {
-    /// The mark moves past it.
-    Mark,
     /// The interval of this index grows at its end, and may then touch the next.
     End(usize),
     /// The interval of this index grows at its start.
@@ -89,8 +87,18 @@ impl Seen {
         self.intervals.len()
     }
 
+    /// Whether `seq` is the one that comes next in order, and may come.
+    #[inline]
+    const fn is_next(&self, seq: u64) -> bool {
+        seq == self.mark && seq < SEQUENCE_END && seq - self.floor < self.window
+    }
+
     /// What is known of `seq`. Changes nothing.
+    #[inline]
     pub fn state(&self, seq: u64) -> Verdict {
+        if self.is_next(seq) {
+            return Verdict::New;
+        }
         match self.place(seq) {
             Ok(_) => Verdict::New,
             Err(verdict) => verdict,
@@ -99,16 +107,24 @@ impl Seen {
 
     /// Remembers `seq`, whose tag verified. [`Verdict::New`] says that it was new and is remembered from now on; any
     /// other verdict changes nothing.
+    #[inline]
     pub fn insert(&mut self, seq: u64) -> Verdict {
+        if !self.is_next(seq) {
+            return self.insert_beside(seq);
+        }
+        self.mark = seq + 1;
+        if !self.intervals.is_empty() {
+            self.join_mark();
+        }
+        Verdict::New
+    }
+
+    fn insert_beside(&mut self, seq: u64) -> Verdict {
         let place = match self.place(seq) {
             Ok(place) => place,
             Err(verdict) => return verdict,
         };
         match place {
-            Place::Mark => {
-                self.mark = seq + 1;
-                self.join_mark();
-            }
             Place::End(i) => {
                 self.intervals[i].1 = seq + 1;
                 if self.intervals.get(i + 1).is_some_and(|next| next.0 == seq + 1) {
@@ -147,16 +163,13 @@ impl Seen {
         }
     }
 
-    /// Where `seq` would go, or why it will not.
+    /// Where `seq`, which is not the next, would go, or why it will not.
     fn place(&self, seq: u64) -> Result<Place, Verdict> {
         if seq < self.mark {
             return Err(if seq < self.floor { Verdict::BelowFloor } else { Verdict::Seen });
         }
         if seq - self.floor >= self.window || seq >= SEQUENCE_END {
             return Err(Verdict::BeyondWindow);
-        }
-        if seq == self.mark {
-            return Ok(Place::Mark);
         }
         // In order behind a gap, the common case after a loss: the last interval grows.
         let i = match self.intervals.back() {

@@ -149,6 +149,7 @@ impl Table {
     }
 
     /// Gives an RPC out; its slot may be used again.
+    #[inline(always)]
     pub fn remove(&mut self, slot: u32) -> Option<Removed> {
         let rpc = self.get_mut(slot)?;
         let (peer, id, ours) = (rpc.peer, rpc.id, rpc.ours);

@@ -75,6 +75,7 @@ pub struct Entry {
 ///
 /// # Panics
 /// When there is no room, or it is longer than a bundle can be.
+#[inline]
 pub fn put(w: &mut Writer<'_>, rpc: RpcId, bits: u8, message: &[u8]) {
     w.u48(rpc.as_u48());
     w.u8(bits);
@@ -94,6 +95,7 @@ pub fn put_ack(w: &mut Writer<'_>, rpc: RpcId) {
 ///
 /// # Errors
 /// Why what stands there is none: the rest is not read then.
+#[inline]
 pub fn entry_at(entries: &[u8], at: usize) -> Result<Entry, Refusal> {
     let mut r = Reader::new(entries.get(at..).ok_or(Refusal::Truncated)?);
     let (rpc, bits, len) = (RpcId::from_u48(r.u48()?)?, r.u8()?, usize::from(r.u16()?));
