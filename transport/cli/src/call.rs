@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::{profile, trace};
+use crate::{packets, profile, trace};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -45,6 +45,8 @@ pub(crate) struct Args {
     trace: trace::Wanted,
     #[command(flatten)]
     profile: profile::Choice,
+    #[command(flatten)]
+    packets: packets::Cut,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -97,8 +99,8 @@ fn calls(args: &Args, server: SocketAddr, name: &str, body: &[u8], deadline: Dur
         _ => builder.anonymous(),
     };
     let any = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket =
-        args.trace.apply(args.profile.apply(builder)).handshake_timeout(deadline).bind(SocketAddr::new(any, 0))?;
+    let builder = args.packets.apply(args.profile.apply(builder));
+    let socket = args.trace.apply(builder).handshake_timeout(deadline).bind(SocketAddr::new(any, 0))?;
     let peer = socket.peer(server, name)?;
     let begun = Instant::now();
     socket.connect(&peer).with_context(|| format!("no session with {server} as {name}"))?;

@@ -4,6 +4,7 @@
 
 mod man;
 mod profile;
+mod packets;
 mod observe;
 mod top;
 mod trace;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::{observe, profile, publish, trace};
+use crate::{observe, packets, profile, publish, trace};
 
 /// How often to look whether a time trace stopped.
 const TRACE_PAUSE: Duration = Duration::from_millis(100);
@@ -49,6 +49,8 @@ pub(crate) struct Args {
     trace: trace::Wanted,
     #[command(flatten)]
     profile: profile::Choice,
+    #[command(flatten)]
+    packets: packets::Cut,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -66,7 +68,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .with_context(|| format!("the identity in {} and {}", args.cert.display(), args.key.display()))?;
     let builder = Socket::builder().trust(trust).identity(identity).serve(clients);
     let builder = if args.publish_ticket.is_some() { builder.publish_tickets(publish::LIFETIME) } else { builder };
-    let socket = Arc::new(args.trace.apply(args.profile.apply(builder)).bind(args.listen)?);
+    let builder = args.packets.apply(args.profile.apply(builder));
+    let socket = Arc::new(args.trace.apply(builder).bind(args.listen)?);
     let at = socket.local_addr();
     let who = if args.ca.is_some() { "authenticated" } else { "anonymous" };
     crate::print(&if args.json {

@@ -112,6 +112,34 @@ fn statistics_count_what_was_dropped() {
     assert!(stats["sessions"].is_u64() && stats["rpcs"] == 0, "{stats}");
 }
 
+/// [P-4.6] Where it is asked for, and packets are small, long messages go in slices of records that span them: a server's, and a caller's.
+#[test]
+fn records_span_packets_where_that_is_asked_for() {
+    const SMALL: [&str; 2] = ["--mtu", "1500"];
+    let dir = tempfile::tempdir().expect("a folder");
+    let certs = certs(dir.path());
+    for (server_spans, caller_spans) in [(false, false), (true, false), (false, true)] {
+        let spanning = |on: bool| if on { &["--spanning-records"][..] } else { &[] };
+        let more = [&["--ca", "ca.pem", "--stats", "1"], &SMALL[..], spanning(server_spans)].concat();
+        let mut server = serve(&certs, &more);
+        let args = [&OURS[..], &["--size", "100000", "--json"], &SMALL, spanning(caller_spans)].concat();
+        let called = call(&certs, &server, &args);
+        let report: Value = serde_json::from_slice(&called.stdout).expect("one JSON object");
+        assert_eq!(report["echoed"], 1, "{report}");
+        let mut stats = server.line();
+        // The call is over.
+        while stats["counters"]["handshakes_completed"] == 0 || stats["held_bytes"] != 0 {
+            stats = server.line();
+        }
+        let count = |name: &str| stats["counters"][name].as_u64().expect("a number");
+        assert_eq!(count("slices_sent") >= 60, server_spans, "{stats}");
+        // About 70 packets, and as many records unless these span: then one of each message, and eleven packets to each other.
+        assert_eq!(count("records_opened") < 40, caller_spans, "{stats}");
+    }
+    let tiny = serve_command(&certs, "127.0.0.1:0", &["--ca", "ca.pem", "--mtu", "1279"]).output();
+    assert_eq!(tiny.expect("the command starts").status.code(), Some(2));
+}
+
 #[test]
 fn anonymous_clients_only_where_allowed_by_name() {
     let dir = tempfile::tempdir().expect("a folder");
