@@ -345,6 +345,34 @@ static void room(void) {
     sealane_socket_free(server);
 }
 
+/* Of a message in small packets most are slices of records that span them, where that was asked for. */
+static void spanning(sealane_socket *server) {
+    static uint8_t sent[100000];
+    for (int asked = 0; asked < 2; asked++) {
+        sealane_config *config = sealane_config_new();
+        WORKS(sealane_config_trust_file(config, path("ca.pem"), &error));
+        WORKS(sealane_config_identity_files(config, path("client.pem"), path("client.key"), &error));
+        WORKS(sealane_config_mtu(config, 1500, &error));
+        WORKS(sealane_config_spanning_records(config, asked, &error));
+        sealane_socket *client;
+        WORKS(sealane_socket_new(config, "127.0.0.1:0", &client, &error));
+        sealane_config_free(config);
+        sealane_peer *peer = peer_of(client, server);
+        sealane_delivery *reply;
+        WORKS(sealane_call(client, peer, sent, sizeof sent, 60000, &reply, &error));
+        ASSERT(reply->length == sizeof sent && memcmp(reply->payload, sent, sizeof sent) == 0);
+        sealane_delivery_free(reply);
+        char *json;
+        WORKS(sealane_info_json(client, &json, &error));
+        const char *name = "\"slices_sent\":", *found = strstr(json, name);
+        ASSERT((found != NULL && atoi(found + strlen(name)) >= 60) == (asked == 1));
+        sealane_string_free(json);
+        sealane_peer_free(peer);
+        sealane_socket_free(client);
+    }
+    GIVES(SEALANE_INVALID, sealane_config_spanning_records(NULL, true, &error));
+}
+
 /* What is sent in a batch arrives when it has ended, also the outer one of two. */
 static void batches(sealane_socket *client, sealane_peer *peer) {
     sealane_batch *outer, *inner;
@@ -429,6 +457,7 @@ int main(int argc, char **argv) {
     calls(client, peer);
     cookies(client, peer);
     batches(client, peer);
+    spanning(server);
     struct both both[2] = {{client, peer, 1}, {client, peer, 101}};
     for (int n = 0; n < 2; n++) ASSERT(pthread_create(&calling[n], NULL, call_often, &both[n]) == 0);
     for (int n = 0; n < 2; n++) pthread_join(calling[n], NULL);

@@ -228,7 +228,7 @@
  * The version of this ABI. It grows when functions, numbers or fields are added; a library whose number is at least that of the header
  * serves a program. What breaks programs changes the library's name (`libsealane.so.0`) instead.
  */
-#define SEALANE_ABI 2
+#define SEALANE_ABI 3
 
 /**
  * Messages that wait for each other. It belongs to one thread at a time.
@@ -427,6 +427,15 @@ int32_t sealane_config_peer_send_bytes_max(struct sealane_config *config,
  * The path MTU in bytes, the IP header included, from 1,280 to 65,535. Default: the route's own.
  */
 int32_t sealane_config_mtu(struct sealane_config *config, uint32_t bytes, struct sealane_error *error);
+
+/**
+ * Whether longer messages that we send travel in records that span packets, where these are small, as on a path of 1,500 bytes: that
+ * costs each packet less at both ends. Default false, because it is for paths that keep the order of packets: what overtakes the first
+ * record of its message is lost, and only asked for again after some milliseconds.
+ */
+int32_t sealane_config_spanning_records(struct sealane_config *config,
+                                        bool on,
+                                        struct sealane_error *error);
 
 /**
  * After how many milliseconds of silence a peer is given up, and how many a handshake may take. 0 leaves the default.

@@ -22,7 +22,7 @@ OK, NOTHING, INVALID, WOULD_BLOCK, DEADLINE, REFUSED, CLOSED = 0, 1, -1, -9, -13
 REQUEST, RESPONSE, ONE_WAY, FAILED = 1, 2, 3, 4
 AUTHENTICATED, ANONYMOUS = 1, 2
 ADAPTIVE, BLOCK, SPIN = 0, 1, 2
-_ABI = 2
+_ABI = 3
 
 
 class _Error(ctypes.Structure):
@@ -61,6 +61,7 @@ _FUNCTIONS = {
     "config_send_bytes_max": [c_void_p, c_uint64],
     "config_peer_send_bytes_max": [c_void_p, c_uint64],
     "config_mtu": [c_void_p, c_uint32],
+    "config_spanning_records": [c_void_p, c_bool],
     "config_timeouts": [c_void_p, c_uint64, c_uint64],
     "socket_new": [c_void_p, c_char_p, POINTER(c_void_p)],
     "socket_close": [c_void_p],
@@ -243,11 +244,12 @@ class Socket:
     serve: AUTHENTICATED or ANONYMOUS, whose requests are taken; without it they are refused.
     installed: only sessions by `install_session`, without certificates; `serve` is then true or false.
     wait: ADAPTIVE, BLOCK or SPIN. peer_timeout, handshake_timeout: in seconds.
+    spanning_records: whether longer messages go in records that span packets, where these are small; for paths that keep their order.
     """
 
     def __init__(self, address="0.0.0.0:0", ca=None, cert=None, key=None, serve=None, installed=False, wait=ADAPTIVE,
                  message_bytes_max=None, send_bytes_max=None, peer_send_bytes_max=None, mtu=None, peer_timeout=0,
-                 handshake_timeout=0):
+                 handshake_timeout=0, spanning_records=False):
         config = c_void_p(_library.sealane_config_new())
         try:
             if installed:
@@ -265,6 +267,7 @@ class Socket:
             for knob in ("message_bytes_max", "send_bytes_max", "peer_send_bytes_max", "mtu"):
                 if locals()[knob] is not None:
                     _do("config_" + knob, config, locals()[knob])
+            _do("config_spanning_records", config, bool(spanning_records))
             _do("config_timeouts", config, int(peer_timeout * 1000), int(handshake_timeout * 1000))
             self._handle = c_void_p()
             _do("socket_new", config, address.encode(), byref(self._handle))

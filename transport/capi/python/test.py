@@ -105,6 +105,13 @@ class Blocking(unittest.TestCase):
                 1 / 0
         self.assertEqual(self.client.recv(60).cookie, 9)
 
+    def test_records_span_packets_where_that_is_asked_for(self):
+        for asked in (False, True):
+            with client(mtu=1500, spanning_records=asked) as calling:
+                sent = os.urandom(100_000)
+                self.assertEqual(calling.call(calling.peer(self.server.address, "localhost"), sent, deadline=60), sent)
+                self.assertEqual(calling.info()["counters"].get("slices_sent", 0) >= 60, asked)
+
     def test_bad_input(self):
         for knobs in ({"ca": "/nowhere"}, {"serve": 9}, {"mtu": 3}, {"cert": "/nowhere"}):
             with self.assertRaises(sealane.Error):

@@ -11,7 +11,7 @@ use crate::status::{Error, SEALANE_OK};
 
 /// The version of this ABI. It grows when functions, numbers or fields are added; a library whose number is at least that of the header
 /// serves a program. What breaks programs changes the library's name (`libsealane.so.0`) instead.
-pub const SEALANE_ABI: u32 = 2;
+pub const SEALANE_ABI: u32 = 3;
 
 /// The `SEALANE_ABI` of the library that is there.
 #[unsafe(no_mangle)]

@@ -35,6 +35,7 @@ pub struct Config {
     send_bytes_max: Option<u64>,
     peer_send_bytes_max: Option<u64>,
     mtu: Option<u32>,
+    spanning_records: bool,
     peer_timeout: Option<Duration>,
     handshake_timeout: Option<Duration>,
 }
@@ -65,7 +66,7 @@ impl Config {
         builder = with(builder, self.message_bytes_max, Builder::message_bytes_max);
         builder = with(builder, self.send_bytes_max, Builder::send_bytes_max);
         builder = with(builder, self.peer_send_bytes_max, Builder::peer_send_bytes_max);
-        builder = with(builder, self.mtu, Builder::mtu);
+        builder = with(builder, self.mtu, Builder::mtu).spanning_records(self.spanning_records);
         builder = with(builder, self.peer_timeout, Builder::peer_timeout);
         Ok(with(builder, self.handshake_timeout, Builder::handshake_timeout))
     }
@@ -279,6 +280,21 @@ pub unsafe extern "C" fn sealane_config_mtu(config: *mut Config, bytes: u32, err
         run(error, || {
             let config = handle_mut(config, "config")?;
             config.mtu = Some(bytes);
+            Ok(SEALANE_OK)
+        })
+    }
+}
+
+/// Whether longer messages that we send travel in records that span packets, where these are small, as on a path of 1,500 bytes: that
+/// costs each packet less at both ends. Default false, because it is for paths that keep the order of packets: what overtakes the first
+/// record of its message is lost, and only asked for again after some milliseconds.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sealane_config_spanning_records(config: *mut Config, on: bool, error: *mut Error) -> i32 {
+    // SAFETY: the header's rules: a live configuration, room for an error.
+    unsafe {
+        run(error, || {
+            let config = handle_mut(config, "config")?;
+            config.spanning_records = on;
             Ok(SEALANE_OK)
         })
     }
