@@ -393,6 +393,80 @@ static void batches(sealane_socket *client, sealane_peer *peer) {
     GIVES(SEALANE_INVALID, sealane_batch_begin(client, NULL, &error));
 }
 
+enum { ASKED = 40, AT_ONCE = 16 };
+
+/* How many have come to a socket, taken or not, as its own thread sees to that too. */
+static long delivered(sealane_socket *socket) {
+    char *json;
+    WORKS(sealane_info_json(socket, &json, &error));
+    const char *name = "\"messages_delivered\":", *found = strstr(json, name);
+    ASSERT(found != NULL);
+    long count = atol(found + strlen(name));
+    sealane_string_free(json);
+    return count;
+}
+
+/* What has come is taken at once, in its order, no more than there is room for, and freed one by one. */
+static void many(void) {
+    sealane_socket *server = server_socket(), *client = client_socket();
+    sealane_peer *peer = peer_of(client, server);
+    sealane_delivery *came[AT_ONCE + 1];
+    size_t count = 77;
+    GIVES(SEALANE_NOTHING, sealane_recv_many(server, 5, came, AT_ONCE, &count, &error));
+    ASSERT(count == 0);
+    WORKS(sealane_connect(client, peer, &error));
+    for (uint64_t n = 0; n < ASKED; n++) {
+        uint8_t number = (uint8_t)n;
+        WORKS(sealane_send(client, peer, &number, 1, n, NULL, &error));
+    }
+    while (delivered(server) < ASKED) poll(NULL, 0, 1);
+    size_t taken = 0, counts[4] = {0};
+    for (int turn = 0; taken < ASKED; turn++) {
+        ASSERT(turn < 4);
+        memset(came, 0x55, sizeof came);
+        if (turn == 0) {
+            WORKS(sealane_recv_many(server, -1, came, AT_ONCE, &count, &error));
+        } else {
+            WORKS(sealane_try_recv_many(server, came, AT_ONCE, &count, &error));
+        }
+        counts[turn] = count;
+        sealane_delivery *beyond;
+        memset(&beyond, 0x55, sizeof beyond);
+        ASSERT(came[AT_ONCE] == beyond);
+        for (size_t at = 0; at < AT_ONCE; at++) {
+            ASSERT((came[at] != NULL) == (at < count));
+            if (came[at] == NULL) continue;
+            ASSERT(came[at]->kind == SEALANE_REQUEST && came[at]->length == 1 && came[at]->payload[0] == taken++);
+            WORKS(sealane_reply(came[at], came[at]->payload, 1, &error));
+            sealane_delivery_free(came[at]);
+        }
+    }
+    ASSERT(counts[0] == AT_ONCE && counts[1] == AT_ONCE && counts[2] == ASKED - 2 * AT_ONCE);
+    GIVES(SEALANE_NOTHING, sealane_try_recv_many(server, came, 1, &count, &error));
+    ASSERT(count == 0 && came[0] == NULL);
+    for (taken = 0; taken < ASKED; taken += count) {
+        WORKS(sealane_recv_many(client, 60000, came, AT_ONCE, &count, &error));
+        for (size_t at = 0; at < count; at++) {
+            ASSERT(came[at]->kind == SEALANE_RESPONSE && came[at]->payload[0] == came[at]->cookie);
+            sealane_delivery_free(came[at]);
+        }
+    }
+    sealane_delivery *left = (sealane_delivery *)peer;
+    count = 77;
+    GIVES(SEALANE_INVALID, sealane_recv_many(NULL, 0, &left, 1, &count, &error));
+    ASSERT(left == NULL && count == 0);
+    GIVES(SEALANE_INVALID, sealane_recv_many(client, 0, NULL, 1, &count, &error));
+    GIVES(SEALANE_INVALID, sealane_recv_many(client, 0, &left, 0, &count, &error));
+    GIVES(SEALANE_INVALID, sealane_try_recv_many(client, &left, 1, NULL, &error));
+    GIVES(SEALANE_INVALID, sealane_try_recv_many(client, &left, SIZE_MAX, &count, &error));
+    WORKS(sealane_socket_close(client, &error));
+    GIVES(SEALANE_CLOSED, sealane_recv_many(client, -1, came, AT_ONCE, &count, &error));
+    ASSERT(count == 0);
+    sealane_peer_free(peer);
+    sealane_socket_free(client);
+    sealane_socket_free(server);
+}
+
 /* Installed secrets, a call that nobody answers, deliveries and peers that outlive their socket. */
 static void installed(void) {
     sealane_config *config = sealane_config_new();
@@ -463,6 +537,7 @@ int main(int argc, char **argv) {
     for (int n = 0; n < 2; n++) pthread_join(calling[n], NULL);
     information(client);
     room();
+    many();
     installed();
     sealane_peer_free(peer);
     WORKS(sealane_socket_close(client, &error));

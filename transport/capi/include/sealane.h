@@ -655,6 +655,29 @@ int32_t sealane_try_recv(const struct sealane_socket *socket,
                          struct sealane_error *error);
 
 /**
+ * `sealane_recv` of all that has come, in its order and at most `most` at once: one look for all, instead of one a message. `came` has
+ * room for `most` pointers, at least 1; `*count` says how many were written, each to be freed by `sealane_delivery_free`, and those
+ * behind them are null. It waits only while there is nothing. `SEALANE_NOTHING` says that nothing came, and `*count` is 0 then, as it is
+ * where this fails.
+ */
+int32_t sealane_recv_many(const struct sealane_socket *socket,
+                          int64_t timeout_ms,
+                          struct sealane_delivery **came,
+                          size_t most,
+                          size_t *count,
+                          struct sealane_error *error);
+
+/**
+ * `sealane_recv_many` that does not wait. Polls the network once, unless something has come already. Fewer than `most` may not be all:
+ * a loop over `sealane_socket_fd` calls it until it says `SEALANE_NOTHING`.
+ */
+int32_t sealane_try_recv_many(const struct sealane_socket *socket,
+                              struct sealane_delivery **came,
+                              size_t most,
+                              size_t *count,
+                              struct sealane_error *error);
+
+/**
  * Answers a request, once, whatever comes of it. Bytes of its own payload are sent from where they are; others are copied. The
  * delivery stays, to be freed. Blocks while too many bytes are held for sending.
  */

@@ -104,6 +104,30 @@ pub(crate) unsafe fn out<'a, T>(out: *mut *mut T, what: &'static str) -> Result<
     }
 }
 
+/// Where up to `most` results go. They are null until the results are there, as in [`out`].
+///
+/// # Safety
+/// `out` is null, or `most` pointers may be written there before the slice is gone.
+pub(crate) unsafe fn out_many<'a, T>(
+    out: *mut *mut T,
+    most: usize,
+    what: &'static str,
+) -> Result<&'a mut [*mut T], Failure> {
+    match (out.is_null(), most) {
+        (true, _) => Err(Failure::invalid(format!("{what} is null"))),
+        (false, 0) => Err(Failure::invalid(format!("{what} has room for nothing"))),
+        (false, _) if most > isize::MAX as usize / size_of::<*mut T>() => {
+            Err(Failure::invalid(format!("no array is as long as {what}")))
+        }
+        // SAFETY: the caller's promise, and the length is one that a slice can have. All is written before anything reads it: it may
+        // hold anything now.
+        (false, _) => unsafe {
+            (0..most).for_each(|at| out.add(at).write(std::ptr::null_mut()));
+            Ok(std::slice::from_raw_parts_mut(out, most))
+        },
+    }
+}
+
 /// Text for the caller, to be given back to `sealane_string_free`. Zeros in it become question marks.
 pub(crate) fn given(text: String) -> *mut c_char {
     CString::new(text.replace('\0', "?")).expect("no zero is left").into_raw()
@@ -158,6 +182,12 @@ mod tests {
             assert_eq!(bytes(std::ptr::null(), 0, "x").unwrap(), b"");
             assert_eq!(bytes(std::ptr::null(), 1, "x").unwrap_err().status, SEALANE_INVALID);
             assert_eq!(bytes(std::ptr::dangling(), usize::MAX, "x").unwrap_err().status, SEALANE_INVALID);
+            assert_eq!(out_many::<u8>(std::ptr::null_mut(), 1, "x").unwrap_err().text, "x is null");
+            assert_eq!(out_many::<u8>(std::ptr::dangling_mut(), 0, "x").unwrap_err().status, SEALANE_INVALID);
+            assert_eq!(
+                out_many::<u8>(std::ptr::dangling_mut(), usize::MAX / 8, "x").unwrap_err().status,
+                SEALANE_INVALID
+            );
             assert_eq!(text(std::ptr::null(), "x").unwrap_err().text, "x is null");
             assert_eq!(text(c"\xff".as_ptr(), "x").unwrap_err().text, "x is not UTF-8");
         }

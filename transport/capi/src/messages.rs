@@ -1,14 +1,18 @@
 //! Owns what goes out and comes in: call, send, tell, recv, reply, refuse, abort.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sealane::{Body, CallOptions, Payload, RpcId};
 
-use crate::boundary::{bytes, handle, out, run};
+use crate::boundary::{bytes, handle, handle_mut, out, out_many, run};
 use crate::delivery::{CallId, Delivery, delivery, give_back, response, take_token};
 use crate::socket::{Live, Peer, Socket};
 use crate::status::{Error, Failure, SEALANE_NOTHING, SEALANE_OK, SEALANE_UNKNOWN_CALL, SEALANE_WOULD_BLOCK};
+
+/// How long who waits without end waits at once.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// Sends a request and waits for its response, at most for `deadline_ms` milliseconds; 0 means no deadline (a peer that no longer
 /// answers is found out all the same). The deadline counts from when the request is taken for sending. `*reply` is a
@@ -173,6 +177,47 @@ pub unsafe extern "C" fn sealane_try_recv(socket: *const Socket, came: *mut *mut
     }
 }
 
+/// `sealane_recv` of all that has come, in its order and at most `most` at once: one look for all, instead of one a message. `came` has
+/// room for `most` pointers, at least 1; `*count` says how many were written, each to be freed by `sealane_delivery_free`, and those
+/// behind them are null. It waits only while there is nothing. `SEALANE_NOTHING` says that nothing came, and `*count` is 0 then, as it is
+/// where this fails.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sealane_recv_many(
+    socket: *const Socket,
+    timeout_ms: i64,
+    came: *mut *mut Delivery,
+    most: usize,
+    count: *mut usize,
+    error: *mut Error,
+) -> i32 {
+    // SAFETY: the header's rules, which `take_many` passes on.
+    unsafe {
+        take_many(socket, (came, most), count, error, |socket, taken| match u64::try_from(timeout_ms) {
+            Ok(ms) => socket.recv_many(taken, most, Duration::from_millis(ms)).map(drop),
+            Err(_) => {
+                while socket.recv_many(taken, most, LONG)? == 0 {}
+                Ok(())
+            }
+        })
+    }
+}
+
+/// `sealane_recv_many` that does not wait. Polls the network once, unless something has come already. Fewer than `most` may not be all:
+/// a loop over `sealane_socket_fd` calls it until it says `SEALANE_NOTHING`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sealane_try_recv_many(
+    socket: *const Socket,
+    came: *mut *mut Delivery,
+    most: usize,
+    count: *mut usize,
+    error: *mut Error,
+) -> i32 {
+    // SAFETY: the header's rules, which `take_many` passes on.
+    unsafe {
+        take_many(socket, (came, most), count, error, |socket, taken| socket.try_recv_many(taken, most).map(drop))
+    }
+}
+
 /// Answers a request, once, whatever comes of it. Bytes of its own payload are sent from where they are; others are copied. The
 /// delivery stays, to be freed. Blocks while too many bytes are held for sending.
 #[unsafe(no_mangle)]
@@ -239,6 +284,36 @@ fn hand_over(live: &Arc<Live>, next: Option<sealane::Delivery>, came: &mut *mut 
             SEALANE_OK
         }
         None => SEALANE_NOTHING,
+    }
+}
+
+/// Takes what has come, by `how`, into an array of the caller.
+///
+/// # Safety
+/// The header's rules: a live socket, room for `most` pointers, a number and an error.
+unsafe fn take_many(
+    socket: *const Socket,
+    (came, most): (*mut *mut Delivery, usize),
+    count: *mut usize,
+    error: *mut Error,
+    how: impl FnOnce(&sealane::Socket, &mut VecDeque<sealane::Delivery>) -> Result<(), sealane::Error>,
+) -> i32 {
+    // SAFETY: the caller's promise. The number may hold anything before.
+    unsafe {
+        run(error, || {
+            if !count.is_null() {
+                count.write(0);
+            }
+            let came = out_many(came, most, "came")?;
+            let count = handle_mut(count, "count")?;
+            let live = &handle(socket, "socket")?.0;
+            let mut taken = VecDeque::new();
+            how(&live.socket, &mut taken)?;
+            // Streams are not asked for, so nothing comes that has no kind here.
+            let given = taken.into_iter().filter_map(|next| delivery(next, Arc::downgrade(live)));
+            *count = came.iter_mut().zip(given).map(|(to, next)| *to = next).count();
+            Ok(if *count > 0 { SEALANE_OK } else { SEALANE_NOTHING })
+        })
     }
 }
 
