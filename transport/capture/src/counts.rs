@@ -62,6 +62,10 @@ counts! {
     complete,
     /// Records that were seen, copies included.
     records,
+    /// Those of them that were slices of a record that spans packets; with keys, once that record has opened. Truth files before these were
+    /// made have none. [P-4.6]
+    #[serde(default)]
+    slices,
     /// Runs of missing records in messages that were not complete when they were closed.
     gaps,
     /// Records in them.

@@ -54,6 +54,8 @@ pub struct Plan {
     pub cipher: Cipher,
     /// Bytes of a packet of the network.
     pub mtu: usize,
+    /// Whether messages travel in records that span packets, where these are small. [P-4.6]
+    pub spanning_records: bool,
 }
 
 impl Plan {

@@ -165,6 +165,7 @@ fn made(seed: u64) -> (String, Vec<u8>) {
         seed,
         cipher: Cipher::Aes128Gcm,
         mtu: 1280,
+        spanning_records: false,
     };
     let (_, keys, file) = generate(&plan, Vec::new()).unwrap();
     (keys, file)

@@ -1,7 +1,7 @@
 //! What is found in a capture is what its maker put there, whatever was asked for; and what is changed afterwards shows.
 
 use capture::analyze::{Analyzer, Options};
-use capture::counts::Event;
+use capture::counts::{Event, What};
 use capture::file::Reader;
 use capture::generate::{Plan, generate};
 use capture::keys::KeyLog;
@@ -21,6 +21,7 @@ fn plan(packets: u64, flows: u64, seed: u64) -> Plan {
         seed,
         cipher: Cipher::Aes128Gcm,
         mtu: 1500,
+        spanning_records: false,
     }
 }
 
@@ -59,6 +60,7 @@ fn as_it_was_made() {
             "clock_jumps",
             "conflicts",
             "control_out_of_order",
+            "slices",
         ];
         assert_eq!(count == 0, none.contains(&name), "{name}: {count}");
     }
@@ -66,6 +68,25 @@ fn as_it_was_made() {
     assert_eq!(differences(&truth, &file, Some(&keys)), [""; 0]);
     let again = generate(&plan(20_000, 500, 42), Vec::new()).unwrap();
     assert!(again == (truth, keys, file), "the same seed gives the same capture");
+}
+
+/// [P-4.6] Records that span packets are in the capture where they are asked for, with all that befalls them, and only where packets are
+/// small.
+#[test]
+fn records_that_span_packets() {
+    let spanning = |mtu| Plan { spanning_records: true, mtu, ..plan(20_000, 200, 42) };
+    let (truth, keys, file) = generate(&spanning(1500), Vec::new()).unwrap();
+    let (counts, sealed) = (&truth.counts, &truth.sealed);
+    assert!(counts.slices > counts.records / 2 && counts.slices < counts.records, "{counts:?}");
+    // Several slices to each record that opened, copies and all.
+    assert!(sealed.opened_records < counts.records - counts.slices / 2, "{counts:?} {sealed:?}");
+    let sliced = |what| truth.faults.iter().any(|fault| fault.what == what && fault.index > 0);
+    assert!([What::Gap, What::OutOfOrder, What::Duplicate, What::Retransmission].into_iter().all(sliced));
+    assert!(counts.replays > 0, "{counts:?}");
+    assert_eq!(differences(&truth, &file, None), [""; 0]);
+    assert_eq!(differences(&truth, &file, Some(&keys)), [""; 0]);
+    let (truth, ..) = generate(&spanning(9000), Vec::new()).unwrap();
+    assert_eq!(truth.counts.slices, 0);
 }
 
 /// One packet with a time far ahead, before all others: it is told, and changes nothing else.
@@ -95,9 +116,10 @@ proptest! {
         rates in prop::array::uniform5(prop_oneof![Just(0.0), 0.0..0.3, Just(1.0)]),
         cipher in prop::sample::select(Cipher::ALL.to_vec()),
         mtu in prop::sample::select(vec![1280usize, 1500, 9000]),
+        spanning_records in any::<bool>(),
     ) {
         let [gap_rate, reorder, dup, replay, retransmit] = rates;
-        let plan = Plan { gap_rate, reorder, dup, replay, retransmit, cipher, mtu, ..plan(flows * each + seed % flows, flows, seed) };
+        let plan = Plan { gap_rate, reorder, dup, replay, retransmit, cipher, mtu, spanning_records, ..plan(flows * each + seed % flows, flows, seed) };
         let (truth, keys, file) = generate(&plan, Vec::new()).unwrap();
         prop_assert_eq!(truth.counts.packets, plan.packets);
         prop_assert_eq!(differences(&truth, &file, None), [""; 0]);

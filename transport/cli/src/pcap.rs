@@ -72,6 +72,9 @@ struct Rates {
     /// Bytes of a packet of the network
     #[arg(long, default_value_t = 1500)]
     mtu: usize,
+    /// Send messages of three packets and more in records that span packets, where these are small
+    #[arg(long)]
+    spanning_records: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -127,8 +130,8 @@ fn cipher(name: &str) -> Result<Cipher, String> {
 
 impl Rates {
     const fn plan(&self, packets: u64, flows: u64) -> Plan {
-        let Self { gap_rate, reorder, dup, replay, retransmit, seed, cipher, mtu } = *self;
-        Plan { packets, flows, gap_rate, reorder, dup, replay, retransmit, seed, cipher, mtu }
+        let Self { gap_rate, reorder, dup, replay, retransmit, seed, cipher, mtu, spanning_records } = *self;
+        Plan { packets, flows, gap_rate, reorder, dup, replay, retransmit, seed, cipher, mtu, spanning_records }
     }
 }
 

@@ -75,6 +75,25 @@ fn what_is_made_is_found_and_what_is_changed_shows() {
     assert!(cut.contains("t.pcap cannot be analysed") && cut.contains("truncated"), "{cut}");
 }
 
+/// Slices are made where they are asked for, and found: as many in clear as with keys.
+#[test]
+fn slices_are_made_and_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let args = ["gen", "--packets", "5000", "--flows", "50", "--spanning-records", "-o", "t.pcap", "--json"];
+    let made = pcap(folder, &args);
+    assert!(made.status.success(), "{made:?}");
+    let slices = &json(&made)["counts"]["slices"];
+    assert!(slices.as_u64() > Some(1000), "{slices}");
+    for args in [&ANALYZE[..], &["analyze", "t.pcap", "--truth", "t.truth.json", "--json"]] {
+        let found = pcap(folder, args);
+        assert!(found.status.success(), "{found:?}");
+        assert_eq!((&json(&found)["truth"], &json(&found)["counts"]["slices"]), (&Value::Bool(true), slices));
+    }
+    make(folder, "42", "plain.pcap");
+    assert_eq!(json(&pcap(folder, &["analyze", "plain.pcap", "--json"]))["counts"]["slices"], 0);
+}
+
 #[test]
 fn what_is_wrong_is_named() {
     let folder = tempfile::tempdir().unwrap();

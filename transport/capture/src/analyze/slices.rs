@@ -127,22 +127,28 @@ impl Analyzer {
         self.slice((flow, message.rpc().as_u48(), false), header.epoch, view, bytes, arrival);
     }
 
+    /// A slice that counts as a record of its message.
+    fn counted(&mut self, key: Key, arrival: &Arrival, told: Told) {
+        self.counts.slices += 1;
+        self.record(key, arrival, told);
+    }
+
     /// A slice, which counts as `arrival`. With keys it counts once its record has opened.
     fn slice(&mut self, key: Key, epoch: u8, view: &SliceView, bytes: &[u8], arrival: Arrival) {
         if self.ring.is_none() {
-            return self.record(key, &arrival, None);
+            return self.counted(key, &arrival, None);
         }
         let flow = &mut self.flows[key.0 as usize];
         let number: RecordNumber = view.number;
         // Of a direction whose keys are not known yet, no slice tells: the first record of a message does.
         let Some(unsealer) = known(&mut flow.keys) else {
             self.sealed.without_key += 1;
-            return self.record(key, &arrival, None);
+            return self.counted(key, &arrival, None);
         };
         let name = (key.0, number.as_u64());
         match self.slices.put(name, view, bytes, arrival) {
             Put::Waits => return,
-            Put::Copy => return self.record(key, &arrival, None),
+            Put::Copy => return self.counted(key, &arrival, None),
             Put::Last => {}
         }
         let record = self.slices.known.get_mut(&name).expect("its last slice was put there");
@@ -162,7 +168,7 @@ impl Analyzer {
                     if !is_copy {
                         self.sealed.opened_bytes += geometry.bytes(arrival.index).len() as u64;
                     }
-                    self.record(key, &arrival, said);
+                    self.counted(key, &arrival, said);
                 }
             }
         }

@@ -19,12 +19,13 @@ use wire::handshake::{FLAG_CLIENT, HandshakeFields, HandshakePacket, Level, Meth
 use wire::header::{Header, PacketType};
 use wire::ids::{RpcId, SessionId, Side};
 use wire::limits::{CONTROL_HEADER_LEN, DATA_HEADER_LEN, DATAGRAM_MIN, PACKET_OVERHEAD, TAG_LEN};
+use wire::slice::slice_header;
 use wire::trailer::{Kind, Trailer};
 
-use super::fault::{Fate, Step};
+use super::fault::Fate;
 use super::rng::Rng;
 use super::{Out, Plan};
-use crate::counts::{LINGER_NS, What, Which};
+use crate::counts::{LINGER_NS, SealedCounts, What, Which};
 use crate::frame::write_ethernet;
 use crate::keys::key_log_line;
 use crate::truth::{Fault, Truth};
@@ -199,16 +200,25 @@ impl Session {
             17..19 => 5 + self.rng.below(8),
             _ => 13 + self.rng.below(RECORDS_MAX - 12),
         };
-        let drawn = Fate::draw(plan, &mut self.rng, records as u16);
-        // What does not fit the rest is a message of one record without any fault.
-        let (records, fate) = if drawn.packets() <= self.quota {
-            (records, drawn)
-        } else {
-            let step = Step { index: 0, attempt: 0, what: What::Record };
-            (1, Fate { steps: vec![step], ..Fate::default() })
+        let (geometry, fate) = self.drawn(plan, records);
+        self.message(plan, sender, kind, answers, geometry, &fate, now_ns, out);
+    }
+
+    /// How a message of so many records is cut, and what befalls it. What does not fit the rest is one of one record without any fault.
+    fn drawn(&mut self, plan: &Plan, records: u64) -> (Geometry, Fate) {
+        let spanning = if plan.spanning_records { self.cut(plan, records).spanning() } else { None };
+        let drawn = match spanning {
+            Some(geometry) => Fate::draw_spanning(plan, &mut self.rng, geometry),
+            None => Fate::draw(plan, &mut self.rng, records as u16),
         };
-        let length = self.length(plan, records);
-        self.message(plan, sender, kind, answers, length, &fate, now_ns, out);
+        if drawn.packets() > self.quota {
+            return (self.cut(plan, 1), Fate::plain());
+        }
+        (spanning.unwrap_or_else(|| self.cut(plan, records)), drawn)
+    }
+
+    fn cut(&mut self, plan: &Plan, records: u64) -> Geometry {
+        Geometry::cut(self.length(plan, records), datagram(plan))
     }
 
     /// A length that is cut into so many records.
@@ -229,12 +239,12 @@ impl Session {
         sender: Side,
         kind: Kind,
         answers: Option<RpcId>,
-        length: usize,
+        geometry: Geometry,
         fate: &Fate,
         now_ns: &mut u64,
         out: &mut Out,
     ) {
-        let geometry = Geometry::cut(length, datagram(plan));
+        let length = geometry.length() as usize;
         let mut trailer = Trailer::new(geometry, kind);
         trailer.unscheduled = geometry.length().min(UNSCHEDULED);
         let shift = self.rng.below(64) as usize;
@@ -268,15 +278,12 @@ impl Session {
             message.bind(&mut ours.keys).expect("keys that protect little");
             ours.sent = true;
             let header = Header { epoch: ours.keys.epoch() as u8, ..header };
-            let mut packet = vec![0; DATA_HEADER_LEN + message.record_len(step.index)];
-            let (clear, record) = packet.split_at_mut(DATA_HEADER_LEN);
-            emit_header(&mut Writer::new(clear), &header, geometry.length());
-            message.seal(&ours.keys, step.index, record);
+            let packet = packet(&message, &ours.keys, &header, step.index);
             let frame = self.write(sender, &packet, now_ns, out);
             let counts = &mut out.truth.counts;
             (counts.data, counts.records) = (counts.data + 1, counts.records + 1);
-            out.truth.sealed.opened_records += 1;
-            out.truth.sealed.opened_bytes += geometry.bytes(step.index).len() as u64;
+            counts.slices += u64::from(message.is_sliced(step.index));
+            opened(&mut out.truth.sealed, &message, step.index, step.what);
             fault(&mut out.truth, step.what, which, step.index, 0);
             if step.attempt == 0 {
                 sealed[usize::from(step.index)] = Some(frame);
@@ -295,8 +302,7 @@ impl Session {
             out.packet(*now_ns + LINGER_NS + 1 + self.rng.below(1_000_000_000), frame);
             let counts = &mut out.truth.counts;
             (counts.data, counts.records) = (counts.data + 1, counts.records + 1);
-            out.truth.sealed.opened_records += 1;
-            out.truth.sealed.opened_bytes += geometry.bytes(*index).len() as u64;
+            opened(&mut out.truth.sealed, &message, *index, What::Replay);
             fault(&mut out.truth, What::Replay, which, *index, 0);
         }
         self.heard(plan, sender.peer(), rpc, geometry.length(), now_ns, out);
@@ -377,6 +383,37 @@ impl Session {
 fn datagram(plan: &Plan) -> usize {
     // Room for IPv6 and UDP.
     plan.mtu - 48
+}
+
+/// A packet with record `index`, or with the slice that has its place. Its record is sealed anew for each slice, to the same bytes. [P-4.6]
+fn packet(message: &Message<Vec<u8>>, keys: &Outbound, header: &Header, index: u16) -> Vec<u8> {
+    let geometry = message.geometry();
+    let mut packet = vec![0; DATA_HEADER_LEN];
+    emit_header(&mut Writer::new(&mut packet), header, geometry.length());
+    if message.is_sliced(index) {
+        let span = geometry.sealed_with(index);
+        let mut sealed = vec![0; geometry.span_sealed_len(&span)];
+        let number = message.seal_span(keys, index, &mut sealed);
+        let slice = geometry.slice(&span, index);
+        packet.extend(slice_header(number, &slice, sealed.len()));
+        packet.extend(&sealed[slice]);
+    } else {
+        packet.resize(DATA_HEADER_LEN + message.record_len(index), 0);
+        message.seal(keys, index, &mut packet[DATA_HEADER_LEN..]);
+    }
+    packet
+}
+
+/// Counts what keys tell of that packet. A record that spans packets opens once, and copies of its slices bring nothing.
+fn opened(sealed: &mut SealedCounts, message: &Message<Vec<u8>>, index: u16, what: What) {
+    let geometry = message.geometry();
+    let sliced = message.is_sliced(index);
+    if sliced && what == What::Duplicate {
+        return;
+    }
+    let is_last = u32::from(index) + 1 == geometry.sealed_with(index).end;
+    sealed.opened_records += u64::from(!sliced || is_last);
+    sealed.opened_bytes += geometry.bytes(index).len() as u64;
 }
 
 /// Writes down what a record is.
