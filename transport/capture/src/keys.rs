@@ -303,3 +303,68 @@ impl Unsealer {
         Ok(opened)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wire::handshake::{FLAG_CLIENT, HandshakeFields};
+    use wire::ids::SessionId;
+    use wire::limits::TAG_LEN;
+
+    use super::*;
+
+    const CLIENT: u64 = 1 << 63 | 1;
+    const SERVER: u64 = 1 << 63 | 2;
+    /// The first of many more names.
+    const MORE: u64 = 1 << 63 | 1 << 32;
+
+    /// `sender` says something to `receiver`, which is 0 where that is not known yet.
+    fn greet(ring: &mut KeyRing, sender: u64, receiver: u64, fragment: &[u8]) {
+        let flags = if sender == CLIENT { FLAG_CLIENT } else { 0 };
+        let [from, to] = [sender, receiver].map(SessionId::from_u64);
+        let fields = HandshakeFields {
+            sender: from,
+            method: Method::Tls,
+            level: Level::Initial,
+            number: 0,
+            echo: 0,
+            echo_age: 0,
+            offset: 0,
+            acks: [0; 2],
+        };
+        let header = HandshakePacket::header(flags, to, SessionId::from_u64(CLIENT));
+        let (cookie, clear, covered, tag) = (&[], &[], &[], &[0; TAG_LEN]);
+        ring.handshake(&HandshakePacket { header, fields, cookie, clear, fragment, covered, tag });
+    }
+
+    /// A ring that knows the session of [`CLIENT`] and [`SERVER`].
+    fn ring() -> KeyRing {
+        let random = [7; RANDOM_LEN];
+        let mut ring = KeyRing::new(KeyLog::parse(&key_log_line(&random, &[9; SECRET_LEN])).unwrap());
+        greet(&mut ring, CLIENT, 0, &[&[1, 0, 0, 34, 3, 3][..], &random].concat());
+        greet(&mut ring, SERVER, CLIENT, &[&[2, 0, 0, 37, 3, 3][..], &random, &[0, 0x13, 1]].concat());
+        assert!(ring.owner(CLIENT).is_some() && ring.owner(SERVER).is_some());
+        ring
+    }
+
+    /// Anybody may greet a session that is known under ever new names: there is an end to those that are remembered, and what was known
+    /// stays known.
+    #[test]
+    fn names_have_an_end() {
+        let mut ring = ring();
+        let beyond = MORE + NAMES_MAX as u64;
+        (MORE..=beyond).for_each(|name| greet(&mut ring, name, CLIENT, &[]));
+        assert_eq!((ring.greetings.len(), ring.all.len()), (NAMES_MAX, 1));
+        assert!([CLIENT, SERVER, MORE].into_iter().all(|name| ring.owner(name).is_some()));
+        assert!(ring.owner(beyond).is_none());
+    }
+
+    /// So there is to sessions.
+    #[test]
+    fn sessions_have_an_end() {
+        let mut ring = ring();
+        let beyond = MORE + HANDSHAKES_MAX as u64;
+        (MORE..=beyond).for_each(|name| greet(&mut ring, name, 0, &[]));
+        assert_eq!((ring.greetings.len(), ring.all.len()), (HANDSHAKES_MAX + 1, HANDSHAKES_MAX));
+        assert!([CLIENT, SERVER].into_iter().all(|name| ring.owner(name).is_some()));
+    }
+}
