@@ -32,10 +32,11 @@ impl Timer {
 #[derive(Debug, Default)]
 pub struct Timers {
     timers: Vec<Timer>,
-    /// Entries that came in order of their time, as most do.
-    run: VecDeque<(Instant, u32)>,
+    /// Entries each of which is no earlier than the one before: of timers that were set, and of those that were looked at too early. Both
+    /// come in order, mostly.
+    runs: [VecDeque<(Instant, u32)>; 2],
     /// The others.
-    early: BinaryHeap<Reverse<(Instant, u32)>>,
+    odd: BinaryHeap<Reverse<(Instant, u32)>>,
 }
 
 impl Timers {
@@ -82,10 +83,10 @@ impl Timers {
 
     /// There are no RPCs: nothing rings.
     pub fn clear(&mut self) {
-        if !self.run.is_empty() || !self.early.is_empty() {
+        if self.entries() > 0 {
             self.timers.fill(Timer::NONE);
-            self.run.clear();
-            self.early.clear();
+            self.runs.iter_mut().for_each(VecDeque::clear);
+            self.odd.clear();
         }
     }
 
@@ -110,33 +111,35 @@ impl Timers {
         None
     }
 
+    fn entries(&self) -> usize {
+        self.runs[0].len() + self.runs[1].len() + self.odd.len()
+    }
+
     #[inline]
     fn first_entry(&self) -> Option<(Instant, u32)> {
-        match (self.run.front(), self.early.peek()) {
-            (Some(run), Some(Reverse(early))) => Some(*run.min(early)),
-            (run, early) => run.or(early.map(|Reverse(entry)| entry)).copied(),
-        }
+        let odd = self.odd.peek().map(|Reverse(entry)| entry);
+        self.runs.iter().filter_map(VecDeque::front).chain(odd).min().copied()
     }
 
     /// Takes out the first entry.
     fn leave(&mut self) {
-        if self.run.front().copied() == self.first_entry() {
-            self.run.pop_front();
-        } else {
-            self.early.pop();
+        let first = self.first_entry();
+        match self.runs.iter_mut().find(|run| run.front().copied() == first) {
+            Some(run) => drop(run.pop_front()),
+            None => drop(self.odd.pop()),
         }
     }
 
     fn enter(&mut self, at: Instant, slot: u32) {
-        if self.run.back().is_none_or(|last| *last <= (at, slot)) {
-            self.run.push_back((at, slot));
-        } else {
-            self.early.push(Reverse((at, slot)));
+        match self.runs.iter_mut().find(|run| run.back().is_none_or(|last| *last <= (at, slot))) {
+            Some(run) => run.push_back((at, slot)),
+            None => self.odd.push(Reverse((at, slot))),
         }
-        if self.run.len() + self.early.len() > 2 * self.timers.len() + STALE_MAX {
-            let Self { timers, run, early } = self;
-            run.retain(|(at, slot)| timers[*slot as usize].entered == *at);
-            early.retain(|Reverse((at, slot))| timers[*slot as usize].entered == *at);
+        if self.entries() > 2 * self.timers.len() + STALE_MAX {
+            let Self { timers, runs, odd } = self;
+            let is_first = |at: &Instant, slot: &u32| timers[*slot as usize].entered == *at;
+            runs.iter_mut().for_each(|run| run.retain(|(at, slot)| is_first(at, slot)));
+            odd.retain(|Reverse((at, slot))| is_first(at, slot));
         }
     }
 }
@@ -202,7 +205,7 @@ mod tests {
                 }
                 let first = model.values().min().map_or(Instant::FAR, |first| at(*first));
                 prop_assert!(timers.not_before() <= first);
-                prop_assert!(timers.run.len() + timers.early.len() <= 2 * timers.timers.len() + STALE_MAX);
+                prop_assert!(timers.entries() <= 2 * timers.timers.len() + STALE_MAX);
             }
         }
     }
@@ -215,7 +218,7 @@ mod tests {
             timers.set(3, Instant::from_nanos(1_000_000 + n));
             timers.remove(3);
         }
-        assert_eq!(timers.run.len() + timers.early.len(), 1);
+        assert_eq!(timers.entries(), 1);
         assert_eq!(timers.first(Instant::from_nanos(5_000_000)), Instant::FAR, "it is found to be nobody's");
     }
 
@@ -227,7 +230,7 @@ mod tests {
             timers.set(0, Instant::from_nanos(1 << 50));
             timers.set(0, Instant::from_nanos(n));
             assert_eq!(timers.pop(Instant::from_nanos(n)), Some(0));
-            assert!(timers.run.len() + timers.early.len() <= STALE_MAX + 2);
+            assert!(timers.entries() <= STALE_MAX + 2);
         }
     }
 }
