@@ -49,7 +49,7 @@ impl Endpoint {
         }
         let geometry = session.cut(length, state.device.is_some());
         let age_max = state.config.session_age_max;
-        let old = session.keys.as_ref().is_some_and(|keys| now.since(keys.since) >= age_max);
+        let old = session.keys.as_ref().is_some_and(|keys| now.is_past(keys.since, age_max));
         if old && !core::mem::replace(&mut session.renewing, true) {
             state.notices.push_back((peer, Frame::Renew));
         }

@@ -69,8 +69,10 @@ impl State {
         let message = |slot: u32| calls[slot as usize].as_ref().and_then(|call| call.out.as_ref());
         let mut room = w.room().checked_sub(END_LEN + ride_len(message(first.slot)?))?;
         let mut count = 0;
+        let mut rider = None;
         while let Some(slot) = machine.take_rider(now, first.peer, first.priority, |slot| {
-            message(slot).is_some_and(|message| message.may_lead() && ride_len(message) <= room)
+            rider = message(slot).filter(|message| message.may_lead()).map(|message| (message, ride_len(message)));
+            rider.is_some_and(|(_, len)| len <= room)
         }) {
             if count == 0 {
                 ride(message(first.slot)?, &mut w);
@@ -81,8 +83,8 @@ impl State {
             {
                 trail.mark(Step::Bundled, first.peer, rpc, count as u32 + 1);
             }
-            let message = message(slot)?;
-            room -= ride_len(message);
+            let (message, len) = rider?;
+            room -= len;
             ride(message, &mut w);
             count += 1;
         }

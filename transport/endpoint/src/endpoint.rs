@@ -92,6 +92,7 @@ impl Endpoint {
         Self {
             state: State {
                 trail: Trail::new(config.trail),
+                silence_max: config.session_idle / 4 * 3,
                 config,
                 entropy,
                 sessions: Vec::new(),
@@ -214,8 +215,8 @@ impl Endpoint {
             // When its keys are old, a session takes no new calls. [P-6.7] Nor when it was silent for so long that the peer may
             // forget it before they arrive: that would only be known after some seconds.
             let (since, heard) = (session.keys.as_ref().map(|keys| keys.since), session.heard);
-            let old = since.is_some_and(|since| now.since(since) >= state.config.session_age_max);
-            let near_end = since.is_some() && now.since(heard) >= state.config.session_idle / 4 * 3;
+            let old = since.is_some_and(|since| now.is_past(since, state.config.session_age_max));
+            let near_end = since.is_some() && now.is_past(heard, state.silence_max);
             if !old && !near_end {
                 return Ok(slot);
             }

@@ -207,8 +207,8 @@ impl State {
         let root = self.lanes.root(at).ok_or(Misuse::Elsewhere)?;
         let since = root.opened.as_ref().map_or(Instant::ZERO, |opened| opened.since);
         // As in the first shard: keys that are old, or a peer that may have forgotten the session. [P-6.7]
-        let old = now.since(since) >= self.config.session_age_max;
-        if old || now.since(heard) >= self.config.session_idle / 4 * 3 {
+        let old = now.is_past(since, self.config.session_age_max);
+        if old || now.is_past(heard, self.silence_max) {
             self.retire_root(at);
             return Err(Misuse::Elsewhere);
         }

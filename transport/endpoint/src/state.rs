@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use handshake::cookie::Cookies;
 use handshake::installed::KeyId;
@@ -83,6 +84,8 @@ pub struct Target {
 /// All of an endpoint.
 pub struct State {
     pub(crate) config: Config,
+    /// After so much silence a session takes no new calls: [`Config::session_idle`] is near.
+    pub(crate) silence_max: Duration,
     pub(crate) entropy: Entropy,
     /// Those that are awake.
     pub(crate) sessions: Vec<Option<Box<Session>>>,

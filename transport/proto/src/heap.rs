@@ -94,13 +94,18 @@ impl<K: Ord + Copy> IndexHeap<K> {
                 self.leave_run(at, slot);
                 self.insert(node);
             }
-            At::Nowhere => {
-                if slot as usize >= self.positions.len() {
-                    self.positions.resize(slot as usize + 1, ABSENT);
-                }
-                self.insert(node);
-            }
+            At::Nowhere => self.add(slot, key),
         }
+    }
+
+    /// Puts `slot` in, which is not.
+    #[inline]
+    pub fn add(&mut self, slot: u32, key: K) {
+        debug_assert!(matches!(self.at(slot), At::Nowhere), "it is not in");
+        if slot as usize >= self.positions.len() {
+            self.positions.resize(slot as usize + 1, ABSENT);
+        }
+        self.insert((key, slot));
     }
 
     #[inline]

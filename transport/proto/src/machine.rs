@@ -244,7 +244,7 @@ impl Machine {
         rpc.out = Some(out);
         rpc.deadline = deadline;
         self.first_deadline = self.first_deadline.min(deadline);
-        self.refresh_ready(slot);
+        self.make_ready(slot);
         self.arm(slot, now);
         slot
     }
@@ -285,7 +285,7 @@ impl Machine {
         if !self.room.is_idle() {
             self.offer_room();
         }
-        self.refresh_ready(slot);
+        self.make_ready(slot);
         self.arm(slot, now);
         true
     }

@@ -47,6 +47,18 @@ impl Machine {
         }
     }
 
+    /// The message of `slot` may begin to leave: nothing of the RPC was ready before.
+    #[inline]
+    pub(crate) fn make_ready(&mut self, slot: u32) {
+        let rpc = self.rpcs.taken(slot);
+        let out = rpc.out.as_ref().expect("its message was just given");
+        let left = if self.config.order == Order::Srpt { out.bytes_left() } else { 0 };
+        self.ready.add(slot, (left, rpc.age));
+        if self.pacer.is_on() {
+            self.ready_by_age.add(slot, rpc.age);
+        }
+    }
+
     pub(crate) fn unready(&mut self, slot: u32) {
         self.ready.remove(slot);
         if self.pacer.is_on() {
