@@ -77,9 +77,10 @@ pub struct Entry {
 /// When there is no room, or it is longer than a bundle can be.
 #[inline]
 pub fn put(w: &mut Writer<'_>, rpc: RpcId, bits: u8, message: &[u8]) {
-    w.u48(rpc.as_u48());
-    w.u8(bits);
-    w.u16(u16::try_from(message.len()).expect("a message that fits a bundle"));
+    let len = u16::try_from(message.len()).expect("a message that fits a bundle");
+    // Eight of the nine bytes are one word: there are many headers.
+    w.u64(rpc.as_u48() << 16 | u64::from(bits) << 8 | u64::from(len >> 8));
+    w.u8(len as u8);
     w.put(message);
 }
 
@@ -98,7 +99,9 @@ pub fn put_ack(w: &mut Writer<'_>, rpc: RpcId) {
 #[inline]
 pub fn entry_at(entries: &[u8], at: usize) -> Result<Entry, Refusal> {
     let mut r = Reader::new(entries.get(at..).ok_or(Refusal::Truncated)?);
-    let (rpc, bits, len) = (RpcId::from_u48(r.u48()?)?, r.u8()?, usize::from(r.u16()?));
+    let (word, last) = (r.u64()?, r.u8()?);
+    let (rpc, bits) = (RpcId::from_u48(word >> 16)?, (word >> 8) as u8);
+    let len = usize::from(word as u8) << 8 | usize::from(last);
     let start = at + ENTRY_HEADER_LEN;
     r.take(len)?;
     let brings = match bits {
