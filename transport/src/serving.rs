@@ -126,6 +126,7 @@ impl Socket {
     }
 
     /// What the application is given for an event that is for it.
+    #[inline]
     pub(crate) fn delivery(&self, event: Event) -> Delivery {
         match event {
             Event::Request { id, from, payload } => Delivery::Request(Request {
@@ -194,6 +195,7 @@ impl Socket {
     }
 
     /// What is not taken stays where it is.
+    #[inline]
     pub(crate) fn reply_now(&self, core: &mut Core, id: CallId, body: &mut Body<'_>) -> Result<(), Error> {
         let now = core.now();
         let mut out = core.take_in(body)?;

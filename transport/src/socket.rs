@@ -277,6 +277,7 @@ impl Socket {
     }
 
     /// What is not taken stays where it is.
+    #[inline]
     pub(crate) fn submit_now(
         &self,
         core: &mut Core,

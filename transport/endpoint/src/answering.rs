@@ -14,6 +14,7 @@ use crate::session::CallId;
 use crate::trail::Step;
 
 impl Endpoint {
+    #[inline]
     pub(crate) fn request(&self, id: CallId) -> Option<(u32, u32)> {
         let (peer, session) = self.state.session(id.session)?;
         let slot = self.state.machine.find(peer, id.rpc)?;
@@ -33,6 +34,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// As [`Self::reply`].
+    #[inline]
     pub fn reply_of(&mut self, now: Instant, id: CallId, body: &mut Body) -> Result<(), Misuse> {
         let unknown = || Misuse::UnknownRequest(format!("{:?}", id.rpc));
         if self.state.reply_early(id, body) {

@@ -393,6 +393,7 @@ fn whole_records<B: AsRef<[u8]>>(message: &Message<B>, record: u32, most: usize)
 }
 
 /// One packet: the header, and one record behind it.
+#[inline]
 fn packet<B: AsRef<[u8]>>(
     message: &Message<B>,
     keys: &record::epochs::Outbound,

@@ -204,6 +204,7 @@ impl Endpoint {
         Ok(self.state.at(slot).id)
     }
 
+    #[inline]
     fn session_to(&mut self, now: Instant, target: u32) -> Result<u32, Misuse> {
         let state = &mut self.state;
         if state.config.shard.number > 0 {

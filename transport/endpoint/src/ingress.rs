@@ -81,6 +81,7 @@ impl State {
     }
 
     /// The slot of the session that a packet is for, if that has keys for it.
+    #[inline]
     fn addressed(&mut self, now: Instant, header: &Header, packet: &[u8]) -> Option<u32> {
         // A session names the lane by its own shard first, its peer by its own. [P-9.1]
         let is_it = |session: &Session| session.steer == header.steer.swap_bytes();
@@ -128,6 +129,7 @@ impl State {
     }
 
     /// A valid packet of the peer came, sealed in that epoch.
+    #[inline]
     pub(crate) fn alive(&mut self, slot: u32, epoch: u8, now: Instant) {
         let session = self.at(slot);
         session.heard = now;
@@ -293,6 +295,7 @@ impl State {
     }
 
     #[expect(clippy::too_many_arguments, reason = "one step of a pipeline")]
+    #[inline]
     fn first_record(
         &mut self,
         peer: u32,
@@ -336,6 +339,7 @@ impl State {
     }
 
     /// A complete message goes to the application.
+    #[inline]
     pub(crate) fn deliver(&mut self, slot: u32, payload: Payload) {
         let Some((rpc, peer, state)) = self.machine.rpc(slot) else { return };
         if !self.evidence.timers.is_empty() && self.is_evidence(peer, rpc) {

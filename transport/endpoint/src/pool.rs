@@ -32,6 +32,7 @@ impl Payload {
     /// # Panics
     /// When `range` is not within it.
     #[must_use]
+    #[inline]
     pub fn slice(&self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len(), "slice {range:?} of {} bytes", self.len());
         Self { bytes: Arc::clone(&self.bytes), start: self.start + range.start, end: self.start + range.end }
@@ -237,6 +238,7 @@ impl Pool {
     }
 
     /// A copy of `bytes`, to be sent.
+    #[inline]
     pub fn body(&mut self, bytes: &[u8]) -> Body {
         if bytes.len() > COPY_MAX {
             return Body::Shared(self.copy(bytes));
@@ -248,6 +250,7 @@ impl Pool {
     }
 
     /// A message that went out needs its bytes no more.
+    #[inline]
     pub fn sent(&mut self, body: Body) {
         if let Body::Copied(mut bytes) = body {
             let class = class_of(bytes.capacity());

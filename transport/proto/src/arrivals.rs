@@ -53,7 +53,7 @@ impl Machine {
     /// Whether a message of that length may be buffered. Whatever a host holds already, it leaves as much to the others:
     /// so messages that were begun and never finished cost their own host first, however many sessions it has. Room that is kept
     /// is not free.
-    #[inline]
+    #[inline(always)]
     fn has_room(&self, peer: u32, length: u32) -> bool {
         let left = self.config.buffered_bytes_max.saturating_sub(self.buffered + self.room.kept_bytes());
         let Some(p) = self.peers[peer as usize].as_ref() else { return false };
@@ -307,6 +307,7 @@ impl Machine {
         index == 0 || u32::from(index) < trailer.geometry.records_below(self.believed(trailer)).max(1)
     }
 
+    #[inline(always)]
     fn begin_incoming(&mut self, now: Instant, slot: u32, index: u16, trailer: &Trailer) -> Arrival {
         let length = trailer.geometry.length();
         let rpc = self.rpcs.taken(slot);
@@ -351,6 +352,7 @@ impl Machine {
     }
 
     /// The last record of a message came.
+    #[inline(always)]
     fn completed(&mut self, slot: u32, first: bool, one_way: bool) -> Arrival {
         // From here on it is the endpoint's or the application's turn; a timer that fired now would find nothing to do.
         self.timers.remove(slot);

@@ -145,6 +145,7 @@ impl Traffic {
     }
 
     /// A message begins to come, so many bytes of it unscheduled. Whether the cutoffs change by that.
+    #[inline]
     pub fn note(&mut self, config: &Config, length: u32, unscheduled: u32) -> bool {
         if self.due == u32::MAX {
             return false;

@@ -30,6 +30,7 @@ pub mod grant;
 pub mod room;
 pub mod resend;
 pub mod machine;
+mod looking;
 pub mod outputs;
 pub mod held;
 pub mod arrivals;

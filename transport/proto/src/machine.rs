@@ -1,5 +1,6 @@
 //! Owns the state of the machine: begins, answers, ends and frees RPCs. What it has to say and to send is in `outputs`,
-//! records that come in are in `arrivals`, frames in `answers`, timers in `clock`; the policies are in the parts below.
+//! records that come in are in `arrivals`, frames in `answers`, timers in `clock`, what may be asked of it in `looking`; the policies are in
+//! the parts below.
 //!
 //! The contract: one input, then drain [`Machine::next_event`], [`Machine::next_work`] and [`Machine::next_frames`] until
 //! they are dry; then [`Machine::timeout`] says when to call [`Machine::handle_timeout`]. Time only comes in as an argument.
@@ -20,8 +21,7 @@ use crate::cutoffs::Traffic;
 use crate::grant::Granter;
 use crate::heap::IndexHeap;
 use crate::hosts::Hosts;
-use crate::incoming::Incoming;
-use crate::io::{Event, Failure, Holdings, PeerHoldings, RpcInfo, State};
+use crate::io::{Event, Failure, State};
 use crate::outgoing::Outgoing;
 use crate::pacer::Pacer;
 use crate::peer::{Peer, Said};
@@ -191,6 +191,7 @@ impl Machine {
     }
 
     /// What the records of an RPC that begins now say: [`Self::begin`] comes next. [P-4.2]
+    #[inline]
     pub fn trailer_to_begin(&self, peer: u32, id: RpcId, kind: Kind, geometry: Geometry) -> Trailer {
         let distance = (id.sequence() - self.floor(peer)).min(u64::from(u32::MAX));
         let incast = kind == Kind::Request && self.config.incast_calls.is_some_and(|most| self.awaited >= most);
@@ -198,6 +199,7 @@ impl Machine {
     }
 
     /// What the records of the response say that is given now for the request in `slot`: [`Self::respond`] comes next.
+    #[inline]
     pub fn trailer_to_respond(&self, slot: u32, geometry: Geometry) -> Option<Trailer> {
         let rpc = self.rpcs.get(slot)?;
         let mut trailer = self.trailer(rpc.peer, Kind::Response, geometry);
@@ -209,6 +211,7 @@ impl Machine {
     }
 
     /// Acks that may ride in a message with `floor` that is frozen now.
+    #[inline]
     pub fn take_acks(&mut self, peer: u32, floor: u64, out: &mut [RpcId]) -> usize {
         let p = self.peer(peer);
         if p.acks.is_empty() {
@@ -249,6 +252,7 @@ impl Machine {
         slot
     }
 
+    #[inline(always)]
     pub(crate) fn insert(&mut self, peer: u32, id: RpcId, ours: bool, state: State, now: Instant) -> u32 {
         self.births += 1;
         let slot = self.rpcs.insert(peer, id, ours, state, now);
@@ -257,6 +261,7 @@ impl Machine {
     }
 
     /// The application answers a request. `false` when it is no longer in service.
+    #[inline]
     pub fn respond(&mut self, now: Instant, slot: u32, geometry: Geometry) -> bool {
         self.note_time(now);
         let Some(rpc) = self.rpcs.get_mut(slot) else { return false };
@@ -334,6 +339,7 @@ impl Machine {
     }
 
     /// The endpoint is done with `slot`: it took the message of a complete RPC, or handled its last event. Gives its peer.
+    #[inline]
     pub fn free(&mut self, slot: u32) -> Option<u32> {
         let ends = self.rpcs.get(slot)?;
         let (peer, buffered) = (ends.peer, ends.buffered());
@@ -406,88 +412,11 @@ impl Machine {
     }
 
     /// Gives an RPC its timer.
+    #[inline]
     pub(crate) fn arm(&mut self, slot: u32, now: Instant) {
         let rpc = self.rpcs.taken(slot);
         let peer = self.peers[rpc.peer as usize].as_ref().expect("an open peer");
         let at = now + resend::patience(&self.config, &peer.rtt, 0);
         self.timers.set(slot, at.min(rpc.deadline));
-    }
-
-    // ---- Looking ----
-
-    /// The open RPC with that name.
-    pub fn find(&self, peer: u32, rpc: RpcId) -> Option<u32> {
-        self.rpcs.find(peer, rpc)
-    }
-
-    /// The message that comes in for `slot`.
-    pub fn incoming(&self, slot: u32) -> Option<&Incoming> {
-        self.rpcs.get(slot)?.inc.as_ref()
-    }
-
-    /// The message that comes in for `slot`, if slices of it are kept. [P-4.6]
-    pub fn awaits_slices(&self, slot: u32) -> Option<&Incoming> {
-        let rpc = self.rpcs.get(slot).filter(|rpc| !rpc.ended)?;
-        let comes = matches!(rpc.state, State::Answering | State::Receiving);
-        rpc.inc.as_ref().filter(|inc| comes && inc.keeps_slices())
-    }
-
-    /// The message that goes out for `slot`.
-    pub fn outgoing(&self, slot: u32) -> Option<&Outgoing> {
-        self.rpcs.get(slot)?.out.as_ref()
-    }
-
-    /// The name and state of the RPC in `slot`.
-    pub fn rpc(&self, slot: u32) -> Option<(RpcId, u32, State)> {
-        self.rpcs.get(slot).map(|rpc| (rpc.id, rpc.peer, rpc.state))
-    }
-
-    /// Snapshots of all open RPCs.
-    pub fn rpcs(&self) -> impl Iterator<Item = RpcInfo> + '_ {
-        self.rpcs.iter().map(|(_, rpc)| rpc.info())
-    }
-
-    /// How many RPCs are open.
-    pub fn rpcs_open(&self) -> usize {
-        self.rpcs.len()
-    }
-
-    /// Bytes of incoming messages that are buffered.
-    pub const fn buffered_bytes(&self) -> u64 {
-        self.buffered
-    }
-
-    /// Granted bytes that have not arrived, over all messages.
-    pub const fn incoming_bytes(&self) -> u64 {
-        self.granter.outstanding()
-    }
-
-    /// What it holds.
-    pub fn holdings(&self) -> Holdings {
-        Holdings {
-            rpcs: self.rpcs.len(),
-            buffered_bytes: self.buffered,
-            incoming_bytes: self.granter.outstanding(),
-            waiting: self.room.waiting(),
-            kept_bytes: self.room.kept_bytes(),
-        }
-    }
-
-    /// The most that it holds for any one peer.
-    pub fn peer_holdings(&self) -> PeerHoldings {
-        let mut most = PeerHoldings { host_buffered_bytes: self.hosts.most(), ..PeerHoldings::default() };
-        for peer in self.peers.iter().flatten() {
-            most.rpcs = most.rpcs.max(peer.begun_by_peer);
-            most.buffered_bytes = most.buffered_bytes.max(peer.buffered);
-            most.frames = most.frames.max(peer.frames.len());
-            most.acks = most.acks.max(peer.acks.len());
-            most.gaps = most.gaps.max(peer.seen.intervals());
-        }
-        most
-    }
-
-    /// How long `peer` takes to answer, smoothed.
-    pub fn rtt(&self, peer: u32) -> Option<Duration> {
-        Some(self.peers.get(peer as usize)?.as_ref()?.rtt.smoothed())
     }
 }

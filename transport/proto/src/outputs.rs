@@ -35,6 +35,7 @@ impl Machine {
         Some(event)
     }
 
+    #[inline]
     pub(crate) fn refresh_ready(&mut self, slot: u32) {
         let rpc = self.rpcs.taken(slot);
         let Some(out) = rpc.out.as_ref().filter(|out| out.is_ready() && !rpc.ended && !rpc.held) else {

@@ -126,6 +126,7 @@ impl Peer {
     }
 
     /// It answered after `sample`.
+    #[inline]
     pub fn answered(&mut self, config: &Config, sample: Duration, now: Instant) {
         if self.rtt.sample(sample, now) {
             self.limit_unscheduled(config);

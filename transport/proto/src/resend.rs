@@ -33,6 +33,7 @@ pub enum Due {
 }
 
 /// How long to wait for a sign of life after `asked` questions.
+#[inline]
 pub fn patience(config: &Config, rtt: &Rtt, asked: u8) -> Duration {
     // In nanoseconds, because every message asks: arithmetic of `Duration` checks what cannot happen here.
     let ns = |span: Duration| span.as_nanos() as u64;

@@ -28,6 +28,7 @@ impl Rtt {
     }
 
     /// Takes one more sample into account. Whether the shortest time changed by it.
+    #[inline]
     pub fn sample(&mut self, sample: Duration, now: Instant) -> bool {
         let ns = sample.as_nanos() as u64;
         let off = self.smoothed_ns.abs_diff(ns);

@@ -24,6 +24,7 @@ impl Core {
     /// Sends what may go, unless more of the same will follow at once: the application has not yet seen all that came
     /// with the last train, or said that it has more to send; what it answers then travels together. Nothing waits longer
     /// than [`FLUSH_PAUSE`] for company.
+    #[inline]
     pub(crate) fn flush_soon(&mut self, now: Instant) {
         let alone = self.inbox().is_empty() && self.corks == 0;
         self.waiting += 1;
@@ -78,6 +79,7 @@ impl Core {
     }
 
     /// Gives a train to the kernel. `false` when that has no room: the rest is kept.
+    #[inline]
     fn hand_over(&mut self, train: Transmit, from: usize) -> bool {
         let bytes = &self.sending[from..train.len];
         // The lowest is what datagrams have unmarked, which is cheaper. [P-8.3]
