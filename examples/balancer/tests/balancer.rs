@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use wire::bytes::Writer;
-use wire::handshake::{FLAG_CLIENT, HandshakeFields, HandshakePacket, Level, Method};
+use wire::handshake::{FLAG_CLIENT, HandshakeFields, HandshakePacket, Method};
 use wire::header::{Header, PacketType};
 use wire::ids::SessionId;
 
@@ -206,16 +206,7 @@ fn a_session_outlives_the_socket_of_its_client() {
 /// A client's first packet as it looks from outside; no server takes it.
 fn made_up_flight(number: u32) -> Vec<u8> {
     let sender = SessionId::new(number, u64::from(number) << 32);
-    let fields = HandshakeFields {
-        sender,
-        method: Method::Tls,
-        level: Level::Initial,
-        number: 0,
-        echo: 0,
-        echo_age: 0,
-        offset: 0,
-        acks: [0; 2],
-    };
+    let fields = HandshakeFields::first(sender, Method::Tls);
     let mut bytes = vec![0; 1_232];
     let header = HandshakePacket::header(FLAG_CLIENT, SessionId::NONE, sender);
     HandshakePacket::emit(&header, &fields, b"", 0, &mut Writer::new(&mut bytes));

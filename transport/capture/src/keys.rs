@@ -321,16 +321,7 @@ mod tests {
     fn greet(ring: &mut KeyRing, sender: u64, receiver: u64, fragment: &[u8]) {
         let flags = if sender == CLIENT { FLAG_CLIENT } else { 0 };
         let [from, to] = [sender, receiver].map(SessionId::from_u64);
-        let fields = HandshakeFields {
-            sender: from,
-            method: Method::Tls,
-            level: Level::Initial,
-            number: 0,
-            echo: 0,
-            echo_age: 0,
-            offset: 0,
-            acks: [0; 2],
-        };
+        let fields = HandshakeFields::first(from, Method::Tls);
         let header = HandshakePacket::header(flags, to, SessionId::from_u64(CLIENT));
         let (cookie, clear, covered, tag) = (&[], &[], &[], &[0; TAG_LEN]);
         ring.handshake(&HandshakePacket { header, fields, cookie, clear, fragment, covered, tag });

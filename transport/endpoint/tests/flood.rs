@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use endpoint::events::Event;
 use endpoint::rates::{Limits, Rate};
-use wire::handshake::{HANDSHAKE_OVERHEAD, HandshakeFields, HandshakePacket, Level, Method};
+use wire::handshake::{HANDSHAKE_OVERHEAD, HandshakeFields, HandshakePacket, Method};
 use wire::ids::SessionId;
 use wire::trailer::Kind;
 
@@ -35,16 +35,7 @@ impl Flood {
         let sender = SessionId::from_u64(self.rng.next() | 1 << 63);
         let header = HandshakePacket::header(wire::handshake::FLAG_CLIENT, SessionId::NONE, sender);
         let method = if self.rng.below(2) == 0 { Method::Tls } else { Method::Installed };
-        let fields = HandshakeFields {
-            sender,
-            level: Level::Initial,
-            number: 0,
-            echo: 0,
-            echo_age: 0,
-            offset: 0,
-            acks: [0; 2],
-            method,
-        };
+        let fields = HandshakeFields::first(sender, method);
         let cookie: Vec<u8> = if self.rng.below(4) == 0 { vec![0; 20] } else { Vec::new() };
         let mut bytes = vec![0; HANDSHAKE_OVERHEAD + cookie.len() + 300];
         let mut w = wire::bytes::Writer::new(&mut bytes);

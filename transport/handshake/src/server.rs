@@ -81,16 +81,7 @@ pub fn refuse(crypto: &dyn Crypto, packet: &HandshakePacket<'_>, alert: Alert, o
     let client = packet.fields.sender;
     // No session, so no name for one: the client's own stands in for it.
     let header = HandshakePacket::header(FLAG_ALERT, client, client);
-    let fields = HandshakeFields {
-        sender: client,
-        level: Level::Initial,
-        number: 0,
-        echo: 0,
-        echo_age: 0,
-        offset: 0,
-        acks: [0; 2],
-        method: packet.fields.method,
-    };
+    let fields = HandshakeFields::first(client, packet.fields.method);
     let len = HANDSHAKE_OVERHEAD + 1;
     let out = out.get_mut(..len).filter(|_| len <= packet.len())?;
     let mut w = Writer::new(out);

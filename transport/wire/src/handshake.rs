@@ -104,6 +104,13 @@ pub struct HandshakeFields {
     pub acks: [u32; 2],
 }
 
+impl HandshakeFields {
+    /// Those of a sender's first packet: nothing went before it, and nothing came.
+    pub const fn first(sender: SessionId, method: Method) -> Self {
+        Self { sender, method, level: Level::Initial, number: 0, echo: 0, echo_age: 0, offset: 0, acks: [0; 2] }
+    }
+}
+
 /// A HANDSHAKE packet.
 #[derive(Clone, Copy, Debug)]
 pub struct HandshakePacket<'a> {
@@ -377,16 +384,7 @@ mod tests {
     /// [P-6.2] Values that no field may have.
     #[test]
     fn refused_values() {
-        let fields = HandshakeFields {
-            sender: SessionId::new(1, 2),
-            method: Method::Tls,
-            level: Level::Initial,
-            number: 0,
-            echo: 0,
-            echo_age: 0,
-            offset: 0,
-            acks: [0; 2],
-        };
+        let fields = HandshakeFields::first(SessionId::new(1, 2), Method::Tls);
         let good = build(&fields, b"", b"ab", 0);
         assert!(parsed(&good).is_ok());
         let cases: [(usize, &[u8]); 6] = [

@@ -15,7 +15,7 @@ use wire::bytes::Writer;
 use wire::control::Frame;
 use wire::data::emit_header;
 use wire::geometry::Geometry;
-use wire::handshake::{FLAG_CLIENT, HandshakeFields, HandshakePacket, Level, Method};
+use wire::handshake::{FLAG_CLIENT, HandshakeFields, HandshakePacket, Method};
 use wire::header::{Header, PacketType};
 use wire::ids::{RpcId, SessionId, Side};
 use wire::limits::{CONTROL_HEADER_LEN, DATA_HEADER_LEN, DATAGRAM_MIN, PACKET_OVERHEAD, TAG_LEN};
@@ -153,16 +153,7 @@ impl Session {
                 Side::Client => (FLAG_CLIENT, client, SessionId::NONE),
                 Side::Server => (0, server, client),
             };
-            let fields = HandshakeFields {
-                sender,
-                method: Method::Tls,
-                level: Level::Initial,
-                number: 0,
-                echo: 0,
-                echo_age: 0,
-                offset: 0,
-                acks: [0; 2],
-            };
+            let fields = HandshakeFields::first(sender, Method::Tls);
             let mut packet = [0; DATAGRAM_MIN];
             let mut w = Writer::new(&mut packet);
             let header = HandshakePacket::header(flags, receiver, client);
