@@ -14,7 +14,8 @@ const DEADLINES_APART: Duration = Duration::from_millis(1);
 
 impl Machine {
     /// When [`Self::handle_timeout`] wants to be called next. [`Instant::ZERO`], that is at once, when grants are due that
-    /// nobody has decided on: what ended may be all that others waited for.
+    /// nobody has decided on: what ended may be all that others waited for. And perhaps for a timer that was taken back meanwhile: then it
+    /// finds nothing to do.
     pub fn timeout(&self) -> Option<Instant> {
         let at = self.timeout_at();
         (at != Instant::FAR).then_some(at)
@@ -23,10 +24,15 @@ impl Machine {
     /// The same; [`Instant::FAR`] for never.
     #[inline]
     pub fn timeout_at(&self) -> Instant {
+        self.soonest(self.timers.not_before())
+    }
+
+    /// The soonest of what it waits for, if the first timer of an RPC is at `rpc`.
+    #[inline]
+    fn soonest(&self, rpc: Instant) -> Instant {
         if self.grants_due {
             return Instant::ZERO;
         }
-        let rpc = self.timers.not_before();
         let ack = self.ack_timers.peek().map_or(Instant::FAR, |(at, _)| at);
         rpc.min(ack).min(self.room.expires()).min(self.held_until())
     }
@@ -36,8 +42,8 @@ impl Machine {
     pub fn alarm_at(&mut self, now: Instant, slack: Duration) -> Instant {
         let soon = now + slack;
         // Timers of what has ended meanwhile wake nobody.
-        self.timers.first(soon);
-        let exact = self.timeout_at();
+        let first = self.timers.first(soon);
+        let exact = self.soonest(first);
         if exact >= soon || self.grants_due {
             return exact;
         }

@@ -75,8 +75,9 @@ impl Timers {
 
     /// Takes out the first timer that has rung by `now`.
     pub fn pop(&mut self, now: Instant) -> Option<u32> {
-        let (_, slot) = self.settle(now)?;
-        self.leave();
+        let first = self.settle(now)?;
+        self.leave(first);
+        let (_, slot) = first;
         self.timers[slot as usize] = Timer::NONE;
         Some(slot)
     }
@@ -100,12 +101,12 @@ impl Timers {
                 }
                 let later = timer.at;
                 timer.entered = later;
-                self.leave();
+                self.leave((at, slot));
                 if later != Instant::FAR {
                     self.enter(later, slot);
                 }
             } else {
-                self.leave();
+                self.leave((at, slot));
             }
         }
         None
@@ -121,10 +122,9 @@ impl Timers {
         self.runs.iter().filter_map(VecDeque::front).chain(odd).min().copied()
     }
 
-    /// Takes out the first entry.
-    fn leave(&mut self) {
-        let first = self.first_entry();
-        match self.runs.iter_mut().find(|run| run.front().copied() == first) {
+    /// Takes out `first`, which is the first entry.
+    fn leave(&mut self, first: (Instant, u32)) {
+        match self.runs.iter_mut().find(|run| run.front() == Some(&first)) {
             Some(run) => drop(run.pop_front()),
             None => drop(self.odd.pop()),
         }
