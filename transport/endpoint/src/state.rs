@@ -307,6 +307,14 @@ impl State {
         let origin = session.origin.get_or_insert_with(|| {
             Arc::new(Origin::of(session.id, session.address, &session.identity, session.report.as_ref()))
         });
+        // Whatever changes one of these forgets the origin: nobody is taken for whom it was before.
+        debug_assert!(
+            origin.address == session.address
+                && Arc::ptr_eq(&origin.identity, &session.identity)
+                && origin.report.as_ref().map(Arc::as_ptr) == session.report.as_ref().map(Arc::as_ptr),
+            "the origin of {:?} is of before",
+            session.id
+        );
         Arc::clone(origin)
     }
 
