@@ -2,6 +2,7 @@
 //! decided here; who runs the loop, and when, is `waiting`'s.
 #![expect(clippy::disallowed_methods, reason = "the driver is where the clock is read")]
 
+mod company;
 mod leaving;
 pub(crate) mod outside;
 pub(crate) mod tap;
@@ -29,6 +30,7 @@ use crate::config::PRIORITIES;
 use crate::error::Error;
 use crate::message::Body;
 use crate::neighbours::Neighbours;
+use company::Company;
 use outside::Outside;
 
 /// Trains that are taken from the kernel before the application sees what came with them.
@@ -113,10 +115,8 @@ pub(crate) struct Core {
     unread: bool,
     /// The last turn ended before all that may go was sent.
     unflushed: bool,
-    /// Since when something that may go was put off.
-    waits_since: Option<Instant>,
-    /// How many messages were put off since then.
-    waiting: usize,
+    /// What may go and was put off.
+    company: Company,
     /// Batches of the application's that are open: see [`crate::Socket::batch`].
     pub(crate) corks: u32,
     pub(crate) leader: Leader,
@@ -164,8 +164,7 @@ impl Core {
             was_idle: true,
             unread: false,
             unflushed: false,
-            waits_since: None,
-            waiting: 0,
+            company: Company::default(),
             corks: 0,
             leader: Leader::Nobody,
             spun: 0,
@@ -231,7 +230,7 @@ impl Core {
                 return filed;
             }
         }
-        if look_at_clock || self.waits_since.is_some() || self.unflushed {
+        if look_at_clock || self.company.waits() || self.unflushed {
             let now = self.now();
             filed |= self.settle_at(now);
         }
@@ -280,7 +279,7 @@ impl Core {
 
     /// Whether the last look at the network found nothing and nothing is put off: then the next may as well be the sleep itself.
     pub(crate) const fn is_rested(&self) -> bool {
-        self.was_idle && self.waits_since.is_none() && !self.is_midway() && !self.held_back && !self.closed
+        self.was_idle && !self.company.waits() && !self.is_midway() && !self.held_back && !self.closed
     }
 
     /// Files what happened where its waiters look for it, and wakes those that are not blocked in a call. Whether there was anything.
@@ -292,6 +291,7 @@ impl Core {
         if came == self.delivered {
             return filed;
         }
+        self.company.came((came - self.delivered) as usize);
         self.delivered = came;
         if !self.inbox_wakers.is_empty() || self.outside.is_some() {
             self.tell_of_inbox();

@@ -203,7 +203,7 @@ impl Socket {
             *body = out.into();
             core.refused(why)
         })?;
-        core.flush_soon(now);
+        core.flush_soon(now, true);
         self.shared.stir(core);
         Ok(())
     }

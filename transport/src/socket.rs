@@ -295,7 +295,7 @@ impl Socket {
         if waited {
             core.flush_at(now)
         } else {
-            core.flush_soon(now)
+            core.flush_soon(now, false)
         }
         Ok(id)
     }

@@ -1,19 +1,11 @@
 //! Owns when what may go leaves: at once, with what follows, or turn by turn.
 
-use std::time::Duration;
-
 use endpoint::egress::Transmit;
 use proto::time::Instant;
 use udp::batch::SendError;
 
 use super::{Core, TURN_BYTES};
 use crate::config::PRIORITIES;
-
-/// How long an answer may wait for those that will follow it at once.
-const FLUSH_PAUSE: Duration = Duration::from_micros(25);
-/// As many as there are RPCs open, but not less or more than so many: when as many messages were put off all of them leave, so that
-/// their receiver has something to do while more are made. In larger bundles each costs less.
-const FLUSH_MESSAGES: std::ops::RangeInclusive<usize> = 16..=64;
 
 /// A priority as type of service: DSCP's class selector, the upper three bits. [P-8.3]
 const fn class_selector(priority: u8) -> u8 {
@@ -22,23 +14,18 @@ const fn class_selector(priority: u8) -> u8 {
 
 impl Core {
     /// Sends what may go, unless more of the same will follow at once: the application has not yet seen all that came
-    /// with the last train, or said that it has more to send; what it answers then travels together. Nothing waits longer
-    /// than [`FLUSH_PAUSE`] for company.
+    /// with the last train, or said that it has more to send; what it answers then travels together.
     #[inline]
-    pub(crate) fn flush_soon(&mut self, now: Instant) {
-        let alone = self.inbox().is_empty() && self.corks == 0;
-        self.waiting += 1;
-        let enough = self.endpoint.rpcs_open().clamp(*FLUSH_MESSAGES.start(), *FLUSH_MESSAGES.end());
-        if alone || self.waiting >= enough || self.waits_since.is_some_and(|since| now.since(since) >= FLUSH_PAUSE) {
+    pub(crate) fn flush_soon(&mut self, now: Instant, answers: bool) {
+        let follows = self.corks > 0 || !self.inbox().is_empty();
+        if self.company.joins(now, self.endpoint.rpcs_open(), follows, answers) {
             self.flush_at(now);
-        } else {
-            self.waits_since.get_or_insert(now);
         }
     }
 
     /// Sends what was put off.
     pub(crate) fn flush_waiting(&mut self) {
-        if self.waits_since.is_some() {
+        if self.company.waits() {
             self.flush();
         }
     }
@@ -57,8 +44,7 @@ impl Core {
 
     /// Sends what may go, until it was so many bytes.
     pub(super) fn send_some(&mut self, now: Instant, most: usize) {
-        self.waits_since = None;
-        self.waiting = 0;
+        self.company.leaves(self.endpoint.rpcs_open());
         self.unflushed = false;
         if let Some((train, from)) = self.stuck.take()
             && !self.hand_over(train, from)

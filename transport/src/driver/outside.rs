@@ -84,7 +84,7 @@ impl Core {
         }
         let now = self.now();
         let idle = self.idle_for(now);
-        if self.waits_since.is_some() {
+        if self.company.waits() {
             self.flush_at(now);
         }
         if let Some(outside) = &mut self.outside {
