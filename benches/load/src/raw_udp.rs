@@ -322,12 +322,6 @@ impl Caller {
     }
 
     fn push(&mut self) -> Result<()> {
-        if let Some(records) = &mut self.records {
-            for id in std::mem::take(&mut self.unsent) {
-                self.port.send_messages(records.out.seal(self.pattern.message(id)))?;
-            }
-            return Ok(());
-        }
         let Layout { stride, train, .. } = self.port.layout;
         let in_flight = |first: u64, expected: u64| (first - expected) as usize * stride;
         while !self.unsent.is_empty() {
@@ -336,10 +330,16 @@ impl Caller {
             let room = self.port.window.saturating_sub(used) / stride;
             let room = if used == 0 { room.max(1) } else { room };
             let count = room.min(self.unsent.end as usize - first as usize).min((train / stride).max(1));
-            match count {
-                0 => break,
-                1 => self.port.send_messages(self.pattern.padded(first, stride))?,
-                _ => {
+            match (count, &mut self.records) {
+                (0, _) => break,
+                // Each has records, and a train, of its own.
+                (_, Some(records)) => {
+                    for id in first..first + count as u64 {
+                        self.port.send_messages(records.out.seal(self.pattern.message(id)))?;
+                    }
+                }
+                (1, None) => self.port.send_messages(self.pattern.padded(first, stride))?,
+                (_, None) => {
                     self.stage.clear();
                     for id in first..first + count as u64 {
                         self.stage.append(self.pattern.padded(id, stride));
@@ -436,10 +436,10 @@ impl Served for Server {
                 *greetings = 0;
                 let whole = inbox.whole(port);
                 match records {
-                    _ if whole == 0 => {}
                     Some(records) => {
-                        let plain = records.back.open(&mut inbox.bytes[..whole])?;
-                        port.send_messages(records.out.seal(plain))?;
+                        for message in inbox.bytes[..whole].chunks_exact_mut(port.layout.stride) {
+                            port.send_messages(records.out.seal(records.back.open(message)?))?;
+                        }
                     }
                     None => port.send_messages(&inbox.bytes[..whole])?,
                 }

@@ -116,17 +116,23 @@ impl Plan {
         ensure!(self.rounds > 0, "no round to measure");
         if let [peer] = self.peers[..] {
             // Beside others it is left out where it does not fit; alone it must be said why.
-            self.sizes.iter().try_for_each(|&size| Spec::new(peer, self.mode, size).check())?;
+            for (outstanding, size) in self.points() {
+                Spec { outstanding, ..Spec::new(peer, self.mode, size) }.check()?;
+            }
         }
         self.cells().try_for_each(|spec| spec.check())
     }
 
+    /// Every number of outstanding messages with every size.
+    fn points(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.outstanding.iter().flat_map(|&outstanding| self.sizes.iter().map(move |&size| (outstanding, size)))
+    }
+
     /// Every cell of one round.
     fn cells(&self) -> impl Iterator<Item = Spec> {
-        let points = self.outstanding.iter().flat_map(|&k| self.sizes.iter().map(move |&s| (k, s)));
-        points.flat_map(move |(outstanding, size)| {
-            let peers = self.peers.iter().filter(move |peer| peer.takes(size) && peer.waits(self.mode));
+        self.points().flat_map(move |(outstanding, size)| {
             let outstanding = if self.one_way { one_way_outstanding(size) } else { outstanding };
+            let peers = self.peers.iter().filter(move |peer| peer.takes(size, outstanding) && peer.waits(self.mode));
             peers.map(move |&peer| Spec {
                 outstanding,
                 mtu: self.mtu,

@@ -16,6 +16,9 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Most bytes of a message of the floor that seals: beyond them sealing, sending and opening at once would be what counts.
 const UDP_IDEAL_BYTES_MAX: usize = 64 << 10;
 
+/// Fewest bytes of its messages where several are outstanding: shorter ones would share records or trains, which it does not do.
+const UDP_IDEAL_LOADED_BYTES_MIN: usize = 32 << 10;
+
 /// Why a build without the feature does not have these peers.
 pub(crate) const NOT_HEAVY: &str = "this program was built without the feature `heavy`";
 
@@ -30,7 +33,7 @@ pub enum PeerKind {
     Udp,
     /// The same with as many messages as fit into each train; differs from it under load only.
     UdpPack,
-    /// The same with one AEAD per message: what no encrypted transport over UDP can beat. One message at a time, in one datagram.
+    /// The same with one AEAD per message: what no encrypted transport over UDP can beat. Each message for itself, so under load only long ones.
     UdpIdeal,
     /// Length-prefixed TCP.
     Tcp,
@@ -93,12 +96,12 @@ impl PeerKind {
 
     /// The peers that make sense at this number of outstanding messages: one record per message is a
     /// different thing from one record for all that is ready only when several can be ready, so are trains of one message and
-    /// trains of several, and one datagram after the other is no floor for what can share a train.
+    /// trains of several.
     pub fn default_set(outstanding: usize) -> Vec<Self> {
         Self::ALL
             .into_iter()
             .filter(|peer| !peer.is_on_request())
-            .filter(|peer| if outstanding > 1 { *peer != Self::UdpIdeal } else { !peer.only_loaded() })
+            .filter(|peer| outstanding > 1 || !peer.only_loaded())
             .collect()
     }
 
@@ -122,9 +125,10 @@ impl PeerKind {
         !self.is_heavy() || matches!(mode, Mode::Spin | Mode::Block)
     }
 
-    /// Whether it can carry messages of so many bytes.
-    pub(crate) fn takes(self, size: usize) -> bool {
-        self != Self::UdpIdeal || size <= UDP_IDEAL_BYTES_MAX
+    /// Whether it can carry messages of so many bytes, so many at once.
+    pub(crate) fn takes(self, size: usize, outstanding: usize) -> bool {
+        let least = if outstanding > 1 { UDP_IDEAL_LOADED_BYTES_MIN } else { 0 };
+        self != Self::UdpIdeal || (least..=UDP_IDEAL_BYTES_MAX).contains(&size)
     }
 
     /// Whether messages of several sizes can be under way: raw UDP has no frames.
@@ -284,12 +288,13 @@ impl Spec {
             self.outstanding
         );
         ensure!(
-            self.peer.takes(self.size),
-            "peer udp-ideal takes messages of at most {UDP_IDEAL_BYTES_MAX} bytes, not {}",
+            self.peer.takes(self.size, self.outstanding),
+            "peer udp-ideal takes messages of at most {UDP_IDEAL_BYTES_MAX} bytes, and of at least {UDP_IDEAL_LOADED_BYTES_MIN} where several are \
+             outstanding, not {}",
             self.size
         );
-        ensure!(self.peer != PeerKind::UdpIdeal || self.outstanding == 1, "peer udp-ideal takes one message at a time");
         ensure!(self.peer.waits(self.mode), "peer `{}` has no mode {}", self.peer, self.mode);
+        ensure!(self.peer != PeerKind::UdpIdeal || !self.one_way, "peer udp-ideal takes no one-way messages");
         ensure!(!(self.peer.is_heavy() && self.one_way), "peer `{}` takes no one-way messages", self.peer);
         ensure!(self.read_bytes >= 4096, "read size {} is below 4096", self.read_bytes);
         if let Some(size) = self.beside {
@@ -355,9 +360,10 @@ mod tests {
         assert!(!PeerKind::default_set(1).contains(&PeerKind::KtlsIdealPm));
         assert!(PeerKind::default_set(16).contains(&PeerKind::KtlsIdealPm));
         assert!(PeerKind::default_set(1).contains(&PeerKind::UdpIdeal));
-        assert!(!PeerKind::default_set(16).contains(&PeerKind::UdpIdeal));
         let long = Spec::new(PeerKind::UdpIdeal, Mode::Spin, UDP_IDEAL_BYTES_MAX + 1);
         assert!(long.check().unwrap_err().to_string().contains("at most 65536"));
-        assert!(Spec { outstanding: 2, size: 64, ..long }.check().unwrap_err().to_string().contains("one message"));
+        let small = Spec { outstanding: 2, size: 64, ..long };
+        assert!(small.check().unwrap_err().to_string().contains("at least 32768"));
+        Spec { size: UDP_IDEAL_LOADED_BYTES_MIN, ..small }.check().unwrap();
     }
 }
