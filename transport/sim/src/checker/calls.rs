@@ -342,6 +342,11 @@ impl Calls {
             // ran. [P-8.8]
             Ended::Failed(Failure::Refused(RefusalCode::Forgotten)) if call.ran && (!live || call.refused) => None,
             Ended::Failed(Failure::PeerSilent | Failure::SessionClosed | Failure::PeerRestarted) if !live => None,
+            Ended::Failed(Failure::PeerRestarted)
+                if self.worn && !call.wish.must_succeed && paths.may_be_worn_out(&call, wiretap) =>
+            {
+                None
+            }
             Ended::Handshake(why) if !live && matches!(**why, HandshakeError::TimedOut { .. }) => None,
             Ended::Handshake(_) if strange => None,
             Ended::Failed(Failure::PeerSilent | Failure::SessionClosed | Failure::PeerRestarted)

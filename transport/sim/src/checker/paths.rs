@@ -99,6 +99,19 @@ impl Paths {
         self.cut.as_ref().is_some_and(|groups| groups[a as usize] != groups[b as usize])
     }
 
+    /// Whether two hosts were cut off from each other after `since`.
+    fn was_cut(&self, a: u32, b: u32, since: Time) -> bool {
+        self.is_cut(a, b) || self.cut_until[(a * self.hosts + b) as usize] > since
+    }
+
+    /// Whether its peer was out of reach at some time since the session of a call began. Where keys protect little, they may have been used
+    /// up by then at the end that asks and is not answered; the other one hears of it when it sends next. [P-6.5]
+    #[must_use]
+    pub fn may_be_worn_out(&self, call: &Call, wiretap: &Wiretap) -> bool {
+        let session = call.name.and_then(|name| wiretap.session(call.wish.from, name.session.as_u64()));
+        session.is_some_and(|(_, session)| self.was_cut(call.wish.from, call.wish.to, session.since))
+    }
+
     /// Whether the path of a call that ends now was alive all the time, and its session known at both ends.
     #[must_use]
     pub fn is_live(&self, call: &Call, wiretap: &Wiretap) -> bool {
@@ -117,7 +130,6 @@ impl Paths {
             return false;
         }
         let restarted = |host: u32| self.restarted[host as usize].is_some_and(|at| at >= known);
-        let cut = self.is_cut(a, b) || self.cut_until[(a * self.hosts + b) as usize] > since;
-        self.strict && !restarted(a) && !restarted(b) && !cut
+        self.strict && !restarted(a) && !restarted(b) && !self.was_cut(a, b, since)
     }
 }
