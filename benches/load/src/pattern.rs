@@ -3,9 +3,12 @@
 //! Owns: what bytes message N has, and whether bytes are those of message N. Refuses: keeping any message: all are
 //! windows onto one random block, so making one costs nothing and sending one needs no copy.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::buffer::{Block, PAGE};
+use sealane::Payload;
+
+use crate::buffer::PAGE;
 use crate::served::{ANSWER, answer};
 use crate::spec::Spec;
 
@@ -26,7 +29,7 @@ const ONE_WAY_WINDOWS: usize = 3;
 /// A block of random bytes that all messages of one size are windows of.
 #[derive(Debug)]
 pub(crate) struct Pattern {
-    block: Block,
+    block: Payload,
     size: usize,
     windows: u64,
     /// The answer to each window, where messages go one way.
@@ -40,9 +43,10 @@ impl Pattern {
     /// `slack` is how many bytes past its end a window may be asked for (padding).
     pub(crate) fn new(size: usize, slack: usize) -> Self {
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-        let words = (size + slack + PAGE * WINDOWS.div_ceil(PER_PAGE)).div_ceil(8);
-        let mut block = Block::amid_page(words * 8);
-        for word in block.chunks_exact_mut(8) {
+        let len = (size + slack + PAGE * WINDOWS.div_ceil(PER_PAGE)).next_multiple_of(8);
+        let mut block = vec![0; len + PAGE];
+        let start = (block.as_ptr().addr().wrapping_neg() + PAGE / 2) % PAGE;
+        for word in block[start..start + len].chunks_exact_mut(8) {
             // xorshift64*: any generator does, as long as windows differ from each other everywhere.
             state ^= state >> 12;
             state ^= state << 25;
@@ -50,7 +54,7 @@ impl Pattern {
             word.copy_from_slice(&state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
         }
         Self {
-            block,
+            block: Payload::from(block).slice(start..start + len),
             size,
             windows: WINDOWS as u64,
             answers: Vec::new(),
@@ -68,11 +72,6 @@ impl Pattern {
         }
         pattern.beside = spec.beside.map(|size| Box::new(Self::new(size, 0)));
         pattern
-    }
-
-    /// The contents of one-way messages: message N has that of N modulo their number. None where messages are echoed.
-    pub(crate) fn one_way_messages(&self) -> impl Iterator<Item = &[u8]> {
-        (0..self.answers.len() as u64).map(|id| self.message(id))
     }
 
     /// From now on message `id` is the one of another size.
@@ -98,11 +97,23 @@ impl Pattern {
         }
     }
 
+    /// The same, to be handed over: a part of the block, which no peer copies either.
+    pub(crate) fn owned(&self, id: u64) -> Payload {
+        match &self.beside {
+            Some(beside) if self.is_beside(id) => beside.owned(id),
+            _ => self.block.slice(self.window(id, self.size)),
+        }
+    }
+
     /// The content of message `id`, and what follows it in the block.
     pub(crate) fn padded(&self, id: u64, len: usize) -> &[u8] {
+        &self.block[self.window(id, len)]
+    }
+
+    fn window(&self, id: u64, len: usize) -> Range<usize> {
         let window = (id % self.windows) as usize;
         let at = window / PER_PAGE * PAGE + window % PER_PAGE * STEP;
-        &self.block[at..at + len]
+        at..at + len
     }
 
     /// Whether `reply` is message `id`, every byte; or, one way, whether the other side found it to be.

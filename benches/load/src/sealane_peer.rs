@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use sealane::{CallOptions, Clients, Delivery, Identity, Payload, Peer, Socket, Trust, Wait};
+use sealane::{Body, CallOptions, Clients, Delivery, Identity, Peer, Socket, Trust, Wait};
 
 use crate::certs::{self, Credentials, SERVER_NAME};
 use crate::client::{Client, Deliver, REPLY_TIMEOUT};
@@ -21,6 +21,9 @@ use crate::spec::{MESSAGE_BYTES_MAX, Mode, Spec};
 
 /// Deliveries that are taken at once: more than are ever outstanding.
 const TAKEN_MAX: usize = 1 << 16;
+
+/// From this length on messages are handed over instead of copied.
+const OWNED_BYTES_MIN: usize = 4096;
 
 /// A one-way message that ends the server.
 const STOP: &[u8] = b"stop";
@@ -56,8 +59,6 @@ pub(crate) struct Caller {
     socket: Socket,
     peer: Peer,
     pattern: Arc<Pattern>,
-    /// Bodies that are sent without a copy, where the same ones go again and again.
-    bodies: Vec<Payload>,
     mode: Mode,
     only_one: bool,
     handshake: Duration,
@@ -73,9 +74,14 @@ impl Caller {
         let begun = Instant::now();
         socket.connect(&peer)?;
         let (handshake, pattern) = (begun.elapsed(), pattern.clone());
-        let bodies = pattern.one_way_messages().map(|message| Payload::from(message.to_vec())).collect();
         let (mode, only_one, arrived) = (spec.mode, spec.only_one(), VecDeque::new());
-        Ok(Self { socket, peer, pattern, bodies, mode, only_one, handshake, arrived, to_call: 0..0 })
+        Ok(Self { socket, peer, pattern, mode, only_one, handshake, arrived, to_call: 0..0 })
+    }
+
+    /// Message `id` as who has it would send it: short ones are copied, which costs less than to count who else has them.
+    fn body(&self, id: u64) -> Body<'_> {
+        let message = self.pattern.message(id);
+        if message.len() < OWNED_BYTES_MIN { message.into() } else { self.pattern.owned(id).into() }
     }
 
     /// Whether anything had arrived.
@@ -101,10 +107,7 @@ impl Client for Caller {
         // All that is ready at once, as the TCP peers write it.
         let _batch = (ids.end - ids.start > 1).then(|| self.socket.batch());
         for id in ids {
-            match self.bodies.len() as u64 {
-                0 => self.socket.send(&self.peer, self.pattern.message(id), id)?,
-                count => self.socket.send(&self.peer, self.bodies[(id % count) as usize].clone(), id)?,
-            };
+            self.socket.send(&self.peer, self.body(id), id)?;
         }
         Ok(())
     }
@@ -113,7 +116,7 @@ impl Client for Caller {
         if self.only_one {
             for id in std::mem::replace(&mut self.to_call, 0..0) {
                 let options = CallOptions::new().deadline(REPLY_TIMEOUT);
-                let reply = self.socket.call_with(&self.peer, self.pattern.message(id), options)?;
+                let reply = self.socket.call_with(&self.peer, self.body(id), options)?;
                 deliver(id, &reply);
             }
             return Ok(true);

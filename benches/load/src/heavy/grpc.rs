@@ -203,7 +203,7 @@ impl Client for Caller {
         let _in = self.runtime.enter();
         for id in ids {
             let mut grpc = self.grpc.clone();
-            let body = Bytes::copy_from_slice(self.pattern.message(id));
+            let body = Bytes::from_owner(self.pattern.owned(id));
             self.calls.spawn(async move {
                 grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
                 let reply = grpc.unary(Request::new(body), PathAndQuery::from_static(PATH), Raw).await?;
