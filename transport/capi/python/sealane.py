@@ -80,6 +80,8 @@ _FUNCTIONS = {
     "abort": [c_void_p, _CallId],
     "recv": [c_void_p, c_int64, POINTER(_DeliveryPointer)],
     "try_recv": [c_void_p, POINTER(_DeliveryPointer)],
+    "recv_many": [c_void_p, c_int64, POINTER(_DeliveryPointer), c_size_t, POINTER(c_size_t)],
+    "try_recv_many": [c_void_p, POINTER(_DeliveryPointer), c_size_t, POINTER(c_size_t)],
     "reply": [_DeliveryPointer, c_void_p, c_size_t],
     "try_reply": [_DeliveryPointer, c_void_p, c_size_t],
     "refuse": [_DeliveryPointer],
@@ -367,6 +369,20 @@ class Socket:
         out = _DeliveryPointer()
         return Delivery(out) if _do("try_recv", self._handle, byref(out)) == OK else None
 
+    def _take(self, function, most, *arguments):
+        came, count = (_DeliveryPointer * most)(), c_size_t()
+        _do(function, self._handle, *arguments, came, most, byref(count))
+        return [Delivery(_DeliveryPointer(came[at].contents)) for at in range(count.value)]
+
+    def recv_many(self, most=64, timeout=None):
+        """Waits until something came, at most `timeout` seconds, and gives all of it, up to `most`, with one look at the network. What
+        answers it travels together if it is sent within `batch`."""
+        return self._take("recv_many", most, -1 if timeout is None else int(timeout * 1000))
+
+    def try_recv_many(self, most=64):
+        """`recv_many` that does not wait. Fewer than `most` may not be all: nothing more is there when it gives none."""
+        return self._take("try_recv_many", most)
+
     def info(self):
         """What the socket does now and what it has counted, as a dictionary."""
         return json.loads(_text("info_json", self._handle))
@@ -423,13 +439,11 @@ class AsyncSocket:
 
     def _drain(self):
         # A bounded number at once: other tasks of the loop have their turn, too.
-        for _ in range(64):
-            try:
-                delivery = None if self._closed else self.socket.try_recv()
-            except Error:
-                return self._end()
-            if delivery is None:
-                break
+        try:
+            came = [] if self._closed else self.socket.try_recv_many()
+        except Error:
+            return self._end()
+        for delivery in came:
             if delivery.cookie == 0:
                 self._file(delivery)
                 continue
@@ -441,7 +455,7 @@ class AsyncSocket:
                 future.set_result(delivery.payload)
             else:
                 future.set_exception(delivery.error())
-        else:
+        if came:
             self._loop.call_soon(self._drain)
         self._room.set()
 

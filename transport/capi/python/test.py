@@ -105,6 +105,21 @@ class Blocking(unittest.TestCase):
                 1 / 0
         self.assertEqual(self.client.recv(60).cookie, 9)
 
+    def test_all_that_came_at_once(self):
+        with self.client.batch():
+            for cookie in range(1, 101):
+                self.client.send(self.peer, b"forget" if cookie == 50 else str(cookie).encode(), cookie)
+        came = {}
+        while len(came) < 100:
+            taken = self.client.recv_many(most=7, timeout=60)
+            self.assertTrue(0 < len(taken) <= 7)
+            came.update((delivery.cookie, delivery) for delivery in taken)
+        self.assertEqual(came.pop(50).status, sealane.REFUSED)
+        self.assertEqual({cookie: d.payload for cookie, d in came.items()}, {n: str(n).encode() for n in range(1, 101) if n != 50})
+        self.assertEqual((self.client.try_recv_many(), self.client.recv_many(timeout=0)), ([], []))
+        with self.assertRaises(sealane.Error):
+            self.client.try_recv_many(most=0)
+
     def test_records_span_packets_where_that_is_asked_for(self):
         for asked in (False, True):
             with client(mtu=1500, spanning_records=asked) as calling:
