@@ -4,14 +4,15 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use proxy::{Counts, Entrance, Exit, Limits};
-use sealane::{AsyncSocket, Clients, Identity, Info, Socket, Trust};
+use sealane::builder::Ready;
+use sealane::{AsyncSocket, Builder, Clients, Identity, Info, Socket, Trust};
 use serde_json::json;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::call::host;
-use crate::{observe, profile};
+use crate::{observe, packets, profile};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -44,6 +45,8 @@ pub(crate) struct Args {
     door: observe::Door,
     #[command(flatten)]
     profile: profile::Choice,
+    #[command(flatten)]
+    packets: packets::Cut,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -113,6 +116,11 @@ fn trust(args: &Args) -> Result<Option<Trust>> {
     read.transpose()
 }
 
+/// What the arguments say of packets and waits, and what the limits need.
+fn fitted(args: &Args, limits: Limits, builder: Builder<Ready>) -> Builder<Ready> {
+    limits.apply(args.packets.apply(args.profile.apply(builder)))
+}
+
 fn listening(args: &Args, at: SocketAddr, kind: &str, to: &str) -> Result<()> {
     crate::print(&if args.json {
         format!("{}\n", json!({ "event": "listening", "kind": kind, "addr": at.to_string(), "to": to }))
@@ -164,7 +172,7 @@ async fn enter(args: &Args, listen: SocketAddr, exit: &str, limits: Limits) -> R
     let name = args.name.as_deref().map_or_else(|| host(exit), Ok)?;
     let exit_at = address(exit)?;
     let any = if exit_at.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = AsyncSocket::new(limits.apply(args.profile.apply(builder)).bind(SocketAddr::new(any, 0))?)?;
+    let socket = AsyncSocket::new(fitted(args, limits, builder).bind(SocketAddr::new(any, 0))?)?;
     let peer = socket.peer(exit_at, name)?;
     let listener = TcpListener::bind(listen).with_context(|| format!("listening on tcp:{listen}"))?;
     listener.set_nonblocking(true)?;
@@ -189,7 +197,7 @@ async fn leave(args: &Args, listen: SocketAddr, target: &str, limits: Limits) ->
         None => (Trust::nobody(), Clients::Anonymous),
     };
     let builder = Socket::builder().trust(trust).identity(identity).serve(clients);
-    let socket = limits.apply(args.profile.apply(builder)).bind(listen)?;
+    let socket = fitted(args, limits, builder).bind(listen)?;
     listening(args, socket.local_addr(), "sealane", &format!("tcp:{target}"))?;
     let exit = Exit::new(AsyncSocket::new(socket)?, target, limits);
     let (told, counted) = (exit.clone(), exit.clone());

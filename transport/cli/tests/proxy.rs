@@ -6,7 +6,7 @@ mod common;
 
 use common::{SEALANE, certs};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -31,10 +31,10 @@ fn has(program: &str) -> bool {
 }
 
 /// A proxy, where it listens, and where it tells what it does.
-fn proxy(certs: &Path, who: &str, listen: &str, to: &str) -> (Running, [String; 2]) {
+fn proxy(certs: &Path, who: &str, listen: &str, to: &str, more: &[&str]) -> (Running, [String; 2]) {
     let mut command = Command::new(SEALANE);
     command.args(["proxy", "--json", "--listen", listen, "--to", to, "--ca", "ca.pem", "--metrics", "127.0.0.1:0"]);
-    command.args(["--cert", &format!("{who}.pem"), "--key", &format!("{who}.key")]).current_dir(certs);
+    command.args(["--cert", &format!("{who}.pem"), "--key", &format!("{who}.key")]).args(more).current_dir(certs);
     let mut running = Running(command.stdout(Stdio::piped()).spawn().expect("the command starts"));
     let mut said = BufReader::new(running.0.stdout.take().expect("piped"));
     let places = ["listening", "metrics"].map(|event| {
@@ -49,8 +49,8 @@ fn proxy(certs: &Path, who: &str, listen: &str, to: &str) -> (Running, [String; 
 
 /// Both proxies before `target`, where the first listens, and where it tells what it does.
 fn both(certs: &Path, target: &str) -> ([Running; 2], [String; 2]) {
-    let (exit, [at, _]) = proxy(certs, "server", "sealane:127.0.0.1:0", &format!("tcp:{target}"));
-    let (entrance, places) = proxy(certs, "client", "tcp:127.0.0.1:0", &format!("sealane:{at}"));
+    let (exit, [at, _]) = proxy(certs, "server", "sealane:127.0.0.1:0", &format!("tcp:{target}"), &[]);
+    let (entrance, places) = proxy(certs, "client", "tcp:127.0.0.1:0", &format!("sealane:{at}"), &[]);
     ([exit, entrance], places)
 }
 
@@ -113,6 +113,36 @@ fn a_browser_and_a_web_server() {
     let bytes = told.lines().find_map(|line| line.strip_prefix("sealane_proxy_back_bytes_total "));
     let bytes: usize = bytes.and_then(|bytes| bytes.parse().ok()).expect("a number");
     assert!(bytes > 3 * file.len(), "{bytes}");
+}
+
+/// [P-4.6] What the server sends goes in slices where its proxy is asked for that, and packets are small.
+#[test]
+fn records_span_packets_where_that_is_asked_for() {
+    const BYTES: usize = 300_000;
+    let dir = tempfile::tempdir().expect("a folder");
+    let certs = certs(dir.path());
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let target = format!("tcp:{}", server.local_addr().expect("it is bound"));
+    let serving = std::thread::spawn(move || {
+        for _ in 0..2 {
+            server.accept().expect("a connection").0.write_all(&[7; BYTES]).expect("it is taken");
+        }
+    });
+    for more in [&["--mtu", "1500"][..], &["--mtu", "1500", "--spanning-records"]] {
+        let (_exit, [at, metrics]) = proxy(&certs, "server", "sealane:127.0.0.1:0", &target, more);
+        let (_entrance, [door, _]) = proxy(&certs, "client", "tcp:127.0.0.1:0", &format!("sealane:{at}"), more);
+        let mut got = Vec::new();
+        TcpStream::connect(door).and_then(|mut stream| stream.read_to_end(&mut got)).expect("an answer");
+        assert!(got.len() == BYTES && got.iter().all(|&byte| byte == 7), "{} bytes", got.len());
+        let mut told = String::new();
+        let mut asking = TcpStream::connect(metrics).expect("it listens");
+        asking.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("it is taken");
+        asking.read_to_string(&mut told).expect("an answer");
+        let slices = told.lines().find_map(|line| line.strip_prefix("sealane_slices_sent_total")?.rsplit(' ').next());
+        let slices: usize = slices.and_then(|slices| slices.parse().ok()).expect("a number");
+        assert_eq!(slices > BYTES / 1500, more.len() > 2, "{slices}");
+    }
+    serving.join().expect("both were served");
 }
 
 #[test]
