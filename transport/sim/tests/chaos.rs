@@ -147,8 +147,9 @@ fn seeds_that_failed() {
     // 18: a client that finished its handshake and said nothing kept its place among the handshakes.
     // 31: a client answered its own HELLO, which a stranger had sent back to it.
     // 1257: a session was forgotten while a call was under way in it.
-    for seed in [18, 31, 1257] {
-        if let Err(failure) = few(seed, Sabotage::None) {
+    // 2235: keys that protect little were used up while the path was cut, one end forgot the session, and the checker took that for a fault.
+    for (seed, packets) in [(18, Some(FEW)), (31, Some(FEW)), (1257, Some(FEW)), (2235, None)] {
+        if let Err(failure) = run(seed, Options { packets, ..Options::default() }) {
             panic!("{failure:#?}");
         }
     }
