@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sealane::Payload;
 
-use crate::buffer::PAGE;
+use crate::buffer::{Block, PAGE};
 use crate::served::{ANSWER, answer};
 use crate::spec::Spec;
 
@@ -43,10 +43,9 @@ impl Pattern {
     /// `slack` is how many bytes past its end a window may be asked for (padding).
     pub(crate) fn new(size: usize, slack: usize) -> Self {
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-        let len = (size + slack + PAGE * WINDOWS.div_ceil(PER_PAGE)).next_multiple_of(8);
-        let mut block = vec![0; len + PAGE];
-        let start = (block.as_ptr().addr().wrapping_neg() + PAGE / 2) % PAGE;
-        for word in block[start..start + len].chunks_exact_mut(8) {
+        let words = (size + slack + PAGE * WINDOWS.div_ceil(PER_PAGE)).div_ceil(8);
+        let mut block = Block::amid_page(words * 8);
+        for word in block.chunks_exact_mut(8) {
             // xorshift64*: any generator does, as long as windows differ from each other everywhere.
             state ^= state >> 12;
             state ^= state << 25;
@@ -54,7 +53,7 @@ impl Pattern {
             word.copy_from_slice(&state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
         }
         Self {
-            block: Payload::from(block).slice(start..start + len),
+            block: block.into(),
             size,
             windows: WINDOWS as u64,
             answers: Vec::new(),

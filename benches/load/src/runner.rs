@@ -117,7 +117,7 @@ impl Plan {
         if let [peer] = self.peers[..] {
             // Beside others it is left out where it does not fit; alone it must be said why.
             for (outstanding, size) in self.points() {
-                Spec { outstanding, ..Spec::new(peer, self.mode, size) }.check()?;
+                Spec { outstanding, one_way: self.one_way, ..Spec::new(peer, self.mode, size) }.check()?;
             }
         }
         self.cells().try_for_each(|spec| spec.check())

@@ -287,6 +287,7 @@ impl Spec {
             "outstanding {} is not within 1 and {OUTSTANDING_MAX}",
             self.outstanding
         );
+        ensure!(self.peer != PeerKind::UdpIdeal || !self.one_way, "peer udp-ideal takes no one-way messages");
         ensure!(
             self.peer.takes(self.size, self.outstanding),
             "peer udp-ideal takes messages of at most {UDP_IDEAL_BYTES_MAX} bytes, and of at least {UDP_IDEAL_LOADED_BYTES_MIN} where several are \
@@ -294,7 +295,6 @@ impl Spec {
             self.size
         );
         ensure!(self.peer.waits(self.mode), "peer `{}` has no mode {}", self.peer, self.mode);
-        ensure!(self.peer != PeerKind::UdpIdeal || !self.one_way, "peer udp-ideal takes no one-way messages");
         ensure!(!(self.peer.is_heavy() && self.one_way), "peer `{}` takes no one-way messages", self.peer);
         ensure!(self.read_bytes >= 4096, "read size {} is below 4096", self.read_bytes);
         if let Some(size) = self.beside {
@@ -364,6 +364,8 @@ mod tests {
         assert!(long.check().unwrap_err().to_string().contains("at most 65536"));
         let small = Spec { outstanding: 2, size: 64, ..long };
         assert!(small.check().unwrap_err().to_string().contains("at least 32768"));
-        Spec { size: UDP_IDEAL_LOADED_BYTES_MIN, ..small }.check().unwrap();
+        let loaded = Spec { size: UDP_IDEAL_LOADED_BYTES_MIN, ..small };
+        loaded.check().unwrap();
+        assert!(Spec { one_way: true, ..loaded }.check().unwrap_err().to_string().contains("one-way"));
     }
 }

@@ -52,10 +52,16 @@ impl AsRef<[u8]> for Payload {
     }
 }
 
+impl From<Block> for Payload {
+    fn from(bytes: Block) -> Self {
+        let end = bytes.len();
+        Self { bytes: Arc::new(bytes), start: 0, end }
+    }
+}
+
 impl From<Vec<u8>> for Payload {
     fn from(bytes: Vec<u8>) -> Self {
-        let end = bytes.len();
-        Self { bytes: Arc::new(bytes.into()), start: 0, end }
+        Block::from(bytes).into()
     }
 }
 
