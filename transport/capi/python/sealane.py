@@ -100,6 +100,11 @@ _FREEING = {
 }
 
 
+def _wait(timeout):
+    """Seconds, or None for without end, as the library counts."""
+    return -1 if timeout is None else int(timeout * 1000)
+
+
 def _load():
     library = ctypes.CDLL(os.environ.get("SEALANE_LIBRARY", "libsealane.so.0"))
     for name, arguments in _FUNCTIONS.items():
@@ -361,7 +366,7 @@ class Socket:
     def recv(self, timeout=None):
         """Waits for what comes next, at most `timeout` seconds; None when nothing came."""
         out = _DeliveryPointer()
-        status = _do("recv", self._handle, -1 if timeout is None else int(timeout * 1000), byref(out))
+        status = _do("recv", self._handle, _wait(timeout), byref(out))
         return Delivery(out) if status == OK else None
 
     def try_recv(self):
@@ -377,7 +382,7 @@ class Socket:
     def recv_many(self, most=64, timeout=None):
         """Waits until something came, at most `timeout` seconds, and gives all of it, up to `most`, with one look at the network. What
         answers it travels together if it is sent within `batch`."""
-        return self._take("recv_many", most, -1 if timeout is None else int(timeout * 1000))
+        return self._take("recv_many", most, _wait(timeout))
 
     def try_recv_many(self, most=64):
         """`recv_many` that does not wait. Fewer than `most` may not be all: nothing more is there when it gives none."""
