@@ -99,7 +99,7 @@ impl Machine {
             };
             return self.say(peer, frame);
         };
-        let crossing = self.peer(peer).rtt.shortest().min(self.config.resend_min);
+        let crossing = self.peer(peer).rtt().shortest().min(self.config.resend_min);
         let r = self.rpcs.taken(slot);
         r.heard = now;
         if r.ended {

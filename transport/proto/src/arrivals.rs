@@ -84,7 +84,7 @@ impl Machine {
             return true;
         }
         let p = self.peers[peer as usize].as_ref().expect("an open peer");
-        let pause = resend::patience(&self.config, &p.rtt, 0);
+        let pause = resend::patience(&self.config, p.rtt(), 0);
         let noted = self.room.note(&self.config, now, (peer, rpc, length), pause);
         if noted.tell {
             self.say(peer, Frame::Busy { rpc });
@@ -134,7 +134,7 @@ impl Machine {
             if stale {
                 self.room.drop_waiting(at);
             } else {
-                let rtt = &self.peers[peer as usize].as_ref().expect("an open peer").rtt;
+                let rtt = self.peers[peer as usize].as_ref().expect("an open peer").rtt();
                 self.room.keep(at, now + resend::patience(&self.config, rtt, 2));
                 self.say(peer, Frame::Resend { rpc, start: 0, end: u32::MAX });
             }
@@ -164,8 +164,8 @@ impl Machine {
                 }
                 let rpc = self.rpcs.taken(slot);
                 if !rpc.repeated && rpc.sent_at != Instant::FAR {
-                    let sample = now.since(rpc.sent_at);
-                    self.peers[peer as usize].as_mut().expect("an open peer").answered(&self.config, sample, now);
+                    let sent = rpc.sent_at;
+                    self.peers[peer as usize].as_mut().expect("an open peer").answered(&self.config, sent, now);
                 }
                 // The response says that the request arrived in full.
                 rpc.state = State::Answering;
@@ -377,7 +377,7 @@ impl Machine {
     #[cold]
     fn tell_cutoffs(&mut self, now: Instant, peer: u32) {
         let p = self.peer(peer);
-        if p.told_cutoffs == Instant::FAR || now.since(p.told_cutoffs) >= p.rtt.smoothed() {
+        if p.told_cutoffs == Instant::FAR || now.since(p.told_cutoffs) >= p.rtt().smoothed() {
             p.told_cutoffs = now;
             p.owes_cutoffs = true;
             self.owe(peer, now + CUTOFFS_DELAY);

@@ -83,7 +83,7 @@ impl Machine {
         let rpc = self.rpcs.taken(slot);
         let peer = self.peers[rpc.peer as usize].as_ref().expect("an open peer");
         let (peer_slot, id) = (rpc.peer, rpc.id);
-        let at = match resend::judge(&self.config, &peer.rtt, rpc, now) {
+        let at = match resend::judge(&self.config, peer.rtt(), rpc, now) {
             Due::Wait(at) => at,
             Due::Deadline => {
                 if rpc.may_have_run() {

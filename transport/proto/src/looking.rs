@@ -84,6 +84,6 @@ impl Machine {
 
     /// How long `peer` takes to answer, smoothed.
     pub fn rtt(&self, peer: u32) -> Option<Duration> {
-        Some(self.peers.get(peer as usize)?.as_ref()?.rtt.smoothed())
+        Some(self.peers.get(peer as usize)?.as_ref()?.rtt().smoothed())
     }
 }

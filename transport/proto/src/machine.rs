@@ -25,9 +25,9 @@ use crate::io::{Event, Failure, State};
 use crate::outgoing::Outgoing;
 use crate::pacer::Pacer;
 use crate::peer::{Peer, Said};
-use crate::resend;
 use crate::room::Room;
 use crate::rpc::Rpc;
+use crate::rtt::Rtt;
 use crate::table::Table;
 use crate::time::Instant;
 use crate::timers::Timers;
@@ -169,8 +169,7 @@ impl Machine {
     pub fn path_changed(&mut self, peer: u32) {
         let config = self.config;
         let peer = self.peer(peer);
-        peer.rtt = crate::rtt::Rtt::new(peer.rtt.smoothed());
-        peer.limit_unscheduled(&config);
+        peer.set_rtt(Rtt::new(peer.rtt().smoothed()), &config);
     }
 
     /// An id that was taken for an RPC with `peer` will never be used: the caller gave up before it began. Without this
@@ -416,7 +415,6 @@ impl Machine {
     pub(crate) fn arm(&mut self, slot: u32, now: Instant) {
         let rpc = self.rpcs.taken(slot);
         let peer = self.peers[rpc.peer as usize].as_ref().expect("an open peer");
-        let at = now + resend::patience(&self.config, &peer.rtt, 0);
-        self.timers.set(slot, at.min(rpc.deadline));
+        self.timers.set(slot, peer.asks_at(now).min(rpc.deadline));
     }
 }

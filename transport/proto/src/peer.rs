@@ -11,6 +11,7 @@ use wire::limits::SEQUENCE_WINDOW;
 
 use crate::config::Config;
 use crate::cutoffs::Cutoffs;
+use crate::resend;
 use crate::rtt::Rtt;
 use crate::seen::Seen;
 use crate::time::Instant;
@@ -47,7 +48,11 @@ pub struct Peer {
     /// The number of its host among those with open sessions.
     pub host: u32,
     /// How long it takes to answer.
-    pub rtt: Rtt,
+    rtt: Rtt,
+    /// Nanoseconds that a new message waits for a sign of life. It follows from the above, and each asks.
+    patience_ns: u64,
+    /// The least and the most that may be.
+    patience_within: (u64, u64),
     /// Bytes of each message that we send it unscheduled.
     pub unscheduled: u32,
     /// The most that may be: what it allows, and what we do.
@@ -91,6 +96,8 @@ impl Peer {
             side,
             host,
             rtt: Rtt::new(rtt),
+            patience_ns: 0,
+            patience_within: resend::patience_within(config),
             unscheduled: unscheduled_max,
             unscheduled_max,
             cutoffs: Cutoffs::UNKNOWN,
@@ -108,8 +115,31 @@ impl Peer {
             responses: VecDeque::new(),
             late_responses: BinaryHeap::new(),
         };
-        peer.limit_unscheduled(config);
+        peer.set_rtt(Rtt::new(rtt), config);
         peer
+    }
+
+    /// How long it takes to answer.
+    pub const fn rtt(&self) -> &Rtt {
+        &self.rtt
+    }
+
+    /// What was measured of another path, or before a rest.
+    pub fn set_rtt(&mut self, rtt: Rtt, config: &Config) {
+        self.rtt = rtt;
+        self.set_patience();
+        self.limit_unscheduled(config);
+    }
+
+    #[inline]
+    fn set_patience(&mut self) {
+        self.patience_ns = resend::first_patience(self.patience_within, &self.rtt);
+    }
+
+    /// When a message that begins to wait for a sign of life now asks for one.
+    #[inline]
+    pub const fn asks_at(&self, now: Instant) -> Instant {
+        now.plus_nanos(self.patience_ns)
     }
 
     /// Sets how much of a message goes to it unscheduled: what our link carries in its shortest answer time, because after
@@ -125,10 +155,12 @@ impl Peer {
         };
     }
 
-    /// It answered after `sample`.
+    /// It answered at `now` what was sent at `sent`.
     #[inline]
-    pub fn answered(&mut self, config: &Config, sample: Duration, now: Instant) {
-        if self.rtt.sample(sample, now) {
+    pub fn answered(&mut self, config: &Config, sent: Instant, now: Instant) {
+        let shortest_changed = self.rtt.sample(now.nanos_since(sent), now);
+        self.set_patience();
+        if shortest_changed {
             self.limit_unscheduled(config);
         }
     }
@@ -207,10 +239,10 @@ mod tests {
     #[test]
     fn unscheduled_bytes_follow_the_answer_time() {
         let gigabits = |n: u64| Config { link_bits_per_second: Some(n * 1_000_000_000), ..Config::default() };
-        let (us, now) = (Duration::from_micros, Instant::ZERO);
+        let us = Duration::from_micros;
         let limit = |config: &Config, samples: &[u64]| {
             let mut peer = Peer::new(Side::Client, us(900), 100_000, 0, config);
-            samples.iter().for_each(|n| peer.answered(config, us(*n), now));
+            samples.iter().for_each(|n| peer.answered(config, Instant::ZERO, Instant::ZERO + us(*n)));
             peer.unscheduled
         };
         assert_eq!(limit(&gigabits(10), &[]), 100_000, "no more than it takes");

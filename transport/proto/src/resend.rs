@@ -33,13 +33,22 @@ pub enum Due {
 }
 
 /// How long to wait for a sign of life after `asked` questions.
-#[inline]
 pub fn patience(config: &Config, rtt: &Rtt, asked: u8) -> Duration {
-    // In nanoseconds, because every message asks: arithmetic of `Duration` checks what cannot happen here.
+    let within = patience_within(config);
+    let base = first_patience(within, rtt);
+    Duration::from_nanos((base << asked.min(DOUBLINGS_MAX)).min(within.1))
+}
+
+/// The shortest and the longest patience, in nanoseconds.
+pub fn patience_within(config: &Config) -> (u64, u64) {
     let ns = |span: Duration| span.as_nanos() as u64;
-    let (min, max) = (ns(config.resend_min), ns(config.resend_max));
-    let base = ns(rtt.patience()).max(min).min(max);
-    Duration::from_nanos((base << asked.min(DOUBLINGS_MAX)).min(max))
+    (ns(config.resend_min), ns(config.resend_max))
+}
+
+/// Nanoseconds to wait for a first sign of life.
+#[inline]
+pub fn first_patience((min, max): (u64, u64), rtt: &Rtt) -> u64 {
+    rtt.patience_ns().max(min).min(max)
 }
 
 /// Judges `rpc` at `now`.

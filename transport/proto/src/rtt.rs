@@ -27,26 +27,29 @@ impl Rtt {
         Self { smoothed_ns: ns, variation_ns: ns / 2, shortest_ns: ns, shortest_before_ns: ns, span_end: Instant::ZERO }
     }
 
-    /// Takes one more sample into account. Whether the shortest time changed by it.
+    /// Takes one more sample, in nanoseconds, into account. Whether the shortest time changed by it.
     #[inline]
-    pub fn sample(&mut self, sample: Duration, now: Instant) -> bool {
-        let ns = sample.as_nanos() as u64;
+    pub fn sample(&mut self, ns: u64, now: Instant) -> bool {
         let off = self.smoothed_ns.abs_diff(ns);
         self.variation_ns = self.variation_ns - self.variation_ns / 4 + off / 4;
         self.smoothed_ns = self.smoothed_ns - self.smoothed_ns / 8 + ns / 8;
-        let before = self.shortest();
+        let before = self.shortest_of_both();
         if now >= self.span_end {
             self.shortest_before_ns = self.shortest_ns;
             self.shortest_ns = ns;
             self.span_end = now + SHORTEST_SPAN;
         }
         self.shortest_ns = self.shortest_ns.min(ns);
-        self.shortest() != before
+        self.shortest_of_both() != before
+    }
+
+    fn shortest_of_both(&self) -> u64 {
+        self.shortest_ns.min(self.shortest_before_ns)
     }
 
     /// The shortest time of late.
     pub fn shortest(&self) -> Duration {
-        Duration::from_nanos(self.shortest_ns.min(self.shortest_before_ns))
+        Duration::from_nanos(self.shortest_of_both())
     }
 
     /// The smoothed time.
@@ -54,9 +57,9 @@ impl Rtt {
         Duration::from_nanos(self.smoothed_ns)
     }
 
-    /// How long to wait before silence means loss.
-    pub const fn patience(&self) -> Duration {
-        Duration::from_nanos(self.smoothed_ns + 4 * self.variation_ns)
+    /// Nanoseconds to wait before silence means loss.
+    pub const fn patience_ns(&self) -> u64 {
+        self.smoothed_ns + 4 * self.variation_ns
     }
 }
 
@@ -67,17 +70,17 @@ mod tests {
     /// [P-8.1] The shortest time outlives slow answers, and is forgotten when no answer comes near it any more.
     #[test]
     fn the_shortest_of_late() {
-        let us = Duration::from_micros;
+        let (us, ns) = (Duration::from_micros, |us: u64| us * 1000);
         let mut rtt = Rtt::new(us(500));
         let mut now = Instant::from_nanos(1);
-        assert!(rtt.sample(us(20), now));
+        assert!(rtt.sample(ns(20), now));
         for _ in 0..100 {
             now += Duration::from_millis(40);
-            assert!(!rtt.sample(us(3_000), now) && rtt.shortest() == us(20));
+            assert!(!rtt.sample(ns(3_000), now) && rtt.shortest() == us(20));
         }
         for _ in 0..300 {
             now += Duration::from_millis(40);
-            rtt.sample(us(40), now);
+            rtt.sample(ns(40), now);
         }
         assert_eq!(rtt.shortest(), us(40));
     }

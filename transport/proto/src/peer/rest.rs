@@ -91,8 +91,7 @@ impl PeerAtRest {
             first_max: self.first_max,
             ..Peer::new(self.side, self.rtt.smoothed(), self.unscheduled_max, self.host, config)
         };
-        peer.rtt = self.rtt;
-        peer.limit_unscheduled(config);
+        peer.set_rtt(self.rtt, config);
         peer
     }
 }
