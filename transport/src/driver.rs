@@ -325,21 +325,26 @@ impl Core {
         }
     }
 
-    /// The bytes of a message that is to go out now, copied if they are borrowed.
+    /// Puts the bytes of a message that is to go out now into `out`, copied if they are borrowed.
     ///
     /// # Errors
     /// [`Error::TooLong`].
-    #[inline]
-    pub(crate) fn take_in(&mut self, body: &mut Body<'_>) -> Result<pool::Body, Error> {
+    #[inline(always)]
+    pub(crate) fn take_in(&mut self, body: &mut Body<'_>, out: &mut pool::Body) -> Result<(), Error> {
         let limit = self.endpoint.config().proto.message_bytes_max as usize;
         if body.len() > limit {
             return Err(Error::TooLong { length: body.len(), limit });
         }
-        Ok(match std::mem::take(body) {
-            Body::Borrowed(bytes) => self.endpoint.copy(bytes),
+        if let Body::Borrowed(bytes) = body {
+            self.endpoint.copy_into(std::mem::take(bytes), out);
+            return Ok(());
+        }
+        *out = match std::mem::take(body) {
+            Body::Borrowed(_) => unreachable!("it was not"),
             Body::Owned(payload) => pool::Body::Shared(payload),
             Body::Bytes(bytes) => pool::Body::Copied(bytes),
-        })
+        };
+        Ok(())
     }
 
     /// The endpoint did not take a message. If it was for want of room, whoever sent it is told when there is some.

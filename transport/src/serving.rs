@@ -58,7 +58,9 @@ impl Socket {
     }
 
     pub(crate) fn try_recv_here(&self) -> Result<Option<Delivery>, Error> {
-        self.look(|inbox| inbox.pop().map(|item| self.delivery(item)))
+        // What was just made is not moved: a processor waits for what it reads in other pieces than it was written in.
+        let item = self.look(Inbox::pop)?;
+        Ok(item.map(|item| self.delivery(item)))
     }
 
     /// Takes what has come, at most `most` at once, and gives how many those are; waits at most for `span` if nothing has. What they are
@@ -107,7 +109,12 @@ impl Socket {
 
     fn take_many(&self, inbox: &mut Inbox, into: &mut VecDeque<Delivery>, most: usize) -> usize {
         let count = inbox.len().min(most);
-        into.extend((0..count).filter_map(|_| inbox.pop()).map(|item| self.delivery(item)));
+        into.reserve(count);
+        for _ in 0..count {
+            let Some(item) = inbox.pop() else { break };
+            // Made where it goes.
+            into.push_back(self.delivery(item));
+        }
         count
     }
 
@@ -126,7 +133,7 @@ impl Socket {
     }
 
     /// What the application is given for an event that is for it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn delivery(&self, event: Event) -> Delivery {
         match event {
             Event::Request { id, from, payload } => Delivery::Request(Request {
@@ -198,7 +205,8 @@ impl Socket {
     #[inline]
     pub(crate) fn reply_now(&self, core: &mut Core, id: CallId, body: &mut Body<'_>) -> Result<(), Error> {
         let now = core.now();
-        let mut out = core.take_in(body)?;
+        let mut out = endpoint::pool::Body::default();
+        core.take_in(body, &mut out)?;
         core.endpoint.reply_of(now, id, &mut out).map_err(|why| {
             *body = out.into();
             core.refused(why)

@@ -286,7 +286,8 @@ impl Socket {
         body: &mut Body<'_>,
         sending: Sending,
     ) -> Result<CallId, Error> {
-        let mut out = core.take_in(body)?;
+        let mut out = endpoint::pool::Body::default();
+        core.take_in(body, &mut out)?;
         let waited = sending.waited;
         let id = core.endpoint.send_of(now, peer.to, &mut out, sending).map_err(|why| {
             *body = out.into();

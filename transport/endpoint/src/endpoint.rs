@@ -237,7 +237,15 @@ impl Endpoint {
     /// A copy of `bytes`, to be sent.
     #[inline]
     pub fn copy(&mut self, bytes: &[u8]) -> Body {
-        self.state.pool.body(bytes)
+        let mut body = Body::default();
+        self.copy_into(bytes, &mut body);
+        body
+    }
+
+    /// The same, made where it is to be.
+    #[inline]
+    pub fn copy_into(&mut self, bytes: &[u8], body: &mut Body) {
+        self.state.pool.body_into(bytes, body);
     }
 
     /// Sends a request or a one-way message. Its fate comes as an event.
@@ -252,6 +260,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// As [`Self::send`].
+    #[inline(always)]
     pub fn send_of(&mut self, now: Instant, to: To, body: &mut Body, sending: Sending) -> Result<CallId, Misuse> {
         let limit = (self.state.config.proto.message_bytes_max as usize).min(MESSAGE_MAX);
         if body.len() > limit {

@@ -12,38 +12,42 @@ use crate::pool::Payload;
 use crate::session::{CallId, Origin};
 
 /// What an endpoint tells its driver.
+//
+// Its kind takes a word, and the fields begin at one: those of an event that was just copied are read at once, and a processor waits for
+// what it reads across the boundary of two writes.
 #[derive(Debug)]
+#[repr(u64)]
 pub enum Event {
     /// A request to be answered.
     Request {
         /// Its name.
         id: CallId,
-        /// Who asks.
-        from: Arc<Origin>,
         /// The message.
         payload: Payload,
+        /// Who asks.
+        from: Arc<Origin>,
     },
     /// A one-way message.
     OneWay {
         /// Its name.
         id: CallId,
-        /// Who sent it.
-        from: Arc<Origin>,
         /// The message.
         payload: Payload,
+        /// Who sent it.
+        from: Arc<Origin>,
     },
     /// The response to a request of ours.
     Response {
         /// The request's name.
         id: CallId,
+        /// The message.
+        payload: Payload,
         /// Who answers.
         from: Arc<Origin>,
         /// The caller's own number.
         cookie: u64,
         /// Somebody waits for just this one.
         waited: bool,
-        /// The message.
-        payload: Payload,
     },
     /// The first bytes of a long message are there: it is read with `read` while it arrives.
     Stream {
@@ -71,10 +75,10 @@ pub enum Event {
         id: CallId,
         /// The caller's own number.
         cookie: u64,
-        /// Somebody waits for just this one.
-        waited: bool,
         /// Why.
         why: Ended,
+        /// Somebody waits for just this one.
+        waited: bool,
         /// Whether the peer may have executed it.
         may_have_run: bool,
         /// Where the peer is.
@@ -122,7 +126,7 @@ pub enum Event {
 const ITEMS_MAX: usize = 1 << 17;
 
 /// Whether the application is given this; the rest is the driver's.
-#[inline]
+#[inline(always)]
 const fn is_for_application(event: &Event) -> bool {
     match event {
         Event::Request { .. } | Event::OneWay { .. } => true,
@@ -132,7 +136,7 @@ const fn is_for_application(event: &Event) -> bool {
 }
 
 /// Bytes of messages that it keeps.
-#[inline]
+#[inline(always)]
 fn bytes(event: &Event) -> usize {
     match event {
         Event::Request { payload, .. } | Event::OneWay { payload, .. } | Event::Response { payload, .. } => {
@@ -168,7 +172,7 @@ impl Inbox {
     }
 
     /// Takes in what [is for the application](is_for_application).
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, item: Event) {
         self.bytes += bytes(&item);
         self.came += 1;
@@ -206,7 +210,7 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_back(&mut self, event: Event) {
         if self.is_apart && is_for_application(&event) {
             self.inbox.push(event);

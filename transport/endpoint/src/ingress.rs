@@ -364,14 +364,13 @@ impl State {
             self.events.push_back(Event::Readable { id });
             return;
         }
-        self.events.push_back(match (ours, state) {
-            (true, _) => Event::Response { id, from, cookie, waited, payload },
-            (false, RpcState::InService) => Event::Request { id, from, payload },
-            (false, _) => Event::OneWay { id, from, payload },
-        });
-        if state != RpcState::InService {
-            self.ended.push(slot);
+        // Each is made where it goes.
+        match (ours, state) {
+            (true, _) => self.events.push_back(Event::Response { id, payload, from, cookie, waited }),
+            (false, RpcState::InService) => return self.events.push_back(Event::Request { id, payload, from }),
+            (false, _) => self.events.push_back(Event::OneWay { id, payload, from }),
         }
+        self.ended.push(slot);
     }
 
     /// Hands a frame of an RPC to the machine. Whether it made sense.

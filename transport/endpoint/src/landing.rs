@@ -43,25 +43,23 @@ impl State {
         if landed.iter().any(|(_, place)| single(place) && !copied(place)) {
             frozen = buffer.take().map(|buffer| self.pool.freeze_datagrams(buffer));
         }
-        // What was copied last: from where, and to where.
-        let mut together: Option<(Range<usize>, Payload)> = None;
+        // What was copied last, and from where.
+        let (mut copy, mut from) = (None, 0..0);
         for at in 0..landed.len() {
             let (slot, place) = landed[at].clone();
             let payload = if place.is_empty() {
                 self.put_together(slot)
             } else if copied(&place) {
-                let known = together.take().filter(|(from, _)| from.start <= place.start && place.end <= from.end);
-                let (from, copy) = known.unwrap_or_else(|| {
-                    let from = place.start..neighbours(&landed[at..]);
+                if place.start < from.start || from.end < place.end {
+                    from = place.start..neighbours(&landed[at..]);
                     let bytes = match (&frozen, &mut buffer) {
                         (Some(frozen), _) => frozen.bytes(from.clone()),
                         (None, Some(buffer)) => &buffer.bytes()[from.clone()],
                         (None, None) => unreachable!("the buffer is frozen or not"),
                     };
-                    let copy = self.pool.copy(bytes);
-                    (from, copy)
-                });
-                let (_, copy) = together.insert((from.clone(), copy));
+                    copy = Some(self.pool.copy(bytes));
+                }
+                let copy: &Payload = copy.as_ref().expect("it was just made, or for a neighbour");
                 copy.slice(place.start - from.start..place.end - from.start)
             } else {
                 frozen.as_ref().map_or_else(Payload::empty, |frozen| frozen.payload(place))

@@ -27,6 +27,20 @@ impl Payload {
         Self::from(Vec::new())
     }
 
+    /// How many bytes. Known without a look at them.
+    #[must_use]
+    #[inline]
+    pub const fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether it is the empty payload.
+    #[must_use]
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// A part of it, without a copy.
     ///
     /// # Panics
@@ -243,16 +257,19 @@ impl Pool {
         &mut self.classes[class_of(len).min(last)]
     }
 
-    /// A copy of `bytes`, to be sent.
+    /// A copy of `bytes`, to be sent, in the place of `body`.
     #[inline]
-    pub fn body(&mut self, bytes: &[u8]) -> Body {
+    pub fn body_into(&mut self, bytes: &[u8], body: &mut Body) {
         if bytes.len() > COPY_MAX {
-            return Body::Shared(self.copy(bytes));
+            *body = Body::Shared(self.copy(bytes));
+            return;
         }
         let class = class_of(bytes.len());
-        let mut kept = self.copies[class].pop().unwrap_or_else(|| Vec::with_capacity(1 << (class as u32 + SMALLEST)));
-        kept.extend_from_slice(bytes);
-        Body::Copied(kept)
+        let kept = self.copies[class].pop();
+        *body = Body::Copied(kept.unwrap_or_else(|| Vec::with_capacity(1 << (class as u32 + SMALLEST))));
+        if let Body::Copied(copied) = body {
+            copied.extend_from_slice(bytes);
+        }
     }
 
     /// A message that went out needs its bytes no more.
@@ -350,13 +367,18 @@ mod tests {
     #[test]
     fn copies_are_used_again() {
         let mut pool = Pool::new(1000, 4);
+        let body = |pool: &mut Pool, bytes: &[u8]| {
+            let mut body = Body::default();
+            pool.body_into(bytes, &mut body);
+            body
+        };
         for len in [0, 1, 64, 65, 128, 700, COPY_MAX, COPY_MAX + 1, 5000] {
             let bytes: Vec<u8> = (0..len).map(|at| at as u8).collect();
-            let first = pool.body(&bytes);
+            let first = body(&mut pool, &bytes);
             assert_eq!(*first, bytes[..]);
             let (at, is_copied) = (first.as_ptr(), matches!(first, Body::Copied(_)));
             pool.sent(first);
-            let next = pool.body(&bytes);
+            let next = body(&mut pool, &bytes);
             assert_eq!((&*next, is_copied), (&bytes[..], len <= COPY_MAX));
             assert!(next.as_ptr() == at || !is_copied, "{len}");
         }

@@ -32,6 +32,8 @@ pub struct CallId {
 /// How a message was protected on its way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+// A word, as what it stands beside: see `Event`.
+#[repr(u64)]
 pub enum Protection {
     /// With the session's keys: forward secret, from a peer that has proven who it is, and never a copy.
     #[default]

@@ -213,7 +213,7 @@ impl State {
             }
             let id = self.call_id(slot, message.id.message().rpc());
             let (cookie, waited) = (message.cookie, message.waited);
-            if let Err(why) = self.begin(slot, message, now) {
+            if let Err(why) = self.begin_queued(slot, message, now) {
                 let why = match why {
                     Misuse::TooLong { .. } => Ended::Failed(Failure::Refused(wire::control::RefusalCode::TooLong)),
                     _ => Ended::Failed(Failure::SessionClosed),
@@ -225,8 +225,13 @@ impl State {
         }
     }
 
+    #[cold]
+    fn begin_queued(&mut self, slot: u32, message: Queued, now: Instant) -> Result<(), Misuse> {
+        self.begin(slot, message, now)
+    }
+
     /// Freezes a message and hands it to the machine. [P-3.3]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin(&mut self, slot: u32, message: Queued, now: Instant) -> Result<(), Misuse> {
         let Queued { id, kind, body, cookie, waited, streamed, deadline, early, .. } = message;
         let rpc = id.message().rpc();
@@ -253,15 +258,25 @@ impl State {
         if early {
             self.machine.sent_elsewhere(now, call_slot);
         }
-        let call = self.put_call(call_slot);
-        call.out = Some(Message::freeze(id, body, trailer, &acks[..acks_len]));
-        (call.cookie, call.waited, call.streamed) = (cookie, waited, streamed);
+        let place = self.place_for(call_slot);
+        let out = Some(Message::freeze(id, body, trailer, &acks[..acks_len]));
+        *place = Some(Call { out, cookie, waited, streamed, ..Call::default() });
         Ok(())
     }
 
+    /// Where the endpoint's side of a new RPC goes, emptied.
+    #[inline]
+    fn place_for(&mut self, slot: u32) -> &mut Option<Call> {
+        if self.calls.len() <= slot as usize {
+            self.calls.resize_with(slot as usize + 1, || None);
+        }
+        let place = &mut self.calls[slot as usize];
+        *place = None;
+        place
+    }
+
     pub(crate) fn put_call(&mut self, slot: u32) -> &mut Call {
-        self.calls.resize_with(self.calls.len().max(slot as usize + 1), || None);
-        self.calls[slot as usize].insert(Call::default())
+        self.place_for(slot).insert(Call::default())
     }
 
     pub(crate) fn call(&mut self, slot: u32) -> Option<&mut Call> {
@@ -286,17 +301,14 @@ impl State {
                     out.unbind(&mut keys.sealing);
                 }
             }
+            self.pool.sent(out.take_body());
         }
         let caller = Caller { cookie: call.cookie, waited: call.waited, streamed: call.streamed };
-        let (buffer, body) = (call.buffer.take(), call.out.take().map(Message::into_body));
-        // In its place: to move all of it out would be the most work of its end.
-        *place = None;
-        if let Some(body) = body {
-            self.pool.sent(body);
-        }
-        if let Some(buffer) = buffer {
+        if let Some(buffer) = call.buffer.take() {
             self.pool.give_back(buffer);
         }
+        // In its place: to move all of it out would be the most work of its end.
+        *place = None;
         Some(caller)
     }
 
@@ -321,8 +333,11 @@ impl State {
     /// Does what could wait: forgets what has ended, carries out what the machine tells. Whether there was any of that.
     pub(crate) fn tidy(&mut self) -> bool {
         let any = !self.ended.is_empty();
-        while let Some(slot) = self.ended.pop() {
-            self.drop_call(slot);
+        if any {
+            // In the order in which they ended, which mostly is that of their sequences: what is finished is then one interval.
+            let mut ended = core::mem::take(&mut self.ended);
+            ended.drain(..).for_each(|slot| _ = self.drop_call(slot));
+            self.ended = ended;
         }
         self.drain_machine() || any
     }

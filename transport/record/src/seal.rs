@@ -139,7 +139,7 @@ impl<B: AsRef<[u8]>> Message<B> {
     ///
     /// # Panics
     /// When the trailer's length is not the body's, or acks are given for more than one record: bugs of the caller.
-    #[inline]
+    #[inline(always)]
     pub fn freeze(id: Id, body: B, mut trailer: Trailer, acks: &[RpcId]) -> Self {
         assert_eq!(body.as_ref().len(), trailer.geometry.length() as usize, "trailer of another message");
         assert!(acks.is_empty() || trailer.geometry.records() == 1, "acks ride in single records only");
@@ -196,9 +196,13 @@ impl<B: AsRef<[u8]>> Message<B> {
         self.trailer.aux_len as usize + TRAILER_LEN
     }
 
-    /// Its bytes, when it ends: nothing more of it can be sealed.
-    pub fn into_body(self) -> B {
-        self.body
+    /// Its bytes, when it ends: without them nothing more of it can be sealed, and whoever tries panics.
+    #[inline]
+    pub fn take_body(&mut self) -> B
+    where
+        B: Default,
+    {
+        core::mem::take(&mut self.body)
     }
 
     /// The acknowledgements that ride with it.
