@@ -136,6 +136,13 @@ pub struct Config {
     pub serving: bool,
 }
 
+impl Config {
+    /// The shortest and the longest patience, in nanoseconds.
+    pub(crate) const fn patience_ns(&self) -> (u64, u64) {
+        (self.resend_min.as_nanos() as u64, self.resend_max.as_nanos() as u64)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

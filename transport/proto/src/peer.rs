@@ -11,7 +11,6 @@ use wire::limits::SEQUENCE_WINDOW;
 
 use crate::config::Config;
 use crate::cutoffs::Cutoffs;
-use crate::resend;
 use crate::rtt::Rtt;
 use crate::seen::Seen;
 use crate::time::Instant;
@@ -97,7 +96,7 @@ impl Peer {
             host,
             rtt: Rtt::new(rtt),
             patience_ns: 0,
-            patience_within: resend::patience_within(config),
+            patience_within: config.patience_ns(),
             unscheduled: unscheduled_max,
             unscheduled_max,
             cutoffs: Cutoffs::UNKNOWN,
@@ -133,7 +132,7 @@ impl Peer {
 
     #[inline]
     fn set_patience(&mut self) {
-        self.patience_ns = resend::first_patience(self.patience_within, &self.rtt);
+        self.patience_ns = self.rtt.patience_ns(self.patience_within);
     }
 
     /// When a message that begins to wait for a sign of life now asks for one.

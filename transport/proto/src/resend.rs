@@ -34,21 +34,9 @@ pub enum Due {
 
 /// How long to wait for a sign of life after `asked` questions.
 pub fn patience(config: &Config, rtt: &Rtt, asked: u8) -> Duration {
-    let within = patience_within(config);
-    let base = first_patience(within, rtt);
+    let within = config.patience_ns();
+    let base = rtt.patience_ns(within);
     Duration::from_nanos((base << asked.min(DOUBLINGS_MAX)).min(within.1))
-}
-
-/// The shortest and the longest patience, in nanoseconds.
-pub fn patience_within(config: &Config) -> (u64, u64) {
-    let ns = |span: Duration| span.as_nanos() as u64;
-    (ns(config.resend_min), ns(config.resend_max))
-}
-
-/// Nanoseconds to wait for a first sign of life.
-#[inline]
-pub fn first_patience((min, max): (u64, u64), rtt: &Rtt) -> u64 {
-    rtt.patience_ns().max(min).min(max)
 }
 
 /// Judges `rpc` at `now`.

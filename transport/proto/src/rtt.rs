@@ -57,9 +57,10 @@ impl Rtt {
         Duration::from_nanos(self.smoothed_ns)
     }
 
-    /// Nanoseconds to wait before silence means loss.
-    pub const fn patience_ns(&self) -> u64 {
-        self.smoothed_ns + 4 * self.variation_ns
+    /// Nanoseconds to wait before silence means loss: the least, or the most, if it would be less or more.
+    #[inline]
+    pub fn patience_ns(&self, (least, most): (u64, u64)) -> u64 {
+        (self.smoothed_ns + 4 * self.variation_ns).max(least).min(most)
     }
 }
 
