@@ -33,6 +33,8 @@ pub mod trust;
 #[cfg(feature = "tls")]
 pub mod keylog;
 #[cfg(feature = "tls")]
+mod kept;
+#[cfg(feature = "tls")]
 mod tickets;
 #[cfg(feature = "tls")]
 pub mod published;

@@ -19,22 +19,9 @@ use rustls::pki_types::ServerName;
 use rustls::server::StoresServerSessions;
 use zeroize::Zeroizing;
 
-use crate::limits::{TICKET_BYTES_MAX, TICKET_LIFETIME, TICKET_SERVERS_MAX, TICKETS_PER_SERVER, TICKETS_SERVER_MAX};
-
-/// Until when a ticket is good, in seconds since 1970.
-#[derive(Clone, Copy, Debug)]
-struct Terms {
-    /// When the full handshake was that all its resumptions go back to.
-    born: u64,
-    /// When the first of the certificates ends that were checked there.
-    not_after: u64,
-}
-
-impl Terms {
-    const fn hold(&self, now: u64) -> bool {
-        now < self.not_after && now.saturating_sub(self.born) < TICKET_LIFETIME.as_secs()
-    }
-}
+use crate::identity::PeerIdentity;
+use crate::kept::{Given, Name, Terms};
+use crate::limits::{TICKET_SERVERS_MAX, TICKETS_PER_SERVER};
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
@@ -46,35 +33,9 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Default)]
 pub(crate) struct ServerTickets(Mutex<Given>);
 
-#[derive(Default)]
-struct Given {
-    entries: HashMap<Vec<u8>, (Terms, Zeroizing<Vec<u8>>)>,
-    /// Oldest first; names of entries that were used stay until they come to the front.
-    order: VecDeque<Vec<u8>>,
-    bytes: usize,
-}
-
-impl Given {
-    fn remove(&mut self, id: &[u8]) -> Option<(Terms, Zeroizing<Vec<u8>>)> {
-        let entry = self.entries.remove(id)?;
-        self.bytes -= id.len() + entry.1.len();
-        Some(entry)
-    }
-
-    fn put(&mut self, id: Vec<u8>, terms: Terms, value: Zeroizing<Vec<u8>>) {
-        self.bytes += id.len() + value.len();
-        self.order.push_back(id.clone());
-        self.entries.insert(id, (terms, value));
-        while self.order.len() > TICKETS_SERVER_MAX || self.bytes > TICKET_BYTES_MAX {
-            let Some(oldest) = self.order.pop_front() else { break };
-            self.remove(&oldest);
-        }
-    }
-}
-
 impl fmt::Debug for ServerTickets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ServerTickets({})", lock(&self.0).entries.len())
+        write!(f, "ServerTickets({})", lock(&self.0).len())
     }
 }
 
@@ -91,7 +52,7 @@ struct IssuePart {
     /// Of the ticket that this handshake resumes by.
     resumed: Option<Terms>,
     /// Given out by this handshake, and not yet in memory.
-    pending: Vec<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+    pending: Vec<(Name, Zeroizing<Vec<u8>>)>,
 }
 
 impl Issue {
@@ -99,19 +60,24 @@ impl Issue {
         Arc::new(Self { tickets: Arc::clone(tickets), now, part: Mutex::default() })
     }
 
-    /// The handshake is complete: what it gave out is good, for as long as the client's certificates are.
-    pub(crate) fn complete(&self, not_after: u64) {
+    /// The handshake is complete: what it gave out is good, for as long as the client's certificates are. The client, who may be known.
+    pub(crate) fn complete(&self, not_after: u64, client: PeerIdentity) -> PeerIdentity {
         let mut part = lock(&self.part);
-        let terms = part.resumed.unwrap_or(Terms { born: self.now, not_after });
-        for (id, value) in part.pending.drain(..) {
-            lock(&self.tickets.0).put(id, terms, value);
+        let terms = part.resumed.unwrap_or_else(|| Terms::of_full(self.now, not_after));
+        let mut given = lock(&self.tickets.0);
+        let client = given.known(client);
+        for (name, value) in part.pending.drain(..) {
+            given.put(name, terms, &value, &client);
         }
+        client
     }
 }
 
 impl StoresServerSessions for Issue {
-    fn put(&self, id: Vec<u8>, value: Vec<u8>) -> bool {
-        lock(&self.part).pending.push((id, Zeroizing::new(value)));
+    fn put(&self, name: Vec<u8>, value: Vec<u8>) -> bool {
+        let value = Zeroizing::new(value);
+        let Ok(name) = Name::try_from(name) else { return false };
+        lock(&self.part).pending.push((name, value));
         true
     }
 
@@ -120,8 +86,8 @@ impl StoresServerSessions for Issue {
         None
     }
 
-    fn take(&self, id: &[u8]) -> Option<Vec<u8>> {
-        let (terms, value) = lock(&self.tickets.0).remove(id)?;
+    fn take(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let (terms, value) = lock(&self.tickets.0).take(name.try_into().ok()?)?;
         if !terms.hold(self.now) {
             return None;
         }
@@ -137,7 +103,7 @@ impl StoresServerSessions for Issue {
 // ---- Client ----
 
 /// Whom a ticket is for: the name in the certificate, and where.
-pub(crate) type Place = (String, Option<SocketAddr>);
+pub(crate) type Place = (Arc<str>, Option<SocketAddr>);
 
 /// What a client remembers of the tickets that it was given.
 #[derive(Default)]
@@ -145,7 +111,7 @@ pub(crate) struct ClientTickets(Mutex<Received>);
 
 #[derive(Default)]
 struct Received {
-    places: HashMap<Place, VecDeque<Ticket>>,
+    places: HashMap<Place, Vec<Ticket>>,
     order: VecDeque<Place>,
 }
 
@@ -167,17 +133,19 @@ impl ClientTickets {
             }
         }
         let tickets = received.places.entry(place.clone()).or_default();
-        tickets.push_back(ticket);
-        if tickets.len() > TICKETS_PER_SERVER {
-            tickets.pop_front();
+        if tickets.len() == TICKETS_PER_SERVER {
+            tickets.remove(0);
         }
+        // Most have one.
+        tickets.reserve_exact(1);
+        tickets.push(ticket);
     }
 
     /// The newest that still holds.
     fn take(&self, place: &Place, now: u64) -> Option<Ticket> {
         let mut received = lock(&self.0);
         let tickets = received.places.get_mut(place)?;
-        while let Some(ticket) = tickets.pop_back() {
+        while let Some(ticket) = tickets.pop() {
             if ticket.terms.hold(now) {
                 return Some(ticket);
             }
@@ -187,7 +155,7 @@ impl ClientTickets {
 
     /// How many there are for one place.
     pub(crate) fn count(&self, place: &Place) -> usize {
-        lock(&self.0).places.get(place).map_or(0, VecDeque::len)
+        lock(&self.0).places.get(place).map_or(0, Vec::len)
     }
 }
 
@@ -226,7 +194,7 @@ impl Purse {
     /// The handshake is complete: tickets may come.
     pub(crate) fn complete(&self, resumed: bool, mutual: bool, not_after: u64) {
         let mut part = lock(&self.part);
-        let fresh = (Terms { born: self.now, not_after }, mutual);
+        let fresh = (Terms::of_full(self.now, not_after), mutual);
         part.given = Some(if resumed { part.taken.unwrap_or(fresh) } else { fresh });
     }
 }
@@ -264,6 +232,7 @@ impl ClientSessionStore for Purse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::TICKET_LIFETIME;
 
     fn issue(tickets: &Arc<ServerTickets>, now: u64) -> Arc<Issue> {
         Issue::new(tickets, now)
@@ -276,7 +245,7 @@ mod tests {
         let first = issue(&tickets, 1000);
         assert!(first.put([1; 32].into(), [9; 50].into()));
         assert_eq!(issue(&tickets, 1000).take(&[1; 32]), None, "not complete");
-        first.complete(u64::MAX);
+        first.complete(u64::MAX, PeerIdentity::Anonymous);
         assert_eq!(issue(&tickets, 1000).get(&[1; 32]), None);
         assert_eq!(issue(&tickets, 1000).take(&[1; 32]), Some([9; 50].into()));
         assert_eq!(issue(&tickets, 1000).take(&[1; 32]), None, "used");
@@ -291,34 +260,12 @@ mod tests {
             let tickets = Arc::new(ServerTickets::default());
             let full = issue(&tickets, 1000);
             full.put([1; 32].into(), [9; 50].into());
-            full.complete(not_after);
+            full.complete(not_after, PeerIdentity::Anonymous);
             let resumed = issue(&tickets, last);
             assert!(resumed.take(&[1; 32]).is_some());
             resumed.put([2; 32].into(), [9; 50].into());
-            resumed.complete(u64::MAX);
+            resumed.complete(u64::MAX, PeerIdentity::Anonymous);
             assert_eq!(issue(&tickets, last + 1).take(&[2; 32]), None);
         }
-    }
-
-    /// [P-6.8] However many tickets are given out, memory is bounded, and the oldest are forgotten.
-    #[test]
-    fn bounded() {
-        let tickets = Arc::new(ServerTickets::default());
-        let id = |n: usize| n.to_be_bytes().to_vec();
-        for n in 0..TICKETS_SERVER_MAX + 10 {
-            let one = issue(&tickets, 0);
-            one.put(id(n), [0; 60].into());
-            one.complete(u64::MAX);
-        }
-        assert_eq!(lock(&tickets.0).entries.len(), TICKETS_SERVER_MAX);
-        assert_eq!(lock(&tickets.0).order.len(), TICKETS_SERVER_MAX);
-        assert_eq!(issue(&tickets, 0).take(&id(9)), None);
-        assert!(issue(&tickets, 0).take(&id(10)).is_some());
-        for n in 0..100 {
-            let one = issue(&tickets, 0);
-            one.put(id(1 << 40 | n), [0; 1 << 20].into());
-            one.complete(u64::MAX);
-        }
-        assert!(lock(&tickets.0).bytes <= TICKET_BYTES_MAX);
     }
 }

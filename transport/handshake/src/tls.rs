@@ -266,9 +266,10 @@ impl Tls {
         if let Some(purse) = &self.purse {
             purse.complete(resumed, mutual, not_after);
         }
-        if let Some(issue) = &self.issue {
-            issue.complete(not_after);
-        }
+        let identity = match &self.issue {
+            Some(issue) => issue.complete(not_after, identity),
+            None => identity,
+        };
         let theirs = connection.quic_transport_parameters().unwrap_or_default();
         let sides = self.sides(&peer, theirs, mutual);
         Ok(Some(Agreed {
