@@ -3,15 +3,14 @@
 //! Owns the measurement: which sessions are made and when memory is looked at. The client's side is this process, the server's a child,
 //! so each has counts and a resident set of its own. Refuses: judging; the goals stand beside the figures in `report`.
 //!
-//! Sessions of installed secrets are made by the hundred thousand, by a short handshake each; they hold the same keys and tables as
-//! those of TLS, and no certificate's name. Of TLS a thousand are made beside them, so that the difference shows.
+//! As many sessions come from installed secrets, by a short handshake each, as by TLS; those of TLS hold certificates and tickets beside.
 
 mod report;
 mod server;
 mod session;
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use sealane::{Delivery, Peer, Socket};
@@ -26,7 +25,8 @@ use session::{Kind, client_socket, secret};
 /// Sockets that the client's sessions are spread over: a server slows down a host that begins more handshakes than a host does.
 const CLIENTS: usize = 20;
 
-/// Handshakes begun at once by each socket.
+/// Handshakes that are under way at each socket, at most. As many as have ended, by the half, are followed by others: so neither side
+/// waits for the other.
 const AT_ONCE: usize = 100;
 
 /// After so long nothing is left to be acknowledged, and what was needed only for handshakes is gone.
@@ -38,8 +38,8 @@ const ARRIVED: Duration = Duration::from_millis(400);
 /// So long a reply may take, and a peer may be silent, while others make their handshakes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Sessions of TLS that are made.
-const TLS_SESSIONS: usize = 1000;
+/// So long full handshakes go on: more sessions than there is time for are not made, and how many were is told.
+const HANDSHAKES_MAX: Duration = Duration::from_secs(60);
 
 /// Sessions that are made while everybody who asks for memory is remembered, which is slow.
 const RECORDED_SESSIONS: usize = 300;
@@ -94,13 +94,13 @@ pub fn measure(sessions: usize, progress: &mut dyn FnMut(&str)) -> Result<Memory
     ensure!(heap::count(), "this program does not count what it allocates");
     let credentials = Credentials::generate()?;
     let mut rows = Rows::default();
-    for (kind, count) in [(Kind::Tls, sessions.min(TLS_SESSIONS)), (Kind::Installed, sessions)] {
-        progress(&format!("{count} sessions, {}", kind.name()));
-        let mut world = World::new(kind, &credentials)?;
+    for kind in [Kind::Tls, Kind::Installed] {
+        progress(&format!("{sessions} sessions, {}", kind.name()));
+        let mut world = World::new(kind, &credentials, sessions)?;
         rows.add_endpoints(kind, &world.bare, &world.bound, world.clients.len());
-        world.open(count)?;
+        let made = world.open(sessions)?;
         let opened = world.look()?;
-        rows.add_sessions(kind, count, &world.bound, &opened);
+        rows.add_sessions(kind, made, &world.bound, &opened);
         if kind == Kind::Installed {
             progress("messages under way");
             for (size, count) in HELD {
@@ -112,7 +112,7 @@ pub fn measure(sessions: usize, progress: &mut dyn FnMut(&str)) -> Result<Memory
     let few = sessions.min(RECORDED_SESSIONS);
     for kind in [Kind::Tls, Kind::Installed] {
         progress(&format!("who asked for it, {}", kind.name()));
-        let mut world = World::new(kind, &credentials)?;
+        let mut world = World::new(kind, &credentials, few)?;
         world.server.record()?;
         heap::record();
         world.open(few)?;
@@ -147,16 +147,17 @@ struct World {
 }
 
 impl World {
-    fn new(kind: Kind, credentials: &Credentials) -> Result<Self> {
+    /// Sockets for so many sessions. The list of peers is the application's: there is room for it before anything is counted.
+    fn new(kind: Kind, credentials: &Credentials, sessions: usize) -> Result<Self> {
         let mut server = Child::start(credentials)?;
-        let bare = Both { client: Use::now(), server: server.look()? };
-        server.bind(kind)?;
         let count = match kind {
             Kind::Installed => CLIENTS,
             Kind::Tls => 1,
         };
+        let peers = (0..count).map(|_| Vec::with_capacity(sessions.div_ceil(count))).collect();
+        let bare = Both { client: Use::now(), server: server.look()? };
+        server.bind(kind)?;
         let clients = (0..count).map(|at| client_socket(kind, credentials, at)).collect::<Result<Vec<_>>>()?;
-        let peers = vec![Vec::new(); count];
         let mut world = Self { kind, clients, peers, server, bare, bound: bare };
         world.bound = world.look()?;
         Ok(world)
@@ -171,34 +172,37 @@ impl World {
         Ok(Both { client: Use::now(), server: self.server.look()? })
     }
 
-    /// Opens so many sessions, each by one request and its reply.
-    fn open(&mut self, count: usize) -> Result<()> {
+    /// Opens so many sessions, each by one request and its reply, or as many as there is time for. How many.
+    fn open(&mut self, count: usize) -> Result<usize> {
         let sockets = self.clients.len();
-        for (at, socket) in self.clients.iter().enumerate() {
-            let numbers = (0..count).skip(at).step_by(sockets);
-            if self.kind == Kind::Installed {
+        if self.kind == Kind::Installed {
+            for (at, socket) in self.clients.iter().enumerate() {
                 self.server.install(socket.local_addr(), at, sockets, count)?;
             }
-            // Exactly: what the list has in reserve is none of the session's bytes.
-            self.peers[at].reserve_exact(numbers.len());
-            for number in numbers {
-                self.peers[at].push(self.kind.peer(socket, self.server.port, number)?);
-            }
         }
-        let most = self.peers.iter().map(Vec::len).max().unwrap_or(0);
-        for first in (0..most).step_by(AT_ONCE) {
-            let mut sent = vec![0; sockets];
+        let began = Instant::now();
+        let mut waiting = vec![0; sockets];
+        loop {
+            let ends = self.kind == Kind::Tls && began.elapsed() > HANDSHAKES_MAX;
             for (at, socket) in self.clients.iter().enumerate() {
-                for peer in self.peers[at].iter().skip(first).take(AT_ONCE) {
-                    socket.send(peer, b"hello", 0)?;
-                    sent[at] += 1;
+                let numbers = (0..count).skip(at).step_by(sockets).skip(self.peers[at].len());
+                for number in numbers.take(if ends { 0 } else { AT_ONCE - waiting[at] }) {
+                    let peer = self.kind.peer(socket, self.server.port, number)?;
+                    socket.send(&peer, b"hello", 0)?;
+                    self.peers[at].push(peer);
+                    waiting[at] += 1;
                 }
             }
-            for (socket, sent) in self.clients.iter().zip(sent) {
-                replies(socket, sent, 5)?;
+            if waiting.iter().all(|waiting| *waiting == 0) {
+                return Ok(self.peers.iter().map(Vec::len).sum());
+            }
+            for (socket, waiting) in self.clients.iter().zip(&mut waiting) {
+                // The last of them wait for nobody.
+                let ended = if *waiting < AT_ONCE { *waiting } else { AT_ONCE / 2 };
+                replies(socket, ended, 5)?;
+                *waiting -= ended;
             }
         }
-        Ok(())
     }
 
     /// So many requests of `size` bytes that the server holds: before, meanwhile, and after it answered.
@@ -232,7 +236,8 @@ fn replies(socket: &Socket, count: usize, size: usize) -> Result<()> {
 impl Kind {
     fn peer(self, socket: &Socket, port: u16, number: usize) -> Result<Peer> {
         // One server, bound to all addresses; a session of TLS with each of them.
-        let at = SocketAddr::from(([127, 1, (number / 250) as u8, (number % 250 + 1) as u8], port));
+        let (network, host) = (1 + number / 62_500, number % 62_500);
+        let at = SocketAddr::from(([127, network as u8, (host / 250) as u8, (host % 250 + 1) as u8], port));
         match self {
             Self::Tls => Ok(socket.peer(at, SERVER_NAME)?),
             Self::Installed => {
