@@ -87,6 +87,32 @@ fn one_client_is_served_by_all_shards() {
     });
 }
 
+/// A shard that does not answer has a part of what is open, and the others answer all that follows: it does not come to have all of it.
+#[test]
+fn a_slow_shard_is_spared() {
+    bounded(|| {
+        let (server, client, peer) = pair(2, 1);
+        let serving = Arc::clone(&server);
+        let serving = thread::spawn(move || {
+            let shard = serving.shard(0).expect("there are two");
+            while let Ok(Delivery::Request(request)) = shard.recv() {
+                let _ = shard.reply(request.token, request.payload);
+            }
+        });
+        client.connect(&peer).unwrap();
+        const OPEN: u64 = 12;
+        for n in 0..300 {
+            client.send(&peer, numbered(n, 8), n).unwrap();
+            if n >= OPEN {
+                let answered = client.recv_timeout(LONG).unwrap();
+                assert!(matches!(answered, Some(Delivery::Response(_))), "{n}: the slow shard has all {OPEN}");
+            }
+        }
+        server.close().unwrap();
+        serving.join().unwrap();
+    });
+}
+
 /// [P-9.2] A thread for each shard at both ends: each gets the answers to what it asked, and each request runs once.
 #[test]
 fn responses_come_to_the_thread_that_asked() {

@@ -180,7 +180,8 @@ impl State {
 
     // ---- Messages ----
 
-    /// The lane in which the next message of the session in `slot` goes: they go round.
+    /// The lane in which the next message of the session in `slot` goes: they go round, but past one in which more are open than in the next.
+    /// A shard that is slower has fewer of them then, instead of all in the end.
     #[inline]
     pub(crate) fn lane_from(&mut self, slot: u32) -> u32 {
         match self.sessions[slot as usize].as_ref().and_then(|session| session.root) {
@@ -195,7 +196,9 @@ impl State {
         if count == 0 {
             return Err(Misuse::NoSession);
         }
-        let place = root.turn % count;
+        let (turn, next) = (root.turn % count, (root.turn + 1) % count);
+        let open = |place: usize| root.slots[place].map_or(0, |slot| self.machine.begun_with(slot));
+        let place = if open(next) < open(turn) { next } else { turn };
         root.turn = root.turn.wrapping_add(1);
         self.lane(at, place)
     }

@@ -48,6 +48,12 @@ impl Machine {
         self.rpcs.len()
     }
 
+    /// How many that we began with `peer` are open.
+    #[inline]
+    pub fn begun_with(&self, peer: u32) -> u32 {
+        self.peers.get(peer as usize).and_then(Option::as_ref).map_or(0, |peer| peer.begun_by_us)
+    }
+
     /// Bytes of incoming messages that are buffered.
     pub const fn buffered_bytes(&self) -> u64 {
         self.buffered

@@ -240,7 +240,8 @@ impl Machine {
         let state = if kind == Kind::OneWay { State::Telling } else { State::Requesting };
         self.awaited += u32::from(kind == Kind::Request);
         let slot = self.insert(peer, id, true, state, now);
-        let to = self.peers[peer as usize].as_ref().expect("an open peer");
+        let to = self.peers[peer as usize].as_mut().expect("an open peer");
+        to.begun_by_us += 1;
         let out = Outgoing::new(geometry, to.unscheduled, to.cutoffs.level(geometry.length()));
         let rpc = self.rpcs.taken(slot);
         rpc.out = Some(out);
@@ -356,6 +357,7 @@ impl Machine {
         self.unbuffer(rpc.peer, buffered.into());
         if let Some(peer) = self.peers[rpc.peer as usize].as_mut() {
             if rpc.ours {
+                peer.begun_by_us -= 1;
                 peer.finished.insert(rpc.id.sequence());
             } else {
                 peer.begun_by_peer -= 1;

@@ -64,6 +64,8 @@ pub struct Peer {
     pub finished: Seen,
     /// Its sequences that are finished: at-most-once. [P-7.1]
     pub seen: Seen,
+    /// Open RPCs that we began with it.
+    pub begun_by_us: u32,
     /// Open RPCs that it began.
     pub begun_by_peer: u32,
     /// Bytes of the first message that it begins, where that is taken whatever else is. [P-6.16]
@@ -103,6 +105,7 @@ impl Peer {
             told_cutoffs: Instant::FAR,
             finished: Seen::new(u64::MAX, usize::MAX),
             seen: Seen::new(SEQUENCE_WINDOW, config.intervals_max),
+            begun_by_us: 0,
             begun_by_peer: 0,
             first_max: None,
             buffered: 0,
