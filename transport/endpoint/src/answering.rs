@@ -68,6 +68,7 @@ impl Endpoint {
         state.trail.mark_at(now, Step::Replied, peer, id.rpc, length as u32);
         session.sending_bytes += length as u64;
         let call = state.calls[slot as usize].as_mut().expect("a request in service has both halves");
+        // With nothing to drop there, the message is made in its place.
         (call.out, call.whole) = (None, None);
         call.out = Some(Message::freeze(Id::response(id.rpc), body, trailer, &acks[..acks_len]));
         Ok(())

@@ -12,7 +12,6 @@ use crate::pool::Payload;
 use crate::session::{CallId, Origin};
 
 /// What an endpoint tells its driver.
-//
 // Its kind takes a word, and the fields begin at one: those of an event that was just copied are read at once, and a processor waits for
 // what it reads across the boundary of two writes.
 #[derive(Debug)]

@@ -225,6 +225,7 @@ impl State {
         }
     }
 
+    /// The same for what waited for a handshake, which needs no copy of it in its place.
     #[cold]
     fn begin_queued(&mut self, slot: u32, message: Queued, now: Instant) -> Result<(), Misuse> {
         self.begin(slot, message, now)
