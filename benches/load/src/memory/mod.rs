@@ -25,8 +25,7 @@ use session::{Kind, client_socket, secret};
 /// Sockets that the client's sessions are spread over: a server slows down a host that begins more handshakes than a host does.
 const CLIENTS: usize = 20;
 
-/// Handshakes that are under way at each socket, at most. As many as have ended, by the half, are followed by others: so neither side
-/// waits for the other.
+/// Handshakes that are under way at each socket, at most. When half of them have ended others follow: so neither side waits for the other.
 const AT_ONCE: usize = 100;
 
 /// After so long nothing is left to be acknowledged, and what was needed only for handshakes is gone.
@@ -40,6 +39,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// So long full handshakes go on: more sessions than there is time for are not made, and how many were is told.
 const HANDSHAKES_MAX: Duration = Duration::from_secs(60);
+
+/// Sessions after which it is told how many there are.
+const TOLD_EVERY: usize = 10_000;
 
 /// Sessions that are made while everybody who asks for memory is remembered, which is slow.
 const RECORDED_SESSIONS: usize = 300;
@@ -98,7 +100,7 @@ pub fn measure(sessions: usize, progress: &mut dyn FnMut(&str)) -> Result<Memory
         progress(&format!("{sessions} sessions, {}", kind.name()));
         let mut world = World::new(kind, &credentials, sessions)?;
         rows.add_endpoints(kind, &world.bare, &world.bound, world.clients.len());
-        let made = world.open(sessions)?;
+        let made = world.open(sessions, progress)?;
         let opened = world.look()?;
         rows.add_sessions(kind, made, &world.bound, &opened);
         if kind == Kind::Installed {
@@ -115,7 +117,7 @@ pub fn measure(sessions: usize, progress: &mut dyn FnMut(&str)) -> Result<Memory
         let mut world = World::new(kind, &credentials, few)?;
         world.server.record()?;
         heap::record();
-        world.open(few)?;
+        world.open(few, &mut |_| ())?;
         std::thread::sleep(SETTLED);
         rows.add_sites(kind, "server", few, world.server.recorded()?);
         rows.add_sites(kind, "client", few, recorded());
@@ -173,14 +175,14 @@ impl World {
     }
 
     /// Opens so many sessions, each by one request and its reply, or as many as there is time for. How many.
-    fn open(&mut self, count: usize) -> Result<usize> {
+    fn open(&mut self, count: usize, progress: &mut dyn FnMut(&str)) -> Result<usize> {
         let sockets = self.clients.len();
         if self.kind == Kind::Installed {
             for (at, socket) in self.clients.iter().enumerate() {
                 self.server.install(socket.local_addr(), at, sockets, count)?;
             }
         }
-        let began = Instant::now();
+        let (began, mut told) = (Instant::now(), 0);
         let mut waiting = vec![0; sockets];
         loop {
             let ends = self.kind == Kind::Tls && began.elapsed() > HANDSHAKES_MAX;
@@ -193,8 +195,13 @@ impl World {
                     waiting[at] += 1;
                 }
             }
+            let made: usize = self.peers.iter().map(Vec::len).sum();
             if waiting.iter().all(|waiting| *waiting == 0) {
-                return Ok(self.peers.iter().map(Vec::len).sum());
+                return Ok(made);
+            }
+            if made >= told + TOLD_EVERY {
+                told = made;
+                progress(&format!("{made} of {count} sessions, {}", self.kind.name()));
             }
             for (socket, waiting) in self.clients.iter().zip(&mut waiting) {
                 // The last of them wait for nobody.
