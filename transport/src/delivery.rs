@@ -28,6 +28,6 @@ mod tests {
     fn small_enough_to_be_moved() {
         assert!(size_of::<Delivery>() <= 80, "{} bytes", size_of::<Delivery>());
         let event = size_of::<endpoint::events::Event>();
-        assert!(event <= 88, "{event} bytes");
+        assert!(event <= 72, "{event} bytes");
     }
 }

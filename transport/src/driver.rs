@@ -381,7 +381,7 @@ impl Core {
                 }
             }
             Event::Failed { id, why, may_have_run, address, .. } => {
-                self.settle(id, Outcome::Failed(Error::ended(address, why, may_have_run)));
+                self.settle(id, Outcome::Failed(Error::ended(*address, why, may_have_run)));
             }
             Event::Arrived { id, waited: true, .. } => self.settle(id, Outcome::Arrived),
             // Nobody waits for it.

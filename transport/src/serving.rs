@@ -157,7 +157,7 @@ impl Socket {
                 Delivery::Stream(MessageStream::new(Arc::clone(&self.shared), id, peer, kind, cookie, length))
             }
             Event::Failed { id, cookie, why, may_have_run, address, .. } => {
-                let error = Error::ended(address, why, may_have_run);
+                let error = Error::ended(*address, why, may_have_run);
                 Delivery::Failed(Box::new(Failed { id: RpcId(id), cookie, error }))
             }
             _ => unreachable!("the inbox has nothing else"),

@@ -355,7 +355,7 @@ impl Socket {
                 Some(Event::Response { payload, .. }) => Some(Ok(Outcome::Payload(payload))),
                 Some(Event::Stream { from, length, .. }) => Some(Ok(Outcome::Stream { from, length })),
                 Some(Event::Failed { why, may_have_run, address, .. }) => {
-                    Some(Err(Error::ended(address, why, may_have_run)))
+                    Some(Err(Error::ended(*address, why, may_have_run)))
                 }
                 Some(_) => None,
                 None if core.endpoint.is_open(id.0) => None,

@@ -80,8 +80,8 @@ pub enum Event {
         waited: bool,
         /// Whether the peer may have executed it.
         may_have_run: bool,
-        /// Where the peer is.
-        address: SocketAddr,
+        /// Where the peer is. Few fail, so it takes little room here.
+        address: Box<SocketAddr>,
     },
     /// A one-way message of ours arrived in full.
     Arrived {

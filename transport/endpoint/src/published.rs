@@ -152,7 +152,14 @@ mod with_tls {
                 let (cookie, waited, address) = (message.cookie, message.waited, session.address);
                 let (why, may_have_run) = (Ended::Failed(Failure::PeerRestarted), true);
                 self.trail.mark(crate::trail::Step::Failed, slot, id.rpc, may_have_run.into());
-                self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
+                self.events.push_back(Event::Failed {
+                    id,
+                    cookie,
+                    waited,
+                    why,
+                    may_have_run,
+                    address: Box::new(address),
+                });
             }
         }
 

@@ -33,7 +33,14 @@ impl State {
                 let (cookie, waited, address) = (message.cookie, message.waited, session.address);
                 let (why, may_have_run) = (Ended::Failed(Failure::Deadline), message.early);
                 self.trail.mark(Step::Failed, slot as u32, id.rpc, may_have_run.into());
-                self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
+                self.events.push_back(Event::Failed {
+                    id,
+                    cookie,
+                    waited,
+                    why,
+                    may_have_run,
+                    address: Box::new(address),
+                });
             }
         }
     }
@@ -67,7 +74,7 @@ impl State {
             let id = CallId { session, rpc: message.id.message().rpc() };
             let (cookie, waited, may_have_run, why) = (message.cookie, message.waited, message.early, why.clone());
             self.trail.mark(Step::Failed, slot, id.rpc, may_have_run.into());
-            self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
+            self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address: Box::new(address) });
         }
     }
 }

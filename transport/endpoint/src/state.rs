@@ -220,7 +220,14 @@ impl State {
                 };
                 self.trail.mark(crate::trail::Step::Failed, slot, id.rpc, 0);
                 let (may_have_run, address) = (false, self.at(slot).address);
-                self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
+                self.events.push_back(Event::Failed {
+                    id,
+                    cookie,
+                    waited,
+                    why,
+                    may_have_run,
+                    address: Box::new(address),
+                });
             }
         }
     }
@@ -302,7 +309,9 @@ impl State {
                     out.unbind(&mut keys.sealing);
                 }
             }
-            self.pool.sent(out.take_body());
+        }
+        if let Some(body) = Message::end(&mut call.out) {
+            self.pool.sent(body);
         }
         let caller = Caller { cookie: call.cookie, waited: call.waited, streamed: call.streamed };
         if let Some(buffer) = call.buffer.take() {
@@ -338,6 +347,7 @@ impl State {
             // In the order in which they ended, which mostly is that of their sequences: what is finished is then one interval.
             let mut ended = core::mem::take(&mut self.ended);
             ended.drain(..).for_each(|slot| _ = self.drop_call(slot));
+            debug_assert!(self.ended.is_empty(), "to forget a call ends no other");
             self.ended = ended;
         }
         self.drain_machine() || any
@@ -362,7 +372,14 @@ impl State {
                         }
                         let (cookie, waited, why, address) =
                             (call.cookie, call.waited, Ended::Failed(why), self.at(peer).address);
-                        self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
+                        self.events.push_back(Event::Failed {
+                            id,
+                            cookie,
+                            waited,
+                            why,
+                            may_have_run,
+                            address: Box::new(address),
+                        });
                     }
                     if why == Failure::PeerSilent {
                         self.retire(peer);

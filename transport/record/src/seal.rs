@@ -196,13 +196,15 @@ impl<B: AsRef<[u8]>> Message<B> {
         self.trailer.aux_len as usize + TRAILER_LEN
     }
 
-    /// Its bytes, when it ends: without them nothing more of it can be sealed, and whoever tries panics.
+    /// Ends the message in its place, and gives its bytes: nothing more of it can be sealed.
     #[inline]
-    pub fn take_body(&mut self) -> B
+    pub fn end(place: &mut Option<Self>) -> Option<B>
     where
         B: Default,
     {
-        core::mem::take(&mut self.body)
+        let body = core::mem::take(&mut place.as_mut()?.body);
+        *place = None;
+        Some(body)
     }
 
     /// The acknowledgements that ride with it.
