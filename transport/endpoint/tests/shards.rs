@@ -51,6 +51,8 @@ impl Spread {
         let shard = |end: usize, number: u16| {
             let mut config = Config::new(offload::software::crypto());
             config.proto.serving = true;
+            // What is left is looked at soon after.
+            config.proto.short_ack_delay = config.proto.ack_delay;
             config.shard = Shard { number: number as u8, count: counts[end] };
             change(end, &mut config);
             let mut rng = Rng::new(seed * 1000 + end as u64 * 300 + u64::from(number));

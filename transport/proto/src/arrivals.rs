@@ -266,7 +266,7 @@ impl Machine {
             Verdict::New => {}
             // It finished earlier. A one-way message may lack our ack; a request's outcome is no longer known.
             Verdict::Seen if trailer.kind == Kind::OneWay => {
-                self.owe_ack(peer, id, now);
+                self.owe_ack(peer, id, now, self.config.ack_delay);
                 return Arrival::Duplicate;
             }
             Verdict::Seen | Verdict::BelowFloor => return Arrival::Duplicate,
@@ -367,7 +367,8 @@ impl Machine {
             return Arrival::NoRoom;
         }
         if ours || one_way {
-            self.owe_ack(peer, id, now);
+            let delay = if first && ours { self.config.short_ack_delay } else { self.config.ack_delay };
+            self.owe_ack(peer, id, now, delay);
         }
         Arrival::New { slot, first, complete: true }
     }
@@ -384,8 +385,7 @@ impl Machine {
         }
     }
 
-    fn owe_ack(&mut self, peer: u32, rpc: RpcId, now: Instant) {
-        let delay = self.config.ack_delay;
+    fn owe_ack(&mut self, peer: u32, rpc: RpcId, now: Instant, delay: Duration) {
         let p = self.peer(peer);
         p.acks.push(rpc);
         match p.acks.len() {

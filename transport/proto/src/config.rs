@@ -109,8 +109,11 @@ pub struct Config {
     /// Silence after which a peer counts as dead for an RPC. Default 3 s: longer than a process is ever paused by its host,
     /// far shorter than a person waits.
     pub peer_timeout: Duration,
-    /// How long an acknowledgement waits for something to ride on. Default 4 ms; the server holds the response until then.
+    /// How long an acknowledgement waits for something to ride on. Default 4 ms; the sender holds its message until then.
     pub ack_delay: Duration,
+    /// The same of a response of one record, which costs little to hold: less than a packet for it alone, where the next request comes a
+    /// while later. Default 100 ms.
+    pub short_ack_delay: Duration,
     /// Longest message that is accepted. Default 64 MiB.
     pub message_bytes_max: u32,
     /// Bytes of incoming messages that are buffered at once, over all peers. Default 1 GiB. A host that holds some of it gets
@@ -170,6 +173,7 @@ impl Default for Config {
             resend_max: Duration::from_millis(100),
             peer_timeout: Duration::from_secs(3),
             ack_delay: Duration::from_millis(4),
+            short_ack_delay: Duration::from_millis(100),
             message_bytes_max: 64 << 20,
             buffered_bytes_max: 1 << 30,
             buffered_bytes_per_host_max: 512 << 20,

@@ -57,7 +57,9 @@ pub fn judge(config: &Config, rtt: &Rtt, rpc: &Rpc, now: Instant) -> Due {
             }
             let since = if rpc.sent_at == Instant::FAR { rpc.heard } else { rpc.heard.max(rpc.sent_at) };
             // A response that waits for its ack is in no hurry: acks ride, so give them the time to.
-            let pause = if rpc.state == State::Responding { pause + config.ack_delay * 4 } else { pause };
+            let short = rpc.out.as_ref().is_some_and(|out| out.geometry().records() == 1);
+            let ride = if short { config.short_ack_delay * 2 } else { config.ack_delay * 4 };
+            let pause = if rpc.state == State::Responding { pause + ride } else { pause };
             silence(config, rpc, now, since, pause, rpc.state != State::Requesting)
         }
         State::Receiving | State::Answering => {

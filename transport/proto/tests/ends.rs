@@ -83,6 +83,32 @@ fn acks_are_batched() {
     assert_eq!(half.pass(Duration::from_secs(1)), []);
 }
 
+/// [P-8.9] A response of one record is acknowledged late, one of several as soon as anything; and who waits for that asks later, too.
+#[test]
+fn acks_of_short_responses_wait_longer() {
+    let Config { ack_delay, short_ack_delay, resend_min, .. } = serving();
+    let just = Duration::from_nanos(1);
+    let mut half = Half::new(serving());
+    for (sequence, length, delay) in [(0, 500, short_ack_delay), (1, 50_000, ack_delay)] {
+        half.begin(ours(sequence), Kind::Request, 500);
+        half.sent();
+        half.bytes(&message(ours(sequence), Kind::Response, length, length), 0..length);
+        assert_eq!(half.pass(delay - just), []);
+        assert_eq!(half.pass(just), [Frame::Ack { rpc: ours(sequence) }]);
+    }
+    for (sequence, length, ride) in [(0, 500, short_ack_delay * 2), (1, 50_000, ack_delay * 4)] {
+        half.record(&request(sequence), 0);
+        half.respond(theirs(sequence), length);
+        half.sent();
+        let mut waited = Duration::ZERO;
+        while !half.pass(resend_min).contains(&Frame::NeedAck { rpc: theirs(sequence) }) {
+            waited += resend_min;
+        }
+        assert!(waited >= ride - resend_min && waited < ride * 2, "{waited:?}");
+        half.frame(Frame::Ack { rpc: theirs(sequence) });
+    }
+}
+
 /// Who tells one peer tells those, too, that would be told soon.
 #[test]
 fn acks_to_many_peers_go_together() {

@@ -117,6 +117,8 @@ impl World {
         let end = |at: usize| {
             let mut config = Config::new(offload::software::crypto());
             config.proto.serving = true;
+            // What is left is looked at soon after.
+            config.proto.short_ack_delay = config.proto.ack_delay;
             config.spans = true;
             change(at, &mut config);
             let mut rng = Rng::new(seed * 1000 + at as u64);
