@@ -28,6 +28,12 @@ impl Block {
         bytes.truncate(start + len);
         Self { bytes, start }
     }
+
+    /// Its memory, empty.
+    pub fn into_memory(mut self) -> Vec<u8> {
+        self.bytes.clear();
+        self.bytes
+    }
 }
 
 impl From<Vec<u8>> for Block {

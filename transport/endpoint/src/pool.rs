@@ -51,6 +51,16 @@ impl Payload {
         assert!(range.start <= range.end && range.end <= self.len(), "slice {range:?} of {} bytes", self.len());
         Self { bytes: Arc::clone(&self.bytes), start: self.start + range.start, end: self.start + range.end }
     }
+
+    /// Its memory, empty, for something new. Who keeps a clone of what is sent has it back so once that was delivered.
+    ///
+    /// # Errors
+    /// Gives the payload back while anybody else has it.
+    pub fn reclaim(self) -> Result<Vec<u8>, Self> {
+        let Self { bytes, start, end } = self;
+        let block = Arc::try_unwrap(bytes).map_err(|bytes| Self { bytes, start, end })?;
+        Ok(block.into_memory())
+    }
 }
 
 impl Deref for Payload {
@@ -385,6 +395,17 @@ mod tests {
         // What somebody else made fits no class.
         pool.sent(Body::Copied(Vec::with_capacity(100)));
         assert!(pool.copies.iter().flatten().all(|kept| kept.capacity() != 100));
+    }
+
+    #[test]
+    fn memory_comes_back_when_nobody_else_has_it() {
+        let payload = Payload::from(b"some text".to_vec());
+        let (at, other) = (payload.as_ptr(), payload.slice(5..9));
+        let payload = payload.reclaim().expect_err("another has it");
+        assert_eq!((&*payload, &*other), (&b"some text"[..], &b"text"[..]));
+        drop(payload);
+        let memory = other.reclaim().expect("nobody else has it");
+        assert_eq!((memory.as_ptr(), memory.len(), memory.capacity()), (at, 0, 9));
     }
 
     #[test]
