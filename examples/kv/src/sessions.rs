@@ -241,8 +241,8 @@ impl Sessions {
             if !durable {
                 let _ = socket.refuse(token);
             } else if replies.len() > COPIED_MAX || !self.behind.is_empty() {
-                lent.kept(replies.len());
-                self.send(peer, Some(token), replies.into());
+                let replies = lent.lend(replies);
+                self.send(peer, Some(token), replies);
             } else {
                 if let Ok(Some(token)) = socket.try_reply(token, &replies) {
                     self.behind.entry(peer).or_default().out.push_back((Some(token), replies.clone().into()));

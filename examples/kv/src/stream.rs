@@ -1,10 +1,12 @@
 //! Owns one connection of TCP, with or without TLS: what came and did not run yet, what was answered and has not left yet. A connection at
 //! rest has no buffers: those that are needed are the loop's, lent for a turn.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
 use anyhow::Result;
+use sealane::Payload;
 
 use crate::engine::{Client, Engine};
 use crate::requests::{self, Stop};
@@ -24,36 +26,62 @@ pub(crate) struct Lent {
     read: Vec<u8>,
     plain: Vec<u8>,
     sealed: Vec<u8>,
-    pub(crate) spare: Vec<Vec<u8>>,
-    /// About as many bytes as those had that were kept for good.
-    usual: usize,
+    spare: Vec<Vec<u8>>,
+    /// Bytes of those.
+    spare_bytes: usize,
+    /// Replies that the socket has.
+    sent: VecDeque<Payload>,
 }
 
 impl Default for Lent {
     fn default() -> Self {
-        Self { read: vec![0; READ_BYTES], plain: Vec::new(), sealed: Vec::new(), spare: Vec::new(), usual: 0 }
+        Self {
+            read: vec![0; READ_BYTES],
+            plain: Vec::new(),
+            sealed: Vec::new(),
+            spare: Vec::new(),
+            spare_bytes: 0,
+            sent: VecDeque::new(),
+        }
     }
 }
 
 /// Buffers that are kept for the next turn.
 const SPARES: usize = 64;
-/// A longer one is given back to the system.
-const SPARE_BYTES: usize = 64 << 10;
+/// Their bytes. What is beyond is given back to the system, which fills pages with zeros anew when it gives them: for a reply of 512 KB that
+/// takes as long as to seal it.
+const SPARE_BYTES: usize = 8 << 20;
+/// Replies that the socket has and that are looked at for one that it has no longer.
+const TRIES: usize = 4;
 
 impl Lent {
     pub(crate) fn take(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(self.usual))
+        for _ in 0..TRIES.min(self.sent.len()) {
+            match self.sent.pop_front().map(Payload::reclaim) {
+                Some(Err(sent)) => self.sent.push_back(sent),
+                Some(Ok(buffer)) => return buffer,
+                None => break,
+            }
+        }
+        let buffer = self.spare.pop().unwrap_or_default();
+        self.spare_bytes -= buffer.capacity();
+        buffer
     }
 
-    /// A buffer of so many bytes does not come back: the next begins as long, so that it need not grow step by step.
-    pub(crate) fn kept(&mut self, len: usize) {
-        let fades = self.usual - self.usual / 8;
-        self.usual = len.max(fades).min(SPARE_BYTES);
+    /// What the socket sends from where it is comes back here later.
+    pub(crate) fn lend(&mut self, replies: Vec<u8>) -> Payload {
+        let replies = Payload::from(replies);
+        if self.sent.len() < SPARES {
+            self.sent.push_back(replies.clone());
+        }
+        replies
     }
 
     pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
-        if self.spare.len() < SPARES && buffer.capacity() > 0 && buffer.capacity() <= SPARE_BYTES {
+        let bytes = self.spare_bytes + buffer.capacity();
+        if self.spare.len() < SPARES && buffer.capacity() > 0 && bytes <= SPARE_BYTES {
             buffer.clear();
+            self.spare_bytes = bytes;
             self.spare.push(buffer);
         }
     }
