@@ -31,9 +31,12 @@ pub struct Plan {
     pub values: Vec<usize>,
     /// Peers.
     pub peers: Vec<Peer>,
-    /// Client processes, with a connection each.
+    /// Client processes.
     pub clients: usize,
-    /// Operations of each that are under way.
+    /// Connections of each, as YCSB's clients have one for each of their threads; over datagrams they are callers of one socket, which is
+    /// what one socket for many is for.
+    pub connections: usize,
+    /// Operations of each connection that are under way.
     pub outstanding: usize,
     /// Most commands of one message; zero chooses by the length of values.
     pub per_message: usize,
@@ -174,7 +177,10 @@ struct Cell {
 /// # Errors
 /// When a server or a client fails.
 pub fn run(plan: &Plan, both: &Both, progress: &mut dyn FnMut(&str)) -> Result<Vec<Row>> {
-    ensure!(plan.clients > 0 && plan.outstanding > 0 && plan.rounds > 0, "nothing to be measured");
+    ensure!(
+        plan.clients > 0 && plan.connections > 0 && plan.outstanding > 0 && plan.rounds > 0,
+        "nothing to be measured"
+    );
     let (client_cpu, server_cpu) = cpus();
     let mut server = match &plan.elsewhere {
         Some(other) => ServerChild::elsewhere(other),
@@ -222,7 +228,7 @@ fn jobs(
         server: address,
         credentials: both.client.clone(),
         of: (at as u64, plan.clients as u64),
-        endpoints: 1,
+        endpoints: plan.connections,
         installed: false,
         workload,
         records: plan.records,

@@ -1,4 +1,4 @@
-//! Owns the client's side of the floor: connected sockets, one for each endpoint. What is not answered for [`PATIENCE`] is sent anew, as
+//! Owns the client's side of the floor: connected sockets, one for each endpoint or one for all. What is not answered for [`PATIENCE`] is sent anew, as
 //! something of its own, so that a lost datagram costs that long and ends nothing.
 
 use std::collections::VecDeque;
@@ -47,7 +47,7 @@ pub(crate) struct Datagrams {
 }
 
 impl Datagrams {
-    /// So many endpoints. With `sealed` each has a key.
+    /// So many sockets, which all callers share. With `sealed` each has a key.
     pub(crate) fn connect(server: SocketAddr, count: usize, sealed: bool) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut endpoints = Vec::with_capacity(count);
@@ -116,6 +116,7 @@ impl Datagrams {
 
 impl Links for Datagrams {
     fn send(&mut self, endpoint: usize, tag: u64, commands: &[u8], count: usize) -> Result<()> {
+        let endpoint = endpoint % self.endpoints.len();
         self.add(Request { tag, endpoint, commands: commands.to_vec(), count });
         Ok(())
     }

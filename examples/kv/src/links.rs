@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const SOCKETS: usize = 8;
 /// Messages taken from a socket at once.
 const TAKEN_MAX: usize = 256;
+/// Connections from one address, which has some 28,000 ports. Where an address is chosen the kernel takes milliseconds to find one of them,
+/// so that is done for more than these only.
+const OF_ONE_ADDRESS: usize = 25_000;
 /// Handshakes begun at once by each socket.
 const AT_ONCE: usize = 50;
 
@@ -96,12 +99,11 @@ impl Streams {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut streams = Vec::with_capacity(count);
         for at in 0..count {
-            // One address has some 28,000 ports.
-            let local = SocketAddr::from(([127, 0, 2, 1 + (at / 10_000) as u8], 0));
+            let local = SocketAddr::from(([127, 0, 2, 1 + (at / OF_ONE_ADDRESS) as u8], 0));
             let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
             let _ = socket.set_tcp_congestion(b"cubic");
             socket.set_tcp_nodelay(true)?;
-            if count > 10_000 {
+            if count > OF_ONE_ADDRESS {
                 socket.bind(&local.into())?;
             }
             socket.connect(&server.into()).with_context(|| format!("connection {at}"))?;
@@ -298,14 +300,14 @@ impl Sealane {
         })
     }
 
-    /// One session of TLS.
-    pub(crate) fn connect(server: SocketAddr, credentials: &Credentials) -> Result<Self> {
+    /// One session of TLS, for so many callers.
+    pub(crate) fn connect(server: SocketAddr, credentials: &Credentials, callers: usize) -> Result<Self> {
         let trust = Trust::pem(credentials.authority.as_bytes())?;
         let identity = Identity::pem(credentials.certificate.as_bytes(), credentials.key.as_bytes())?;
         let socket = Socket::builder().trust(trust).identity(identity).wait(Wait::Block).bind("127.0.0.1:0")?;
         let peer = socket.peer(server, SERVER_NAME)?;
         socket.connect(&peer)?;
-        Self::over(vec![socket], vec![(0, peer)])
+        Self::over(vec![socket], vec![(0, peer); callers])
     }
 
     /// So many sessions of installed secrets; `install` has the server install those of one socket: its address, the first, the step.

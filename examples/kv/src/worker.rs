@@ -72,9 +72,9 @@ pub struct Job {
     pub(crate) credentials: Credentials,
     /// Which of how many processes.
     pub(crate) of: (u64, u64),
-    /// Connections, or sessions.
+    /// Connections, or sessions of installed secrets, or callers of one session.
     pub(crate) endpoints: usize,
-    /// Sessions have installed secrets, so that there can be many.
+    /// Each has a session of its own, with installed secrets, so that there can be many.
     pub(crate) installed: bool,
     pub(crate) workload: Workload,
     pub(crate) records: u64,
@@ -148,13 +148,14 @@ fn pairs(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
 impl Worker {
     /// Connects.
     pub(crate) fn new(job: Job, install: &mut dyn FnMut(SocketAddr, usize, usize) -> Result<()>) -> Result<Self> {
+        let sockets = if job.installed { job.endpoints } else { 1 };
         let links: Box<dyn Links> = match job.peer {
             Peer::Tcp => Box::new(Streams::connect(job.server, None, job.endpoints)?),
             Peer::Tls => Box::new(Streams::connect(job.server, Some(&job.credentials), job.endpoints)?),
             Peer::Sealane if job.installed => Box::new(Sealane::install(job.server, job.endpoints, install)?),
-            Peer::Sealane => Box::new(Sealane::connect(job.server, &job.credentials)?),
-            Peer::Udp => Box::new(Datagrams::connect(job.server, job.endpoints, false)?),
-            Peer::UdpIdeal => Box::new(Datagrams::connect(job.server, job.endpoints, true)?),
+            Peer::Sealane => Box::new(Sealane::connect(job.server, &job.credentials, job.endpoints)?),
+            Peer::Udp => Box::new(Datagrams::connect(job.server, sockets, false)?),
+            Peer::UdpIdeal => Box::new(Datagrams::connect(job.server, sockets, true)?),
         };
         let chooser = Chooser::new(job.workload, job.records, job.seed, job.of);
         Ok(Self {

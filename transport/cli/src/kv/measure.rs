@@ -30,11 +30,14 @@ pub(crate) struct BenchArgs {
     /// Peers: tcp, tls, sealane, and the floors: udp, bare datagrams in clear text, and udp-ideal, each sealed once
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "tcp,tls,sealane", value_parser = peer)]
     peers: Vec<Peer>,
-    /// Client processes, with one connection each
+    /// Client processes
     #[arg(long, value_name = "N", default_value_t = 4)]
     clients: usize,
-    /// Operations of each client that are under way
+    /// Connections of each client, as YCSB has one for each of its threads; with Sealane they are callers of one socket
     #[arg(long, value_name = "N", default_value_t = 16)]
+    connections: usize,
+    /// Operations of each connection that are under way; more than one are pipelined
+    #[arg(long, value_name = "N", default_value_t = 1)]
     outstanding: usize,
     /// Most commands of one message (for TCP: that are written at once); 0 is as many as make 64 KiB of values
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -49,7 +52,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 2)]
     rounds: u32,
     /// Milliseconds that each peer is measured in a round
-    #[arg(long, value_name = "MS", default_value_t = 600)]
+    #[arg(long, value_name = "MS", default_value_t = 500)]
     cell_ms: u64,
     /// Measure another server of the protocol, which runs already: where its TCP, TLS and Sealane are
     #[arg(long, value_name = "TCP,TLS,SEALANE", value_delimiter = ',', requires = "pid", requires = "cert")]
@@ -128,6 +131,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
         values: args.values.clone(),
         peers: args.peers.clone(),
         clients: args.clients,
+        connections: args.connections,
         outstanding: args.outstanding,
         per_message: args.per_message,
         records: args.records,
