@@ -27,10 +27,10 @@ pub(crate) struct Lent {
     plain: Vec<u8>,
     sealed: Vec<u8>,
     spare: Vec<Vec<u8>>,
-    /// Bytes of those.
-    spare_bytes: usize,
     /// Replies that the socket has.
     sent: VecDeque<Payload>,
+    /// Bytes of the buffers of both.
+    bytes: usize,
 }
 
 impl Default for Lent {
@@ -40,15 +40,15 @@ impl Default for Lent {
             plain: Vec::new(),
             sealed: Vec::new(),
             spare: Vec::new(),
-            spare_bytes: 0,
             sent: VecDeque::new(),
+            bytes: 0,
         }
     }
 }
 
 /// Buffers that are kept for the next turn.
 const SPARES: usize = 64;
-/// Their bytes. What is beyond is given back to the system, which fills pages with zeros anew when it gives them: for a reply of 512 KB that
+/// Bytes of these, and of replies that the socket has. What is beyond is given back to the system, which fills pages with zeros anew when it gives them: for a reply of 512 KB that
 /// takes as long as to seal it.
 const SPARE_BYTES: usize = 8 << 20;
 /// Replies that the socket has and that are looked at for one that it has no longer.
@@ -56,32 +56,41 @@ const TRIES: usize = 4;
 
 impl Lent {
     pub(crate) fn take(&mut self) -> Vec<u8> {
+        let buffer = self.came_back().or_else(|| self.spare.pop()).unwrap_or_default();
+        self.bytes -= buffer.capacity();
+        buffer
+    }
+
+    fn came_back(&mut self) -> Option<Vec<u8>> {
         for _ in 0..TRIES.min(self.sent.len()) {
-            match self.sent.pop_front().map(Payload::reclaim) {
-                Some(Err(sent)) => self.sent.push_back(sent),
-                Some(Ok(buffer)) => return buffer,
-                None => break,
+            match self.sent.pop_front()?.reclaim() {
+                Ok(buffer) => return Some(buffer),
+                Err(sent) => self.sent.push_back(sent),
             }
         }
-        let buffer = self.spare.pop().unwrap_or_default();
-        self.spare_bytes -= buffer.capacity();
-        buffer
+        None
+    }
+
+    /// Whether one more of so many bytes is kept.
+    fn keeps(&self, capacity: usize) -> bool {
+        (1..=SPARE_BYTES - self.bytes).contains(&capacity)
     }
 
     /// What the socket sends from where it is comes back here later.
     pub(crate) fn lend(&mut self, replies: Vec<u8>) -> Payload {
+        let capacity = replies.capacity();
         let replies = Payload::from(replies);
-        if self.sent.len() < SPARES {
+        if self.sent.len() < SPARES && self.keeps(capacity) {
+            self.bytes += capacity;
             self.sent.push_back(replies.clone());
         }
         replies
     }
 
     pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
-        let bytes = self.spare_bytes + buffer.capacity();
-        if self.spare.len() < SPARES && buffer.capacity() > 0 && bytes <= SPARE_BYTES {
+        if self.spare.len() < SPARES && self.keeps(buffer.capacity()) {
             buffer.clear();
-            self.spare_bytes = bytes;
+            self.bytes += buffer.capacity();
             self.spare.push(buffer);
         }
     }
@@ -287,5 +296,40 @@ fn taken(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     match stream.write(bytes) {
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
         done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Buffers come back from the socket, and no more is kept than the limit, whatever was lent: replies of a megabyte, or one of sixty.
+    #[test]
+    fn buffers_are_used_again_within_a_limit() {
+        const LONG: usize = 1 << 20;
+        let mut lent = Lent::default();
+        let at = |payload: &Payload| payload.as_ptr();
+        let first = lent.lend(vec![b'a'; LONG]);
+        let second = lent.lend(vec![b'b'; LONG]);
+        assert!(lent.take().capacity() == 0, "both are on their way");
+        let of_second = at(&second);
+        drop(second);
+        let again = lent.take();
+        assert_eq!((again.as_ptr(), again.len(), again.capacity()), (of_second, 0, LONG));
+        lent.put(again);
+        let of_first = at(&first);
+        drop(first);
+        let (next, last) = (lent.take(), lent.take());
+        assert_eq!([next.as_ptr(), last.as_ptr()], [of_first, of_second], "what came back is first");
+        assert_eq!(lent.bytes, 0);
+
+        drop((0..3 * SPARES).map(|_| lent.lend(vec![0; LONG])).collect::<Vec<_>>());
+        drop(lent.lend(vec![0; 60 * LONG]));
+        lent.put(vec![0; 60 * LONG]);
+        assert_eq!((lent.sent.len(), lent.spare.len(), lent.bytes), (SPARE_BYTES / LONG, 0, SPARE_BYTES));
+        for _ in 0..SPARE_BYTES / LONG {
+            assert_eq!(lent.take().capacity(), LONG);
+        }
+        assert_eq!((lent.take().capacity(), lent.bytes), (0, 0));
     }
 }
