@@ -358,6 +358,7 @@ impl Machine {
         self.timers.remove(slot);
         let rpc = self.rpcs.taken(slot);
         let (peer, id, now, ours) = (rpc.peer, rpc.id, rpc.heard, rpc.ours);
+        let length = rpc.inc.as_ref().map_or(rpc.whole, |inc| inc.geometry().length());
         self.awaited -= u32::from(rpc.awaits_response());
         rpc.state = if ours || one_way { State::Complete } else { State::InService };
         // From here on it counts as executed: at most once, whatever comes later. [P-7.1]
@@ -367,7 +368,8 @@ impl Machine {
             return Arrival::NoRoom;
         }
         if ours || one_way {
-            let delay = if first && ours { self.config.short_ack_delay } else { self.config.ack_delay };
+            let config = &self.config;
+            let delay = if ours { config.response_ack_delay(length) } else { config.ack_delay };
             self.owe_ack(peer, id, now, delay);
         }
         Arrival::New { slot, first, complete: true }

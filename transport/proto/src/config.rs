@@ -111,8 +111,8 @@ pub struct Config {
     pub peer_timeout: Duration,
     /// How long an acknowledgement waits for something to ride on. Default 4 ms; the sender holds its message until then.
     pub ack_delay: Duration,
-    /// The same of a response of one record, which costs little to hold: less than a packet for it alone, where the next request comes a
-    /// while later. Default 100 ms.
+    /// The same of a response of up to [`SHORT_RESPONSE_BYTES`], which costs little to hold: less than a packet for it alone, where the next
+    /// request comes a while later. Default 100 ms.
     pub short_ack_delay: Duration,
     /// Longest message that is accepted. Default 64 MiB.
     pub message_bytes_max: u32,
@@ -139,7 +139,16 @@ pub struct Config {
     pub serving: bool,
 }
 
+/// Longest response whose acknowledgement waits for [`Config::short_ack_delay`]. All that are held so long share the sender's limit of bytes
+/// under way, which longer ones would use up.
+pub const SHORT_RESPONSE_BYTES: u32 = 1024;
+
 impl Config {
+    /// How long the acknowledgement of a response of so many bytes waits. [P-8.9]
+    pub(crate) const fn response_ack_delay(&self, length: u32) -> Duration {
+        if length <= SHORT_RESPONSE_BYTES { self.short_ack_delay } else { self.ack_delay }
+    }
+
     /// The shortest and the longest patience, in nanoseconds.
     pub(crate) const fn patience_ns(&self) -> (u64, u64) {
         (self.resend_min.as_nanos() as u64, self.resend_max.as_nanos() as u64)

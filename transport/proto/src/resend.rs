@@ -57,8 +57,8 @@ pub fn judge(config: &Config, rtt: &Rtt, rpc: &Rpc, now: Instant) -> Due {
             }
             let since = if rpc.sent_at == Instant::FAR { rpc.heard } else { rpc.heard.max(rpc.sent_at) };
             // A response that waits for its ack is in no hurry: acks ride, so give them the time to.
-            let short = rpc.out.as_ref().is_some_and(|out| out.geometry().records() == 1);
-            let ride = if short { config.short_ack_delay * 2 } else { config.ack_delay * 4 };
+            let length = rpc.out.as_ref().map_or(0, |out| out.geometry().length());
+            let ride = (config.response_ack_delay(length) + config.ack_delay) * 2;
             let pause = if rpc.state == State::Responding { pause + ride } else { pause };
             silence(config, rpc, now, since, pause, rpc.state != State::Requesting)
         }

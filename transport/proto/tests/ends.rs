@@ -83,20 +83,22 @@ fn acks_are_batched() {
     assert_eq!(half.pass(Duration::from_secs(1)), []);
 }
 
-/// [P-8.9] A response of one record is acknowledged late, one of several as soon as anything; and who waits for that asks later, too.
+/// [P-8.9] A short response is acknowledged late, a longer one as soon as anything, in one record or in several; and who waits for that asks later, too.
 #[test]
 fn acks_of_short_responses_wait_longer() {
     let Config { ack_delay, short_ack_delay, resend_min, .. } = serving();
     let just = Duration::from_nanos(1);
     let mut half = Half::new(serving());
-    for (sequence, length, delay) in [(0, 500, short_ack_delay), (1, 50_000, ack_delay)] {
+    for (sequence, length, delay) in [(0, 1024, short_ack_delay), (1, 1025, ack_delay), (2, 50_000, ack_delay)] {
         half.begin(ours(sequence), Kind::Request, 500);
         half.sent();
         half.bytes(&message(ours(sequence), Kind::Response, length, length), 0..length);
         assert_eq!(half.pass(delay - just), []);
         assert_eq!(half.pass(just), [Frame::Ack { rpc: ours(sequence) }]);
     }
-    for (sequence, length, ride) in [(0, 500, short_ack_delay * 2), (1, 50_000, ack_delay * 4)] {
+    for (sequence, length, ride) in
+        [(0, 1024, (short_ack_delay + ack_delay) * 2), (1, 1025, ack_delay * 4), (2, 50_000, ack_delay * 4)]
+    {
         half.record(&request(sequence), 0);
         half.respond(theirs(sequence), length);
         half.sent();
