@@ -149,17 +149,10 @@ mod with_tls {
                 message.aborted = true;
                 self.room.let_go(core::mem::take(&mut message.body).len());
                 let id = CallId { session: session.id, rpc: message.id.message().rpc() };
-                let (cookie, waited, address) = (message.cookie, message.waited, session.address);
+                let (cookie, waited, address) = (message.cookie, message.waited, Box::new(session.address));
                 let (why, may_have_run) = (Ended::Failed(Failure::PeerRestarted), true);
                 self.trail.mark(crate::trail::Step::Failed, slot, id.rpc, may_have_run.into());
-                self.events.push_back(Event::Failed {
-                    id,
-                    cookie,
-                    waited,
-                    why,
-                    may_have_run,
-                    address: Box::new(address),
-                });
+                self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
             }
         }
 

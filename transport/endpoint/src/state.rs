@@ -219,15 +219,8 @@ impl State {
                     _ => Ended::Failed(Failure::SessionClosed),
                 };
                 self.trail.mark(crate::trail::Step::Failed, slot, id.rpc, 0);
-                let (may_have_run, address) = (false, self.at(slot).address);
-                self.events.push_back(Event::Failed {
-                    id,
-                    cookie,
-                    waited,
-                    why,
-                    may_have_run,
-                    address: Box::new(address),
-                });
+                let (may_have_run, address) = (false, Box::new(self.at(slot).address));
+                self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
             }
         }
     }
@@ -371,15 +364,8 @@ impl State {
                             self.events.push_back(Event::Readable { id });
                         }
                         let (cookie, waited, why, address) =
-                            (call.cookie, call.waited, Ended::Failed(why), self.at(peer).address);
-                        self.events.push_back(Event::Failed {
-                            id,
-                            cookie,
-                            waited,
-                            why,
-                            may_have_run,
-                            address: Box::new(address),
-                        });
+                            (call.cookie, call.waited, Ended::Failed(why), Box::new(self.at(peer).address));
+                        self.events.push_back(Event::Failed { id, cookie, waited, why, may_have_run, address });
                     }
                     if why == Failure::PeerSilent {
                         self.retire(peer);
