@@ -7,6 +7,8 @@ pub const BULK_BYTES_MAX: usize = 512 << 20;
 pub const ARGS_MAX: usize = 1 << 20;
 /// Longest line: of an inline command, or of a length.
 pub const LINE_BYTES_MAX: usize = 64 << 10;
+/// Longest head of a reply: its type, a number of 64 bits and its sign, the end of the line.
+const HEAD_BYTES_MAX: usize = 24;
 /// Deepest nesting of replies that a client reads.
 const DEPTH_MAX: usize = 16;
 
@@ -190,13 +192,23 @@ fn line(bytes: &[u8], from: usize, too_long: &str) -> Result<Option<(usize, usiz
 pub fn integer(text: &[u8]) -> Option<i64> {
     let plain = text.strip_prefix(b"-").unwrap_or(text);
     let leading_zero = plain.len() > 1 && plain[0] == b'0';
-    if plain.is_empty() || plain.len() > 19 || leading_zero || !plain.iter().all(u8::is_ascii_digit) {
+    if plain.is_empty() || plain.len() > 19 || leading_zero {
         return None;
     }
-    if text.len() > plain.len() && plain == b"0" {
+    let is_negative = text.len() > plain.len();
+    if is_negative && plain == b"0" {
         return None;
     }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    // Nineteen digits do not overflow it.
+    let mut number = 0u64;
+    for digit in plain {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + u64::from(digit);
+    }
+    if is_negative { 0i64.checked_sub_unsigned(number) } else { i64::try_from(number).ok() }
 }
 
 /// Writes replies, in the version of the protocol that the client asked for.
@@ -217,23 +229,26 @@ impl Out {
     }
 
     fn number(&mut self, kind: u8, number: i64) {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
+        // From the end on, so that it is appended as one piece.
+        let mut head = [0; HEAD_BYTES_MAX];
+        head[HEAD_BYTES_MAX - 2..].copy_from_slice(b"\r\n");
+        let mut at = HEAD_BYTES_MAX - 2;
         let mut left = number.unsigned_abs();
         loop {
             at -= 1;
-            digits[at] = b'0' + (left % 10) as u8;
+            head[at] = b'0' + (left % 10) as u8;
             left /= 10;
             if left == 0 {
                 break;
             }
         }
-        self.bytes.push(kind);
         if number < 0 {
-            self.bytes.push(b'-');
+            at -= 1;
+            head[at] = b'-';
         }
-        self.bytes.extend_from_slice(&digits[at..]);
-        self.bytes.extend_from_slice(b"\r\n");
+        at -= 1;
+        head[at] = kind;
+        self.bytes.extend_from_slice(&head[at..]);
     }
 
     /// `+OK`.
@@ -259,6 +274,7 @@ impl Out {
 
     /// A string of bytes.
     pub fn bulk(&mut self, bytes: &[u8]) {
+        self.bytes.reserve(bytes.len() + HEAD_BYTES_MAX + 2);
         self.number(b'$', bytes.len() as i64);
         self.bytes.extend_from_slice(bytes);
         self.bytes.extend_from_slice(b"\r\n");

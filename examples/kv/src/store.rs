@@ -153,6 +153,12 @@ impl Store {
 
     /// The value of a key, for a command that reads.
     pub fn read(&mut self, key: &[u8]) -> Option<&Value> {
+        let at = self.seek(key)?;
+        self.at(at)
+    }
+
+    /// The place of a key, for a command that reads. It is the key's until something is written.
+    pub fn seek(&mut self, key: &[u8]) -> Option<usize> {
         let Some(at) = self.live(key) else {
             self.counts.misses += 1;
             return None;
@@ -160,15 +166,19 @@ impl Store {
         self.counts.hits += 1;
         self.uses += 1;
         let uses = self.uses;
-        let entry = self.keys.value_mut(at)?;
-        entry.used = uses;
-        Some(&entry.value)
+        self.keys.value_mut(at)?.used = uses;
+        Some(at)
+    }
+
+    /// The value at a place.
+    pub fn at(&self, place: usize) -> Option<&Value> {
+        self.keys.value(place).map(|entry| &entry.value)
     }
 
     /// The value of a key, for a command that writes; reading it counts nothing.
     pub fn peek(&mut self, key: &[u8]) -> Option<&Value> {
         let at = self.live(key)?;
-        self.keys.value(at).map(|entry| &entry.value)
+        self.at(at)
     }
 
     /// Changes the value of a key. What is empty then is removed.

@@ -7,13 +7,18 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
+use siphasher::sip::SipHasher13;
+use smallvec::SmallVec;
 
 /// Bytes that an entry costs beside its own: its place, its share of the index, the allocator's head.
 pub const ENTRY_BYTES: usize = 64;
 
+/// Longest key that stands in its place: one line of memory less to wait for when it is compared.
+const KEY_BYTES: usize = 24;
+
 #[derive(Debug)]
 struct Place<V> {
-    key: Box<[u8]>,
+    key: SmallVec<[u8; KEY_BYTES]>,
     hash: u64,
     value: V,
 }
@@ -24,20 +29,22 @@ pub struct Table<V> {
     index: HashTable<u32>,
     places: Vec<Option<Place<V>>>,
     free: Vec<u32>,
-    random: RandomState,
+    hasher: SipHasher13,
     /// Bytes of all keys.
     key_bytes: usize,
 }
 
 impl<V> Default for Table<V> {
     fn default() -> Self {
-        Self { index: HashTable::new(), places: Vec::new(), free: Vec::new(), random: RandomState::new(), key_bytes: 0 }
+        let random = RandomState::new();
+        let hasher = SipHasher13::new_with_keys(random.hash_one(0), random.hash_one(1));
+        Self { index: HashTable::new(), places: Vec::new(), free: Vec::new(), hasher, key_bytes: 0 }
     }
 }
 
 impl<V> Table<V> {
     fn hash(&self, key: &[u8]) -> u64 {
-        self.random.hash_one(key)
+        self.hasher.hash(key)
     }
 
     /// Entries.
@@ -58,7 +65,7 @@ impl<V> Table<V> {
     /// Where the key's entry is.
     pub fn find(&self, key: &[u8]) -> Option<usize> {
         let hash = self.hash(key);
-        let is_it = |at: &u32| self.places[*at as usize].as_ref().is_some_and(|place| *place.key == *key);
+        let is_it = |at: &u32| self.places[*at as usize].as_ref().is_some_and(|place| place.key[..] == *key);
         self.index.find(hash, is_it).map(|at| *at as usize)
     }
 
@@ -97,7 +104,7 @@ impl<V> Table<V> {
     pub fn find_or_insert_with(&mut self, key: &[u8], make: impl FnOnce() -> V) -> (usize, bool) {
         let hash = self.hash(key);
         let places = &self.places;
-        let is_it = |at: &u32| places[*at as usize].as_ref().is_some_and(|place| *place.key == *key);
+        let is_it = |at: &u32| places[*at as usize].as_ref().is_some_and(|place| place.key[..] == *key);
         let hash_of = |at: &u32| places[*at as usize].as_ref().map_or(0, |place| place.hash);
         match self.index.entry(hash, is_it, hash_of) {
             Slot::Occupied(found) => (*found.get() as usize, false),
@@ -130,7 +137,7 @@ impl<V> Table<V> {
     pub fn remove(&mut self, key: &[u8]) -> Option<V> {
         let hash = self.hash(key);
         let places = &self.places;
-        let is_it = |at: &u32| places[*at as usize].as_ref().is_some_and(|place| *place.key == *key);
+        let is_it = |at: &u32| places[*at as usize].as_ref().is_some_and(|place| place.key[..] == *key);
         let at = self.index.find_entry(hash, is_it).ok()?.remove().0;
         let place = self.places[at as usize].take()?;
         self.key_bytes -= place.key.len();

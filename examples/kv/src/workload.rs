@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::resp::command;
+use crate::resp::{Out, command};
 
 /// The constant of YCSB's zipfian distribution.
 const SKEW: f64 = 0.99;
@@ -213,10 +213,11 @@ pub(crate) fn write(out: &mut Vec<u8>, op: Op, value: &[u8]) {
         Op::Read(record) | Op::ReadToChange(record) => command(out, &[b"GET", &key(record)]),
         Op::Update(record) | Op::Insert(record) => command(out, &[b"SET", &key(record), value]),
         Op::Scan(from, count) => {
-            let keys: Vec<[u8; 23]> = (from..from + count).map(key).collect();
-            let mut args: Vec<&[u8]> = vec![b"MGET"];
-            args.extend(keys.iter().map(<[u8; 23]>::as_slice));
-            command(out, &args);
+            let mut writer = Out { bytes: std::mem::take(out), is_v3: false };
+            writer.array(1 + count as usize);
+            writer.bulk(b"MGET");
+            (from..from + count).for_each(|record| writer.bulk(&key(record)));
+            *out = writer.bytes;
         }
     }
 }
