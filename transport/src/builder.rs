@@ -378,6 +378,7 @@ impl Knobs {
         config.attest = self.attest.clone();
         config.stream_above = self.stream_above;
         config.spans = self.spans;
+        config.marks_priorities = self.mark_priorities;
         self.rare.apply(&mut config);
         config.tidies_when_idle = true;
         config.unix_seconds_at_zero = unix_seconds().saturating_sub(CLOCK_START_NANOS / 1_000_000_000);

@@ -64,13 +64,14 @@ impl State {
         segment: Option<usize>,
         out: &mut [u8],
     ) -> Option<usize> {
-        let Self { machine, calls, trail, .. } = self;
+        let Self { machine, calls, trail, config, .. } = self;
+        let priority = config.marks_priorities.then_some(first.priority);
         let mut w = Writer::new(&mut out[HEAD_LEN..]);
         let message = |slot: u32| calls[slot as usize].as_ref().and_then(|call| call.out.as_ref());
         let mut room = w.room().checked_sub(END_LEN + ride_len(message(first.slot)?))?;
         let mut count = 0;
         let mut rider = None;
-        while let Some(slot) = machine.take_rider(now, first.peer, first.priority, |slot| {
+        while let Some(slot) = machine.take_rider(now, first.peer, priority, |slot| {
             rider = message(slot).filter(|message| message.may_lead()).map(|message| (message, ride_len(message)));
             rider.is_some_and(|(_, len)| len <= room)
         }) {

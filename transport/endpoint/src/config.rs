@@ -88,6 +88,8 @@ pub struct Config {
     pub unix_seconds_at_zero: u64,
     /// Small messages that are ready together travel in one record. Default true. [P-4.7]
     pub bundles: bool,
+    /// Whether datagrams are marked with their priority: what leaves together then has one. Default true. [P-8.3]
+    pub marks_priorities: bool,
     /// On paths of small packets, longer messages that we send travel in records that span packets, which saves a seal and an open for
     /// each. Default false: where the packets of a flow take several ways, first records come late, and slices before them are lost. [P-4.6]
     pub spans: bool,
@@ -136,6 +138,7 @@ impl Config {
             timer_slack: Duration::from_millis(4),
             unix_seconds_at_zero: 0,
             bundles: true,
+            marks_priorities: true,
             spans: false,
             takes_slices: true,
             early_data_bytes_max: 0,

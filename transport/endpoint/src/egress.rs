@@ -258,7 +258,7 @@ impl State {
             if let Some(t) = transmit {
                 // The kernel marks all datagrams of a segment alike.
                 let fits = peer == segment_peer
-                    && priority == t.priority
+                    && (priority == t.priority || !self.config.marks_priorities)
                     && packet_len <= t.segment
                     && filled + packet_len <= room
                     && packets < self.config.segment_packets_max;

@@ -9,6 +9,7 @@ use endpoint::events::Event;
 use proptest::prelude::*;
 use wire::bundle::{INDEX, Tail, put, put_ack};
 use wire::bytes::Writer;
+use wire::control::Frame;
 use wire::data::record_at;
 use wire::ids::{MessageId, RecordNumber, RpcId, Side};
 use wire::trailer::{Bits, Kind};
@@ -90,6 +91,44 @@ fn who_does_not_ride() {
     assert_eq!(world.outcome(CLIENT), (vec![64; 2], 0));
     assert_eq!(world.counters(CLIENT).bundles_sealed, 1);
     world.assert_quiet();
+}
+
+/// [P-4.7] Of what is ready for several peers each packet takes what is for its own, whatever stands between in the order; the shortest
+/// of all still goes first.
+#[test]
+fn company_is_looked_for_among_several_peers() {
+    let mut world = World::with(1, 2, |_, _| ()).warm();
+    let to = world.ends[SERVER].open_sessions();
+    for round in 0..6 {
+        for session in &to {
+            world.try_send(SERVER, To::Session(*session), Kind::OneWay, &body(60 + round)).expect("it is taken");
+        }
+    }
+    world.collect();
+    let lengths: Vec<usize> = world.wire.iter().map(|datagram| datagram.bytes.len()).collect();
+    assert_eq!((bundles(&world), lengths.len()), (2, 2), "{lengths:?}");
+    world.pass(MS * 50);
+    let all: Vec<usize> = (60..66).collect();
+    assert_eq!((world.outcome(1), world.outcome(2)), ((all.clone(), 0), (all, 0)));
+    world.assert_quiet();
+}
+
+/// [P-8.3] Messages of different priorities travel together where nobody marks datagrams with them, and apart where somebody does.
+#[test]
+fn priorities_part_where_they_are_marked() {
+    for (marks, expected) in [(true, 2), (false, 1)] {
+        let mut world = World::with(1, 1, |_, config| config.marks_priorities = marks).warm();
+        let mut forger = Forger::new(&world, CLIENT, Side::Server);
+        let cutoffs = [100, u32::MAX, 0, 0, 0, 0, 0, 0];
+        world.feed(SERVER, CLIENT, &forger.control(&[Frame::Cutoffs { version: 5, cutoffs }]));
+        for length in [50, 200, 60, 210] {
+            world.send(CLIENT, Kind::OneWay, &body(length));
+        }
+        world.collect();
+        assert_eq!(bundles(&world), expected, "marked: {marks}");
+        world.pass(MS * 50);
+        assert_eq!(world.outcome(SERVER).0.len(), 4);
+    }
 }
 
 proptest! {

@@ -12,6 +12,9 @@ use crate::outgoing::Outgoing;
 use crate::peer::Peer;
 use crate::time::Instant;
 
+/// RPCs that are looked at to find company for a packet.
+const LOOKED_AT_MAX: usize = 32;
+
 /// At which priority `record` goes.
 #[inline]
 fn priority_of(config: &Config, peers: &[Option<Box<Peer>>], peer: u32, out: &Outgoing, record: u32) -> u8 {
@@ -124,19 +127,36 @@ impl Machine {
         out.is_some_and(Outgoing::may_ride)
     }
 
-    /// The RPC whose records go next, if it is for `peer` at `priority`, [`Self::may_ride`], and `fits`: then all of it counts as sent at
-    /// `now`.
-    pub fn take_rider(&mut self, now: Instant, peer: u32, priority: u8, fits: impl FnOnce(u32) -> bool) -> Option<u32> {
-        let (slot, _) = self.next_to_send(now)?;
-        let rpc = self.rpcs.taken(slot);
-        let out = rpc.out.as_mut().filter(|out| out.may_ride())?;
-        if rpc.peer != peer || priority_of(&self.config, &self.peers, peer, out, 0) != priority || !fits(slot) {
+    /// An RPC whose message travels with what goes to `peer` anyway, at `priority` if one is given: one that [`Self::may_ride`] and `fits`.
+    /// It is the one whose records go next; where that is another peer's, one of some that are ready. All of it counts as sent at `now`.
+    pub fn take_rider(
+        &mut self,
+        now: Instant,
+        peer: u32,
+        priority: Option<u8>,
+        mut fits: impl FnMut(u32) -> bool,
+    ) -> Option<u32> {
+        let (first, _) = self.next_to_send(now)?;
+        let is_company = |slot: u32| {
+            let out = self.rpcs.get(slot).and_then(|rpc| rpc.out.as_ref()).filter(|out| out.may_ride());
+            let other = |out| priority.is_some_and(|of| priority_of(&self.config, &self.peers, peer, out, 0) != of);
+            out.is_some_and(|out| !other(out))
+        };
+        let is_for_peer = |slot: u32| self.rpcs.get(slot).is_some_and(|rpc| rpc.peer == peer);
+        let slot = if is_for_peer(first) {
+            Some(first).filter(|slot| is_company(*slot) && fits(*slot))?
+        } else if self.pacer.is_on() {
             return None;
-        }
+        } else {
+            // The first is kept waiting by no more than what the packet has room for.
+            let some = self.ready.iter().take(LOOKED_AT_MAX).map(|(_, slot)| slot);
+            some.filter(|slot| is_for_peer(*slot)).find(|slot| is_company(*slot) && fits(*slot))?
+        };
         if self.pacer.is_on() {
             return self.next_work(now, 1).map(|work| work.slot);
         }
-        out.take(1);
+        let rpc = self.rpcs.taken(slot);
+        rpc.out.as_mut()?.take(1);
         rpc.sent_at = now;
         self.ready.remove(slot);
         Some(slot)
