@@ -49,9 +49,12 @@ pub struct Config {
     pub send_bytes_max: u64,
     /// The same in one session; one message is always taken. Default: no limit of its own.
     pub peer_send_bytes_max: u64,
-    /// Buffers of each size that are kept for later messages, however large they are; of small ones more are. Default 4: a
-    /// large message then finds memory that is mapped already. 0 where many endpoints share a machine's memory.
+    /// Buffers of each size that are kept for later messages, however large they are. Default 4: a large message then finds memory
+    /// that is mapped already. 0 where many endpoints share a machine's memory.
     pub kept_buffers_min: usize,
+    /// Bytes of buffers of each size that are kept, where that is more: as many as were in use at once find their memory again.
+    /// Default 32 MiB. All is given back when all sessions rest.
+    pub kept_bytes_max: usize,
     /// Sessions at once. Default 1,048,576, the most that a session id can tell apart.
     pub sessions_max: usize,
     /// Handshakes at once that others began. Default 4,096: each may hold 73 KiB.
@@ -124,6 +127,7 @@ impl Config {
             send_bytes_max: 256 << 20,
             peer_send_bytes_max: u64::MAX,
             kept_buffers_min: 4,
+            kept_bytes_max: 32 << 20,
             sessions_max: wire::limits::SESSIONS_MAX,
             handshakes_max: 4096,
             session_idle: Duration::from_secs(3600),

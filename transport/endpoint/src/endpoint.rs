@@ -88,7 +88,7 @@ impl Endpoint {
         entropy(&mut key[..8]);
         let rates = Strangers::new(config.limits, half(&key[..8]));
         // Room for a whole train, however large the kernel makes it.
-        let pool = Pool::new(1 << 16, config.kept_buffers_min.min(4096));
+        let pool = Pool::new(1 << 16, config.kept_buffers_min, config.kept_bytes_max);
         Self {
             state: State {
                 trail: Trail::new(config.trail),

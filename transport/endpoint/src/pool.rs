@@ -207,8 +207,8 @@ impl Class {
 const SMALLEST: u32 = 6;
 /// Largest class: 2^27 bytes, twice the largest message.
 const LARGEST: u32 = 27;
-/// Bytes that a class may keep for later, at most; but always as many buffers as the configuration says.
-const KEPT_BYTES_MAX: usize = 4 << 20;
+/// Buffers that a class may keep for later, at most.
+const KEPT_MAX: usize = 4096;
 
 /// What a buffer has beyond the message, so that the last record's sealed tail can be opened into it.
 pub const SLACK: usize = 64;
@@ -238,15 +238,16 @@ const DATAGRAMS_KEPT_MAX: usize = 64;
 
 impl Pool {
     /// An empty pool, whose receive buffers have `datagram_bytes` bytes, and that keeps `kept_min` buffers of each size, however
-    /// large they are.
-    pub fn new(datagram_bytes: usize, kept_min: usize) -> Self {
+    /// large they are, or as many as have `kept_bytes`.
+    pub fn new(datagram_bytes: usize, kept_min: usize, kept_bytes: usize) -> Self {
+        let kept_min = kept_min.min(KEPT_MAX);
         let class = |bits: u32| {
             let size = 1usize << bits;
             Class {
                 size,
                 make: Block::anywhere,
                 given: VecDeque::new(),
-                given_max: (KEPT_BYTES_MAX / size).clamp(kept_min, 4096),
+                given_max: (kept_bytes / size).clamp(kept_min, KEPT_MAX),
             }
         };
         Self {
@@ -376,7 +377,7 @@ mod tests {
     /// Bodies of any length are what they were copied from, and what was sent is used again for what fits it.
     #[test]
     fn copies_are_used_again() {
-        let mut pool = Pool::new(1000, 4);
+        let mut pool = Pool::new(1000, 4, 4 << 20);
         let body = |pool: &mut Pool, bytes: &[u8]| {
             let mut body = Body::default();
             pool.body_into(bytes, &mut body);
@@ -410,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_buffer_is_used_again_only_when_nobody_reads_it() {
-        let mut pool = Pool::new(1000, 4);
+        let mut pool = Pool::new(1000, 4, 4 << 20);
         let first = pool.copy(b"first");
         let second = pool.copy(b"second");
         assert_eq!((&*first, &*second), (&b"first"[..], &b"second"[..]));
@@ -428,7 +429,7 @@ mod tests {
     /// A receive buffer is kept for a message that fills half of it, or as long as hardly any are kept; else the message is copied.
     #[test]
     fn few_receive_buffers_are_kept_for_little() {
-        let mut pool = Pool::new(1000, 4);
+        let mut pool = Pool::new(1000, 4, 4 << 20);
         let kept: Vec<Payload> = (0..2)
             .map(|_| {
                 assert!(!pool.is_wasteful(100));

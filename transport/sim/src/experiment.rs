@@ -256,6 +256,7 @@ pub fn config(plan: &Plan) -> Config {
     config.segment_packets_max = 1;
     config.send_bytes_max = 1 << 40;
     config.kept_buffers_min = 0;
+    config.kept_bytes_max = 4 << 20;
     let proto = &mut config.proto;
     proto.serving = true;
     // RTTbytes: what the link carries while a grant comes back.
