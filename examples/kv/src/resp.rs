@@ -372,3 +372,26 @@ fn reply_at(bytes: &[u8], from: usize, depth: usize) -> Result<Option<usize>, Ma
     }
     Ok(Some(at))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers are read and written as the standard library does, to the ends of what 64 bits hold; and nothing else is read.
+    #[test]
+    fn whole_numbers() {
+        for number in [0, 1, -1, 9, 10, -10, i64::MAX - 1, i64::MAX, i64::MIN + 1, i64::MIN] {
+            let text = number.to_string();
+            assert_eq!(integer(text.as_bytes()), Some(number));
+            let mut out = Out::default();
+            out.integer(number);
+            assert_eq!(out.bytes, format!(":{number}\r\n").into_bytes());
+        }
+        let wrong =
+            ["", "-", "-0", "00", "01", "+1", " 1", "1 ", "1a", "--1", "9223372036854775808", "-9223372036854775809"];
+        let longer = ["9999999999999999999", "-9999999999999999999", "18446744073709551616", "10000000000000000000"];
+        for text in wrong.into_iter().chain(longer) {
+            assert_eq!(integer(text.as_bytes()), None, "{text}");
+        }
+    }
+}

@@ -59,6 +59,30 @@ fn strings() {
     ]);
 }
 
+/// More keys than are looked for at once; among them some that are missing, have ended or hold something else, in every group.
+#[test]
+fn many_keys_at_once() {
+    let server = Running::new();
+    let mut client = server.client();
+    let mut words = "MGET".to_owned();
+    let mut expected = "*50\r\n".to_owned();
+    for key in 0..50 {
+        words += &format!(" k{key}");
+        match key % 7 {
+            1 => client.ask(&format!("HSET k{key} f v")),
+            2 => client.ask(&format!("SET k{key} v PX 1")),
+            3 => String::new(),
+            _ => client.ask(&format!("SET k{key} v{key}")),
+        };
+        expected += &match key % 7 {
+            1..=3 => NULL.to_owned(),
+            _ => format!("${}\r\nv{key}\r\n", 1 + key.to_string().len()),
+        };
+    }
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    assert_eq!(client.ask(&words), expected);
+}
+
 #[test]
 fn ends_of_keys() {
     holds(&[

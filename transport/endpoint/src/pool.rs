@@ -398,6 +398,24 @@ mod tests {
         assert!(pool.copies.iter().flatten().all(|kept| kept.capacity() != 100));
     }
 
+    /// As many buffers are kept as have the bytes that may be, or as the least is, and no more.
+    #[test]
+    fn what_was_in_use_at_once_is_kept() {
+        for (kept_min, kept_bytes, expected) in
+            [(1, 0, 1), (0, 0, 0), (1, 8 << 20, 4), (2, 8 << 20, 4), (6, 8 << 20, 6)]
+        {
+            let mut pool = Pool::new(1000, kept_min, kept_bytes);
+            // With the slack they are of the class of 2 MiB.
+            let mut eight = || -> Vec<Payload> {
+                let made: Vec<Buffer> = (0..8).map(|_| pool.message(1 << 20)).collect();
+                made.into_iter().map(|buffer| pool.freeze(buffer, 1 << 20)).collect()
+            };
+            drop(eight());
+            let class = pool.class((1 << 20) + SLACK);
+            assert_eq!(class.given.len(), expected, "{kept_min} {kept_bytes}");
+        }
+    }
+
     #[test]
     fn memory_comes_back_when_nobody_else_has_it() {
         let payload = Payload::from(b"some text".to_vec());
