@@ -131,7 +131,6 @@ impl Endpoint {
                 ended: Vec::new(),
                 landed: Vec::new(),
                 spanned: crate::spanned::Spanned::default(),
-                follows: crate::spanned::Following::default(),
                 device: None,
             },
         }

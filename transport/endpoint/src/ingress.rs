@@ -50,8 +50,7 @@ impl State {
         let mut at = 0;
         while at < len {
             let end = len.min(at + segment.max(1));
-            self.datagram(now, from, bytes, at..end);
-            at = end;
+            at = self.datagram(now, from, bytes, at..end);
         }
         self.machine.schedule_grants();
         let buffer = self.land(buffer);
@@ -61,16 +60,16 @@ impl State {
         buffer
     }
 
-    /// One datagram: `bytes[place]`.
-    fn datagram(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8], place: Range<usize>) {
+    /// One datagram of a train, `bytes[place]`, and those behind it that go on where it ends; where the next one begins.
+    fn datagram(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8], place: Range<usize>) -> usize {
         self.counters.datagrams_received += 1;
         let datagram = &mut bytes[place.clone()];
         if self.config.shard.count > 1 && self.hand_over(from, datagram) {
-            return;
+            return place.end;
         }
         match Packet::parse(datagram) {
             Err(why) => self.counters.refuse(why),
-            Ok(Packet::Data(header)) => self.data(now, &header, datagram, place.start),
+            Ok(Packet::Data(header)) => return self.data(now, &header, bytes, place),
             Ok(Packet::Control(header)) => self.control_packet(now, &header, datagram),
             Ok(Packet::Handshake(packet)) => {
                 self.handshake(now, from, &packet, place.len());
@@ -78,6 +77,7 @@ impl State {
             Ok(Packet::Retry(packet)) => self.retry(&packet),
             Ok(Packet::Reset(packet)) => self.reset(&packet),
         }
+        place.end
     }
 
     /// The slot of the session that a packet is for, if that has keys for it.
@@ -143,21 +143,31 @@ impl State {
         }
     }
 
-    /// A DATA packet: whole records, or slices, one after the other.
-    fn data(&mut self, now: Instant, header: &Header, packet: &mut [u8], base: usize) {
-        let Some(slot) = self.addressed(now, header, packet) else { return };
+    /// A DATA packet: whole records, or slices, one after the other. Where the next one begins, see [`Self::datagram`].
+    fn data(&mut self, now: Instant, header: &Header, bytes: &mut [u8], place: Range<usize>) -> usize {
+        let (base, end) = (place.start, place.end);
+        let packet = &mut bytes[place];
+        let Some(slot) = self.addressed(now, header, packet) else { return end };
         let mut at = DATA_HEADER_LEN;
         while at < packet.len() {
             let view = match part_at(packet, at) {
                 Ok(Part::Record(view)) => view,
                 Ok(Part::Slice(view)) => {
+                    let whole = at == DATA_HEADER_LEN && view.bytes.end == packet.len();
                     at = view.bytes.end;
-                    if self.sessions[slot as usize].is_some() {
-                        self.slice(now, slot, header.epoch, packet, &view);
+                    match &self.sessions[slot as usize] {
+                        None => {}
+                        Some(_) if whole => {
+                            return base + self.slices(now, slot, header.epoch, &bytes[base..], end - base, &view);
+                        }
+                        Some(_) => _ = self.slices(now, slot, header.epoch, packet, packet.len(), &view),
                     }
                     continue;
                 }
-                Err(why) => return self.counters.refuse(why),
+                Err(why) => {
+                    self.counters.refuse(why);
+                    return end;
+                }
             };
             at = view.sealed.end;
             match &self.sessions[slot as usize] {
@@ -171,6 +181,7 @@ impl State {
                 Some(_) => self.record(now, slot, header.epoch, packet, &view, base),
             }
         }
+        end
     }
 
     /// One record: straight to its place when its message is known, else in place.

@@ -1,5 +1,4 @@
-//! Owns what is known of slices from one to the next: the spanning record that was sealed last, whose slices become packets; and where the
-//! slice belongs that is likely to come. [P-4.6]
+//! Owns slices that go out: the spanning record that was sealed last, whose slices become packets. [P-4.6]
 
 use core::ops::Range;
 
@@ -12,7 +11,7 @@ use wire::geometry::Geometry;
 use wire::header::Header;
 use wire::ids::{RecordNumber, SessionId};
 use wire::limits::{DATA_HEADER_LEN, RECORD_PLAINTEXT_MAX, SLICE_HEADER_LEN, TAG_LEN};
-use wire::slice::{SliceView, slice_header};
+use wire::slice::slice_header;
 
 /// The spanning record that was sealed last: its slices may leave in several segments, or again.
 #[derive(Debug, Default)]
@@ -54,36 +53,6 @@ impl Spanned {
         clear[DATA_HEADER_LEN..].copy_from_slice(&slice_header(number, &slice, self.sealed_len));
         copy(bytes, &self.bytes[slice]);
         (len, new)
-    }
-}
-
-/// The slice that follows the one that came last, as it most often does: where it belongs is known then, and need not be found.
-#[derive(Debug)]
-struct Follows {
-    /// The number of their record, the cut of their message, and the length of the record: these say where each slice belongs.
-    of: (RecordNumber, Geometry, usize),
-    span: Range<u32>,
-    index: u16,
-    slice: Range<usize>,
-}
-
-/// [`Follows`], if anything came.
-#[derive(Debug, Default)]
-pub(crate) struct Following(Option<Follows>);
-
-impl Following {
-    /// As [`SliceView::place`].
-    pub(crate) fn place(&mut self, view: &SliceView, geometry: Geometry) -> Option<(u16, Range<u32>)> {
-        let of = (view.number, geometry, view.sealed_len);
-        let (index, span) = match self.0.take() {
-            Some(next) if next.of == of && next.slice == view.slice => (next.index, next.span),
-            _ => view.place(geometry)?,
-        };
-        if u32::from(index) + 1 < span.end {
-            let slice = geometry.slice(&span, index + 1);
-            self.0 = Some(Follows { of, span: span.clone(), index: index + 1, slice });
-        }
-        Some((index, span))
     }
 }
 

@@ -32,7 +32,7 @@ use crate::rates::Strangers;
 use crate::resting::Rests;
 use crate::room::Room;
 use crate::session::{Answered, Origin, Queued, Session};
-use crate::spanned::{Following, Spanned};
+use crate::spanned::Spanned;
 use crate::tokens::Tokens;
 
 /// Frames of sessions that may wait to be sent; of what peers ask for, what would go beyond is not said.
@@ -142,8 +142,6 @@ pub struct State {
     pub(crate) landed: Vec<(u32, core::ops::Range<usize>)>,
     /// The spanning record that was sealed last.
     pub(crate) spanned: Spanned,
-    /// The slice that is likely to come next.
-    pub(crate) follows: Following,
     /// What seals while it sends, where there is such a thing.
     pub(crate) device: Option<Box<crate::device::Device>>,
 }

@@ -248,6 +248,52 @@ fn an_epoch_ends_amid_slices() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
+    /// [P-4.6] Slices that come as a train do what they do one by one, whatever stands between them: another order, others' bytes, the same
+    /// again, parts that are missing.
+    #[test]
+    fn a_train_of_slices(
+        length in 5_000usize..60_000,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0u8..4, any::<prop::sample::Index>(), 0u8..8), 0..4),
+        cuts in prop::collection::vec(1usize..40, 1..6),
+    ) {
+        let mut ends = [false, true].map(|together| {
+            let mut world = World::new().warm();
+            world.request(CLIENT, length);
+            world.collect();
+            let mut sent: Vec<Vec<u8>> = world.wire.drain(..).map(|datagram| datagram.bytes).collect();
+            for (which, act, other, bit) in &changes {
+                let (at, two) = (which.index(sent.len()), other.index(sent.len()));
+                match act {
+                    0 => drop(sent.remove(at)),
+                    1 => sent.insert(at, sent[at].clone()),
+                    2 => sent.swap(at, two),
+                    _ => {
+                        let byte = other.index(40.min(sent[at].len()));
+                        sent[at][byte] ^= 1 << bit;
+                    }
+                }
+            }
+            let mut cuts = cuts.iter().cycle();
+            let mut rest = &sent[..];
+            while let Some(first) = rest.first() {
+                // A train's datagrams are of one length; a shorter one ends it.
+                let most = if together { *cuts.next().expect("they go round") } else { 1 };
+                let alike = rest.iter().take(most).take_while(|datagram| datagram.len() == first.len()).count();
+                let ends_it = rest.get(alike).is_some_and(|next| alike < most && next.len() < first.len());
+                let (train, left) = rest.split_at(alike + usize::from(ends_it));
+                world.feed_from(SERVER, world::address(CLIENT), &train.concat(), first.len());
+                rest = left;
+            }
+            world
+        });
+        let seen = |world: &mut World| format!("{:?} {}", world.counters(SERVER), world.view(SERVER));
+        let [one_by_one, together] = ends.each_mut().map(seen);
+        prop_assert_eq!(one_by_one, together);
+        for mut world in ends {
+            finish(&mut world, length);
+        }
+    }
+
     /// [P-4.6] [P-8.5] Whatever is lost, doubled, late, changed, or made up from what was seen: every call of several at once ends in its
     /// reply, whole, and nothing hangs.
     #[test]
@@ -260,7 +306,7 @@ proptest! {
         for length in &lengths {
             world.request(CLIENT, *length);
         }
-        let (mut acts, mut random) = (0usize, seed | 1);
+        let (mut acts, mut lost, mut random) = (0usize, 0, seed | 1);
         let mut held: Vec<Datagram> = Vec::new();
         for round in 0..4_000 {
             world.collect();
@@ -282,7 +328,8 @@ proptest! {
             let fate = if acts < 400 { fates[acts % fates.len()] } else { u8::MAX };
             acts += 1;
             match fate {
-                0 => {}
+                // Who hears nothing for long gives up, rightly.
+                0 if lost < 8 => lost += 1,
                 1 => {
                     world.deliver(&datagram);
                     world.deliver(&datagram);

@@ -185,12 +185,12 @@ impl Machine {
 
     // ---- Slices [P-4.6] ----
 
-    /// Slice `index`, of the record that `span` is sealed as, came for the message that comes in for `slot`, and waits. Whether all of that
+    /// These slices, of the record that `span` is sealed as, came for the message that comes in for `slot`, and wait. Whether all of that
     /// record are here: then it is to be opened, and [`Self::arrived_span`] or [`Self::spoiled`] comes next. Nothing is proven by it, so
     /// nothing else happens.
-    pub fn stage(&mut self, now: Instant, slot: u32, index: u16, span: &Range<u32>) -> bool {
+    pub fn stage(&mut self, now: Instant, slot: u32, slices: Range<u32>, span: &Range<u32>) -> bool {
         self.note_time(now);
-        self.rpcs.taken(slot).inc.as_mut().is_some_and(|inc| inc.stage(index, span, now))
+        self.rpcs.taken(slot).inc.as_mut().is_some_and(|inc| inc.stage(slices, span, now))
     }
 
     /// The spanning record verified whose slices are `span`.

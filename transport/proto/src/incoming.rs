@@ -93,9 +93,11 @@ impl Incoming {
         self.staged.contains(index.into())
     }
 
-    /// Slice `index` of the record that `span` is sealed as waits from now on. Whether all of that record do.
-    pub fn stage(&mut self, index: u16, span: &Range<u32>, now: Instant) -> bool {
-        self.staged.set(index.into());
+    /// These slices of the record that `span` is sealed as wait from now on. Whether all of that record do.
+    pub fn stage(&mut self, slices: Range<u32>, span: &Range<u32>, now: Instant) -> bool {
+        for index in slices {
+            self.staged.set(index);
+        }
         self.staged_at = now;
         // Most come in order: if one is missing it is likely the last.
         span.clone().rev().all(|index| self.staged.contains(index))

@@ -26,7 +26,10 @@ fn waiting(end: u16) -> (Half, Message) {
     let slot = half.machine.find(0, message.0).expect("it begins");
     for index in (1..end).filter(|index| *index != 7) {
         let span = message.1.geometry.sealed_with(index);
-        assert!(!half.machine.stage(half.now, slot, index, &span), "one of each is missing");
+        assert!(
+            !half.machine.stage(half.now, slot, index.into()..u32::from(index) + 1, &span),
+            "one of each is missing"
+        );
     }
     half.said();
     (half, message)
@@ -52,7 +55,7 @@ fn only_what_is_missing() {
     assert_eq!(asked(&said)[..2], [(7_000, 8_000), (16_000, 40_000)]);
     let slot = half.machine.find(0, message.0).expect("it is open");
     let span = message.1.geometry.sealed_with(7);
-    assert!(half.machine.stage(half.now, slot, 7, &span));
+    assert!(half.machine.stage(half.now, slot, 7..8, &span));
     assert_eq!(
         half.machine.arrived_span(half.now, slot, span, &message.1),
         Arrival::New { slot, first: false, complete: false }
@@ -108,7 +111,7 @@ fn slices_are_no_sign_of_life() {
     let (mut waited, mut said) = (Duration::ZERO, Vec::new());
     while asked(&said).is_empty() {
         let span = message.1.geometry.sealed_with(8);
-        half.machine.stage(half.now, slot, 8, &span);
+        half.machine.stage(half.now, slot, 8..9, &span);
         said = half.pass(step);
         waited += step;
         assert!(waited < most * 2, "it is never asked");
@@ -118,7 +121,7 @@ fn slices_are_no_sign_of_life() {
     for _ in 0..40_000 {
         let Some(slot) = half.machine.find(0, message.0) else { return };
         let span = message.1.geometry.sealed_with(8);
-        half.machine.stage(half.now, slot, 8, &span);
+        half.machine.stage(half.now, slot, 8..9, &span);
         half.pass(step);
         if half.machine.next_event().is_some() {
             return;
