@@ -272,6 +272,9 @@ impl State {
             let most = if packet_len < segment { 1 } else { (room - filled) / segment };
             let most = most.min(self.config.segment_packets_max - packets);
             let most = whole_records(self.message(slot), record, most);
+            let left = if packets == 0 { self.machine.may_follow_alone(slot) as usize } else { 0 };
+            let ends = left > most;
+            let most = if ends { even_share(self.message(slot), record, left, most) } else { most };
             let Some(work) = self.machine.next_work(now, most as u32) else { break };
             let session = self.sessions[peer as usize].as_ref()?;
             segment_peer = peer;
@@ -304,7 +307,7 @@ impl State {
             }
             packets += count;
             transmit = Some(Transmit { to, len: at, segment, priority: work.priority });
-            if at < filled + count * segment {
+            if ends || at < filled + count * segment {
                 break;
             }
         }
@@ -390,6 +393,23 @@ fn whole_records<B: AsRef<[u8]>>(message: &Message<B>, record: u32, most: usize)
     }
     let whole = message.geometry().sealed_with(end as u16).start.saturating_sub(record) as usize;
     if message.is_sliced(end as u16) && whole > 0 { whole } else { most }
+}
+
+/// How many of the `left` packets of a message, from `record` on, leave in the next train, where `most` go in one: all its trains are as
+/// long as each other, but that where records span packets each is nearest to whole ones. So its receiver opens one while the next is
+/// sealed; behind a train as long as can be and a short one he would have nothing to do first, and all that is left then.
+#[inline(never)]
+fn even_share<B: AsRef<[u8]>>(message: &Message<B>, record: u32, left: usize, most: usize) -> usize {
+    let trains = left.div_ceil(most);
+    let share = left.div_ceil(trains);
+    let geometry = message.geometry();
+    if !geometry.spans() {
+        return share;
+    }
+    let next = geometry.sealed_with((record as usize + share) as u16);
+    let (down, up) = (next.start.saturating_sub(record) as usize, (next.end - record) as usize);
+    let near = if up <= most && up - share < share - down { up } else { down };
+    if near == 0 || left - near > (trains - 1) * most { share } else { near }
 }
 
 /// One packet: the header, and one record behind it.

@@ -153,3 +153,24 @@ fn more_than_was_granted() {
     world.feed(CLIENT, SERVER, &grant);
     assert_eq!((world.counters(SERVER).dropped_grant, world.counters(SERVER).dropped_nonsense), (1, 0));
 }
+
+/// A message that has the network to itself leaves in trains of about one length, of whole records where these span packets; beside others
+/// in trains as long as can be, into which the others fit.
+#[test]
+fn trains_of_one_length() {
+    let cases = [(1452, 70_000, [23, 28]), (65_507, 65_536, [3, 2])];
+    for (datagram_max, length, expected) in cases {
+        let mut world = World::on_path(1, 1, datagram_max, |_, config| config.segment_packets_max = 48).warm();
+        let mut out = vec![0; 1 << 16];
+        let mut trains = |world: &mut World, messages: usize| {
+            for _ in 0..messages {
+                world.send(CLIENT, Kind::OneWay, &body(length));
+            }
+            let mut next = || world.ends[CLIENT].poll_transmit(world.now, &mut out);
+            std::iter::from_fn(|| next().map(|train| train.len.div_ceil(train.segment))).collect::<Vec<usize>>()
+        };
+        assert_eq!(trains(&mut world, 1), expected, "{datagram_max}");
+        let several = trains(&mut world, 2);
+        assert!(several[0] > expected[0], "{datagram_max}: {several:?}");
+    }
+}

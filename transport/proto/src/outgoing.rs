@@ -139,6 +139,11 @@ impl Outgoing {
         record < self.unscheduled
     }
 
+    /// How many records may go for the first time, one after the other, before somebody has to grant more.
+    pub fn may_follow(&self) -> u32 {
+        if self.again.is_empty() { self.allowed.saturating_sub(self.sent) } else { 0 }
+    }
+
     /// At which priority `record` goes, by who let it. What goes again goes first: its message is late already, and where the
     /// network is full of higher priorities it would be lost, or wait, again and again.
     pub const fn priority_of(&self, record: u32) -> u8 {

@@ -116,6 +116,14 @@ impl Machine {
         self.ready.len() > 1
     }
 
+    /// How many records of `slot`'s message may go for the first time, one after the other, and none of another; 0 where others wait.
+    pub fn may_follow_alone(&self, slot: u32) -> u32 {
+        if self.has_several_ready() {
+            return 0;
+        }
+        self.rpcs.get(slot).and_then(|rpc| rpc.out.as_ref()).map_or(0, Outgoing::may_follow)
+    }
+
     /// Whether any RPC has something to send; perhaps not now.
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty()
