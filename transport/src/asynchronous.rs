@@ -409,12 +409,13 @@ impl AsyncSocket {
     /// # Errors
     /// As [`Socket::close`].
     pub async fn close(self) -> Result<(), Error> {
-        let busy = || self.socket.shared.lock().endpoint.is_busy();
-        for _ in 0..100 {
+        let busy = || self.socket.all().any(|shard| shard.shared.lock().endpoint.is_busy());
+        self.socket.all().for_each(Socket::ask_for_acks);
+        for _ in 0..1000 {
             if !busy() {
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
         self.socket.hang_up();
         Ok(())

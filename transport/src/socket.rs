@@ -422,7 +422,8 @@ impl Socket {
         }
     }
 
-    /// Waits up to a second for what is under way, tells all peers, and ends every call of the socket.
+    /// Waits up to a second for what is under way, asking for the acknowledgements that are missing, tells all peers, and ends every call of
+    /// the socket.
     ///
     /// # Errors
     /// [`Error::Closed`] when it was closed before.
@@ -430,12 +431,20 @@ impl Socket {
         drop(self.open_core()?);
         // Whatever is still under way then is ended by the peers being told.
         let end = self.shared.lock().now() + LINGER;
+        self.all().for_each(Self::ask_for_acks);
         for shard in self.all() {
             let left = end.since(shard.shared.lock().now());
             let _ = shard.shared.wait_for(Some(left), |core| (!core.endpoint.is_busy()).then_some(()));
         }
         self.hang_up();
         Ok(())
+    }
+
+    /// Nobody else is to be waited for than who has not answered yet.
+    pub(crate) fn ask_for_acks(&self) {
+        let mut core = self.shared.lock();
+        core.endpoint.ask_for_acks();
+        core.flush();
     }
 
     pub(crate) fn hang_up(&self) {

@@ -255,6 +255,30 @@ fn a_graceful_close_ends_pending_calls() {
     });
 }
 
+/// [P-8.9] Who closes asks for the acknowledgement that its response waits for, before it says goodbye: that is a packet more.
+#[test]
+fn a_close_asks_for_acknowledgements() {
+    bounded(|| {
+        let ca = Authority::new();
+        // An acknowledgement comes by itself after a while: then there was nothing to ask for, and another turn is needed.
+        let asked = (0..50).any(|_| {
+            let server = ca.server().bind("127.0.0.1:0").unwrap();
+            let client = ca.client().bind("127.0.0.1:0").unwrap();
+            let peer = client.peer(server.local_addr(), "localhost").unwrap();
+            thread::scope(|scope| {
+                let call = scope.spawn(|| client.call(&peer, b"a question").unwrap());
+                let Delivery::Request(request) = server.recv().unwrap() else { panic!("a request") };
+                server.reply(request.token, b"an answer").unwrap();
+                call.join().unwrap();
+            });
+            let before = server.info().counters.packets_sent;
+            server.close().unwrap();
+            server.info().counters.packets_sent - before == 2
+        });
+        assert!(asked);
+    });
+}
+
 /// A client that leaves is forgotten by its server, and so are its requests.
 #[test]
 fn a_client_that_leaves_is_forgotten() {

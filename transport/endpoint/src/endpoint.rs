@@ -374,6 +374,11 @@ impl Endpoint {
         self.state.machine.rpcs_open() > 0 || self.state.room.held > 0
     }
 
+    /// Asks peers to acknowledge at once what they have: [`Self::is_busy`] then ends as soon as they say so.
+    pub fn ask_for_acks(&mut self) {
+        self.state.machine.ask_for_acks();
+    }
+
     // ---- The contract ----
 
     /// Does what could wait until there was nothing to receive. Only needed with [`Config::tidies_when_idle`]; there may

@@ -372,3 +372,21 @@ fn segments_are_hints() {
     world.settle();
     assert_eq!(world.outcome(SERVER).0, [10]);
 }
+
+/// [P-8.9] Who is about to close asks for the acknowledgements that else wait for a ride, and has them a round trip later.
+#[test]
+fn acknowledgements_are_asked_for() {
+    for asks in [false, true] {
+        let mut world = World::with(1, 1, |_, config| config.proto.short_ack_delay = Duration::from_millis(100));
+        world.request(CLIENT, 100);
+        world.settle();
+        assert!(world.ends[SERVER].is_busy(), "its response is not acknowledged");
+        if asks {
+            world.ends[SERVER].ask_for_acks();
+        }
+        world.settle();
+        assert_eq!(world.ends[SERVER].is_busy(), !asks);
+        world.pass(Duration::from_millis(200));
+        world.assert_quiet();
+    }
+}

@@ -1,12 +1,15 @@
 //! Owns what time does to the machine: timers that fire, questions, ends by silence.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use wire::control::Frame;
 
-use crate::io::Failure;
+use crate::io::{Failure, State};
 use crate::machine::Machine;
+use crate::outgoing::Outgoing;
 use crate::resend::{self, Due};
+use crate::rpc::Rpc;
 use crate::time::Instant;
 
 /// How late a deadline may be found to have passed, by who sleeps: looking through all RPCs for the first one is not done more often.
@@ -77,6 +80,19 @@ impl Machine {
             self.offer_room();
         }
         self.schedule_grants();
+    }
+
+    /// Asks for the acknowledgements that our messages wait for, which else wait for a ride: somebody is about to close. [P-8.9]
+    pub fn ask_for_acks(&mut self) {
+        let waits = |rpc: &Rpc| {
+            let state = matches!(rpc.state, State::Responding | State::Telling);
+            state && !rpc.ended && rpc.out.as_ref().is_some_and(Outgoing::is_all_sent)
+        };
+        let waiting: Vec<_> =
+            self.rpcs.iter().filter(|(_, rpc)| waits(rpc)).map(|(_, rpc)| (rpc.peer, rpc.id)).collect();
+        for (peer, rpc) in waiting {
+            self.say(peer, Frame::NeedAck { rpc });
+        }
     }
 
     fn fire(&mut self, slot: u32, now: Instant) {
