@@ -28,6 +28,8 @@ pub mod caps;
 #[cfg(target_os = "linux")]
 pub mod batch;
 #[cfg(target_os = "linux")]
+mod thrift;
+#[cfg(target_os = "linux")]
 pub mod mmsg;
 #[cfg(target_os = "linux")]
 pub mod steering;

@@ -17,6 +17,7 @@ use crate::batch::{Datagrams, Received, SendError, Transmit};
 use crate::caps::{self, Caps, Gso, TRAIN_BYTES_MAX, Used};
 use crate::fork::{self, Mark};
 use crate::sys::{self, Errno, Name};
+use crate::thrift::{Thrift, Turn};
 
 /// Single datagrams above this many bytes are sent with `UDP_SEGMENT` too.
 ///
@@ -85,30 +86,6 @@ pub struct Mmsg {
     caps: Caps,
     mark: Mark,
 }
-
-/// Small datagrams that come one at a time need no merging, and asking about it costs a fifth of receiving one. So while
-/// that is all there is, merging is off.
-///
-/// It is turned off in two steps: what the kernel merged before must be read with its size, so control messages are asked
-/// for until the queue was once seen empty.
-#[derive(Debug, Clone, Copy, Default)]
-struct Thrift {
-    /// Small datagrams since the last crowd.
-    lone: u32,
-    /// Datagrams in a row that were there already when the one before was taken.
-    crowd: u32,
-    /// The last look found nothing: what comes next comes alone.
-    was_empty: bool,
-    /// Merging is off, yet the queue may still hold what was merged.
-    draining: bool,
-}
-
-/// Small datagrams that came one at a time after which merging is turned off.
-const LONE_MIN: u32 = 64;
-/// Datagrams that follow each other at once after which it is turned on. One or two may just have been quick.
-const CROWD_MIN: u32 = 3;
-/// What counts as small: larger ones are parts of long messages.
-const SMALL_MAX: usize = 1200;
 
 /// How little must be asked of the kernel.
 #[derive(Debug, Clone, Copy)]
@@ -299,21 +276,12 @@ impl Mmsg {
     /// Something came: whether merging would have been of use.
     #[inline]
     fn note(&mut self, len: usize, segment: usize) {
-        let Some(thrift) = &mut self.thrift else { return };
-        let is_small = len == segment && len <= SMALL_MAX;
-        thrift.crowd = if thrift.was_empty { 0 } else { thrift.crowd + 1 };
-        if is_small && thrift.crowd < CROWD_MIN {
-            thrift.lone = thrift.lone.saturating_add(1);
-        } else {
-            (thrift.lone, thrift.crowd) = (0, 0);
-            if thrift.draining || matches!(self.receives, Receives::Plain(_)) {
-                // From now on trains come whole again. Should it fail they come in parts, which is only slower.
-                let _ = sys::set_option(self.socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
-                thrift.draining = false;
-                self.receives = Receives::Message;
-            }
+        let drained = matches!(self.receives, Receives::Plain(_));
+        if self.thrift.as_mut().is_some_and(|thrift| thrift.came(len, segment, drained)) {
+            // From now on trains come whole again. Should it fail they come in parts, which is only slower.
+            let _ = sys::set_option(self.socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
+            self.receives = Receives::Message;
         }
-        thrift.was_empty = false;
     }
 
     /// Nothing is there.
@@ -321,12 +289,13 @@ impl Mmsg {
     fn note_empty(&mut self) {
         self.only = self.peer;
         let Some(thrift) = &mut self.thrift else { return };
-        thrift.was_empty = true;
-        if thrift.draining {
-            thrift.draining = false;
-            self.receives = Receives::Plain(None);
-        } else if thrift.lone >= LONE_MIN && matches!(self.receives, Receives::Message) {
-            thrift.draining = sys::set_option(self.socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 0).is_ok();
+        match thrift.saw_nothing(matches!(self.receives, Receives::Plain(_))) {
+            Some(Turn::Off) => {
+                let done = sys::set_option(self.socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 0);
+                thrift.turned_off(done.is_ok());
+            }
+            Some(Turn::Drained) => self.receives = Receives::Plain(None),
+            None => {}
         }
     }
 
@@ -496,5 +465,33 @@ mod tests {
             all.extend_from_slice(&into[..got.len]);
         }
         assert_eq!(all, bytes);
+    }
+
+    /// Whatever their length, datagrams that come one at a time are received without asking how they were merged; from the first train on,
+    /// trains come whole again. Of long ones two in a row are a train, of short ones they may just have been quick.
+    #[test]
+    fn what_comes_alone_is_not_asked_about() {
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        for (len, together, merges) in [(64, 2, false), (64, 5, true), (8000, 2, true)] {
+            let mut sender = bind(local, &Options::default()).unwrap();
+            let mut receiver = bind(local, &Options::default()).unwrap();
+            if !receiver.caps.gro {
+                return;
+            }
+            let bytes = vec![7; together * len];
+            let mut pass = |receiver: &mut Mmsg, count: usize| {
+                let train = Transmit { to: receiver.local, bytes: &bytes[..count * len], segment: len, tos: None };
+                sender.transmit(&train).unwrap();
+                let (mut into, mut got) = (vec![0; 65_535], 0);
+                while let Some(train) = receiver.receive(&mut into).unwrap() {
+                    got += train.len;
+                }
+                assert_eq!(got, count * len);
+            };
+            (0..=crate::thrift::LONE_MIN + 1).for_each(|_| pass(&mut receiver, 1));
+            assert!(matches!(receiver.receives, Receives::Plain(_)), "{len}");
+            pass(&mut receiver, together);
+            assert_eq!(matches!(receiver.receives, Receives::Message), merges, "{together} of {len}");
+        }
     }
 }

@@ -13,11 +13,12 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use libc::{c_int, c_void};
+use rustix::net::{RecvFlags, SendFlags};
 
 mod wait;
 pub(crate) use wait::{epoll, epoll_interest, epoll_wait, eventfd, ppoll, timerfd, timerfd_arm};
@@ -31,6 +32,12 @@ impl Errno {
     fn last() -> Self {
         // SAFETY: the pointer is to this thread's own errno and always valid.
         Self(unsafe { *libc::__errno_location() })
+    }
+}
+
+impl From<rustix::io::Errno> for Errno {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self(errno.raw_os_error())
     }
 }
 
@@ -189,10 +196,12 @@ impl Slot {
 /// Sends one datagram without any control message; without a name, to whom the socket is connected.
 #[inline]
 pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], to: Option<&Name>) -> Result<(), Errno> {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    let (name, len) = to.map_or((null(), 0), |to| ((&raw const to.raw).cast(), to.len));
-    // SAFETY: the pointers are null or come from live references, given with their lengths; the kernel only reads.
-    let sent = unsafe { libc::sendto(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags, name, len) };
+    let Some(to) = to else {
+        return Ok(rustix::net::send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).map(drop)?);
+    };
+    let (flags, name) = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL, (&raw const to.raw).cast());
+    // SAFETY: the pointers come from live references, given with their lengths; the kernel only reads.
+    let sent = unsafe { libc::sendto(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags, name, to.len) };
     if sent < 0 { Err(Errno::last()) } else { Ok(()) }
 }
 
@@ -252,21 +261,24 @@ pub(crate) struct Arrived {
 /// only `known` can have sent it, no name either.
 #[inline]
 pub(crate) fn receive_plain(fd: BorrowedFd<'_>, into: &mut [u8], known: Option<SocketAddr>) -> Result<Arrived, Errno> {
-    let mut name = Name { raw: EMPTY_NAME, len: V6_LEN };
+    let room = into.len();
     // With MSG_TRUNC the answer is the datagram's own length, even if the buffer is shorter.
-    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
-    let (at, len) = (into.as_mut_ptr().cast(), into.len());
-    let (name_at, name_len) = match known {
-        Some(_) => (null_mut(), null_mut()),
-        None => ((&raw mut name.raw).cast(), &raw mut name.len),
+    let (got, from) = if let Some(known) = known {
+        (rustix::net::recv(fd, into, RecvFlags::DONTWAIT | RecvFlags::TRUNC)?.1, known)
+    } else {
+        let mut name = Name { raw: EMPTY_NAME, len: V6_LEN };
+        let (flags, name_at) = (libc::MSG_DONTWAIT | libc::MSG_TRUNC, (&raw mut name.raw).cast());
+        // SAFETY: `into` and `name` are exclusively ours, live, and given with their lengths.
+        let got = unsafe {
+            libc::recvfrom(fd.as_raw_fd(), into.as_mut_ptr().cast(), room, flags, name_at, &raw mut name.len)
+        };
+        if got < 0 {
+            return Err(Errno::last());
+        }
+        (got as usize, name.address())
     };
-    // SAFETY: `into` and `name` are exclusively ours, live, and given with their lengths; or there is no name to write.
-    let got = unsafe { libc::recvfrom(fd.as_raw_fd(), at, len, flags, name_at, name_len) };
-    if got < 0 {
-        return Err(Errno::last());
-    }
-    let (len, truncated) = (len.min(got as usize), got as usize > len);
-    Ok(Arrived { from: known.unwrap_or_else(|| name.address()), len, segment: len, tos: 0, truncated })
+    let (len, truncated) = (room.min(got), got > room);
+    Ok(Arrived { from, len, segment: len, tos: 0, truncated })
 }
 
 /// Receives one datagram or GRO train; never blocks (`EAGAIN` instead).
