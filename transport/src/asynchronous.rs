@@ -319,7 +319,7 @@ impl AsyncSocket {
         let mut guard = Unfinished(self, id, true);
         let outcome = poll_fn(|cx| {
             self.poll(cx, |core, cx| {
-                let found = core.take_outcome(id);
+                let found = core.outcomes.take(id);
                 if found.is_none() {
                     core.call_wakers.insert(id, cx.waker().clone());
                 }

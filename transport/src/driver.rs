@@ -4,6 +4,7 @@
 
 mod company;
 mod leaving;
+mod outcomes;
 pub(crate) mod outside;
 pub(crate) mod tap;
 
@@ -31,6 +32,7 @@ use crate::error::Error;
 use crate::message::Body;
 use crate::neighbours::Neighbours;
 use company::Company;
+use outcomes::Outcomes;
 use outside::Outside;
 
 /// Trains that are taken from the kernel before the application sees what came with them.
@@ -78,8 +80,7 @@ pub(crate) struct Core {
     pub(crate) udp: Box<dyn Datagrams>,
     /// The application takes nothing out of a full inbox, so nothing more is taken from the network.
     pub(crate) held_back: bool,
-    /// By calls of our own, whose names we chose: nobody can choose collisions, so a fast hash does.
-    pub(crate) outcomes: FxHashMap<CallId, Outcome>,
+    pub(crate) outcomes: Outcomes,
     /// Handshakes that somebody waits for.
     pub(crate) connects: HashMap<SessionId, Connecting>,
     pub(crate) call_wakers: FxHashMap<CallId, Waker>,
@@ -144,7 +145,7 @@ impl Core {
             udp,
             delivered: 0,
             held_back: false,
-            outcomes: FxHashMap::default(),
+            outcomes: Outcomes::default(),
             connects: HashMap::new(),
             call_wakers: FxHashMap::default(),
             inbox_wakers: Vec::new(),
@@ -373,7 +374,7 @@ impl Core {
     /// What somebody waits for by name, and what the driver does itself.
     fn take_up(&mut self, event: Event) {
         match event {
-            Event::Response { id, payload, .. } => self.settle(id, Outcome::Payload(payload)),
+            Event::Answer { id, payload } => self.settle(id, Outcome::Payload(payload)),
             Event::Stream { id, from, length, .. } => self.settle(id, Outcome::Stream { from, length }),
             Event::Readable { id } | Event::Cancelled { id } => {
                 if let Some(waker) = self.call_wakers.remove(&id) {
@@ -398,13 +399,18 @@ impl Core {
                 tracing::debug!(?session, %address, %why, "handshake failed");
                 self.connected(session, Err(Error::Handshake { address, source: *why }));
             }
-            Event::Request { .. } | Event::OneWay { .. } => unreachable!("that is for the application"),
+            Event::Request { .. } | Event::OneWay { .. } | Event::Response { .. } => {
+                unreachable!("that is for the application")
+            }
         }
     }
 
     fn settle(&mut self, id: CallId, outcome: Outcome) {
         self.outcomes.insert(id, outcome);
-        if let Some(waker) = self.call_wakers.remove(&id) {
+        // Where threads wait there is none, which is not worth a hash.
+        if !self.call_wakers.is_empty()
+            && let Some(waker) = self.call_wakers.remove(&id)
+        {
             waker.wake();
         }
     }
@@ -414,11 +420,6 @@ impl Core {
             waiting.result = Some(result);
             waiting.wakers.drain(..).for_each(Waker::wake);
         }
-    }
-
-    /// What somebody waited for by name, if it is there. Asked with every poll: an empty table is not worth a hash.
-    pub(crate) fn take_outcome(&mut self, id: CallId) -> Option<Outcome> {
-        if self.outcomes.is_empty() { None } else { self.outcomes.remove(&id) }
     }
 
     /// Begins a handshake with `target`, or joins one: somebody waits for it, and says when it no longer does. `None` when

@@ -336,7 +336,7 @@ impl Socket {
             }
         }
         let mut guard = Unfinished(self, id, true);
-        let outcome = self.of(id).shared.wait_for(None, |core| core.take_outcome(id)).map_err(|_| self.shared.ended());
+        let outcome = self.of(id).shared.wait_for(None, |core| core.outcomes.take(id)).map_err(|_| self.shared.ended());
         guard.2 = false;
         outcome
     }
@@ -369,7 +369,7 @@ impl Socket {
     pub fn abort(&self, id: RpcId) -> bool {
         let mut core = self.of(id.0).shared.lock();
         let aborted = core.endpoint.abort(id.0);
-        core.outcomes.remove(&id.0);
+        core.outcomes.take(id.0);
         core.call_wakers.remove(&id.0);
         core.flush();
         aborted

@@ -82,7 +82,7 @@ impl Beginnings {
     fn call(&mut self) {
         let early = self.kind == Kind::EarlyData;
         let sending =
-            Sending { kind: MessageKind::Request, cookie: 0, waited: true, deadline: Instant::FAR, streamed: false };
+            Sending { kind: MessageKind::Request, cookie: 0, waited: false, deadline: Instant::FAR, streamed: false };
         self.ends[0].early_next(early);
         let body = self.ends[0].copy(&REQUEST);
         self.ends[0].send(self.now, To::Target(self.target), body, sending).expect("it is taken");

@@ -134,7 +134,8 @@ impl Crowd {
 
     fn request(&mut self, target: u32, body: &[u8]) {
         self.now += STEP;
-        let sending = Sending { kind: Kind::Request, cookie: 0, waited: true, deadline: Instant::FAR, streamed: false };
+        let sending =
+            Sending { kind: Kind::Request, cookie: 0, waited: false, deadline: Instant::FAR, streamed: false };
         let body = self.client.copy(body);
         self.client.send(self.now, To::Target(target), body, sending).expect("it is taken");
     }

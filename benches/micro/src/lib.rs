@@ -104,7 +104,8 @@ impl Pair {
     /// The client begins so many requests.
     pub fn request(&mut self, count: usize) {
         self.now += Duration::from_micros(5);
-        let sending = Sending { kind: Kind::Request, cookie: 0, waited: true, deadline: Instant::FAR, streamed: false };
+        let sending =
+            Sending { kind: Kind::Request, cookie: 0, waited: false, deadline: Instant::FAR, streamed: false };
         for _ in 0..count {
             let body = self.client.copy(&self.body);
             self.client.send(self.now, To::Target(self.target), body, sending).expect("it is taken");

@@ -45,8 +45,13 @@ pub enum Event {
         from: Arc<Origin>,
         /// The caller's own number.
         cookie: u64,
-        /// Somebody waits for just this one.
-        waited: bool,
+    },
+    /// The response to a request of ours, where somebody waits for just this one.
+    Answer {
+        /// The request's name.
+        id: CallId,
+        /// The message.
+        payload: Payload,
     },
     /// The first bytes of a long message are there: it is read with `read` while it arrives.
     Stream {
@@ -128,8 +133,8 @@ const ITEMS_MAX: usize = 1 << 17;
 #[inline(always)]
 const fn is_for_application(event: &Event) -> bool {
     match event {
-        Event::Request { .. } | Event::OneWay { .. } => true,
-        Event::Response { waited, .. } | Event::Stream { waited, .. } | Event::Failed { waited, .. } => !*waited,
+        Event::Request { .. } | Event::OneWay { .. } | Event::Response { .. } => true,
+        Event::Stream { waited, .. } | Event::Failed { waited, .. } => !*waited,
         _ => false,
     }
 }

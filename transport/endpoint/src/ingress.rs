@@ -357,7 +357,6 @@ impl State {
             return self.evidence_came(slot, peer, rpc, state, &payload);
         }
         self.counters.messages_delivered += 1;
-        let from = self.origin(peer);
         let session = self.sessions[peer as usize].as_ref().expect("a session in use");
         let (id, ours) = (CallId { session: session.id, rpc }, rpc.began() == session.side);
         if self.trail.is_on() {
@@ -375,13 +374,20 @@ impl State {
             self.events.push_back(Event::Readable { id });
             return;
         }
+        if ours || state != RpcState::InService {
+            self.ended.push(slot);
+        }
+        // Who waits for it knows from whom.
+        if ours && waited {
+            return self.events.push_back(Event::Answer { id, payload });
+        }
+        let from = self.origin(peer);
         // Each is made where it goes.
         match (ours, state) {
-            (true, _) => self.events.push_back(Event::Response { id, payload, from, cookie, waited }),
-            (false, RpcState::InService) => return self.events.push_back(Event::Request { id, payload, from }),
+            (true, _) => self.events.push_back(Event::Response { id, payload, from, cookie }),
+            (false, RpcState::InService) => self.events.push_back(Event::Request { id, payload, from }),
             (false, _) => self.events.push_back(Event::OneWay { id, payload, from }),
         }
-        self.ended.push(slot);
     }
 
     /// Hands a frame of an RPC to the machine. Whether it made sense.

@@ -61,8 +61,10 @@ impl State {
                 }
                 let copy: &Payload = copy.as_ref().expect("it was just made, or for a neighbour");
                 copy.slice(place.start - from.start..place.end - from.start)
-            } else {
+            } else if at + 1 < landed.len() {
                 frozen.as_ref().map_or_else(Payload::empty, |frozen| frozen.payload(place))
+            } else {
+                frozen.take().map_or_else(Payload::empty, |frozen| frozen.into_payload(place))
             };
             self.deliver(slot, payload);
         }

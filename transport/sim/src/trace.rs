@@ -129,6 +129,7 @@ impl Trace {
             Event::Response { cookie, payload, .. } => {
                 self.note(now, "response", &[host, ("len", payload.len() as u64), ("cookie", *cookie)]);
             }
+            Event::Answer { payload, .. } => self.note(now, "answer", &[host, ("len", payload.len() as u64)]),
             Event::Stream { length, .. } => self.note(now, "stream", &[host, ("len", *length as u64)]),
             Event::Readable { .. } => self.note(now, "readable", &[host]),
             Event::Failed { cookie, may_have_run, .. } => {

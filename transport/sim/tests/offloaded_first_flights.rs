@@ -158,7 +158,7 @@ impl Pair {
             self.ends[0].early_next(cookie == 0);
             let body = self.ends[0].copy(&vec![cookie as u8 + 1; size]);
             let sending =
-                Sending { kind: Kind::Request, cookie, waited: true, deadline: Instant::FAR, streamed: false };
+                Sending { kind: Kind::Request, cookie, waited: false, deadline: Instant::FAR, streamed: false };
             self.ends[0].send(self.now, To::Target(self.target), body, sending).unwrap();
         }
         self.ends[0].early_next(false);
