@@ -24,7 +24,7 @@ use crate::client::{Client, Deliver, REPLY_TIMEOUT};
 use crate::pattern::Pattern;
 use crate::served::Served;
 use crate::spec::{Mode, PeerKind, SPIN, Spec};
-use crate::udp_ideal::{Records, sealed_len};
+use crate::udp_ideal::{Cut, Records};
 
 /// Payload of a datagram: what fits an MTU of 1,500 with 60 bytes to spare, as the baselines had.
 const SEGMENT_BYTES_MAX: usize = 1440;
@@ -74,6 +74,14 @@ impl Layout {
         };
         Self { segment, stride, train }
     }
+
+    /// Of messages that are records: each is whole datagrams, and a train whole records.
+    fn of_records(cut: Cut, mtu: Option<u32>, segments_max: usize) -> Self {
+        let one = Self::new(cut.record(), mtu, segments_max, true);
+        let fitting = (one.train / one.stride).max(1);
+        let train = cut.count.div_ceil(cut.count.div_ceil(fitting)) * one.stride;
+        Self { stride: cut.count * one.stride, train, ..one }
+    }
 }
 
 /// A connected socket and what it agreed on with its peer.
@@ -97,8 +105,11 @@ impl Port {
         if !spec.mode.polls() {
             SockRef::from(&socket.fds()).set_nonblocking(false)?;
         }
-        let bytes = if spec.peer == PeerKind::UdpIdeal { sealed_len(spec.size) } else { spec.size };
-        let layout = Layout::new(bytes, spec.mtu, socket.caps().segments_max(), spec.peer == PeerKind::UdpPack);
+        let segments_max = socket.caps().segments_max();
+        let layout = match spec.peer {
+            PeerKind::UdpIdeal => Layout::of_records(Cut::new(spec.size), spec.mtu, segments_max),
+            peer => Layout::new(spec.size, spec.mtu, segments_max, peer == PeerKind::UdpPack),
+        };
         // The kernel counts its bookkeeping as well, which at worst doubles what a train takes.
         let window = (socket.caps().receive_buffer_bytes / 2).max(layout.train);
         Ok(Self { socket, peer: local, mode: spec.mode, layout, window })
@@ -212,6 +223,14 @@ impl Port {
         (self.window / 2 / self.layout.train).max(1) * self.layout.train
     }
 
+    /// The records of a peer that seals, made by `new`.
+    fn records(&self, spec: &Spec, new: fn(Cut, usize, usize) -> Records) -> Option<Records> {
+        let Layout { stride, train, .. } = self.layout;
+        // What leaves in blocks is cut anew.
+        let at_once = if stride <= self.window { train } else { stride };
+        (spec.peer == PeerKind::UdpIdeal).then(|| new(Cut::new(spec.size), stride, at_once))
+    }
+
     /// Sends messages, in blocks if they are that large.
     fn send_messages(&mut self, messages: &[u8]) -> Result<()> {
         if self.layout.stride <= self.window {
@@ -290,7 +309,7 @@ impl Caller {
         let port = Port::connected(spec, server)?;
         let inbox = Inbox::new(&port);
         let (pattern, size) = (pattern.clone(), spec.size);
-        let records = (spec.peer == PeerKind::UdpIdeal).then(|| Records::client(spec.size, port.layout.stride));
+        let records = port.records(spec, Records::client);
         let mut caller = Self {
             port,
             records,
@@ -335,7 +354,7 @@ impl Caller {
                 // Each has records, and a train, of its own.
                 (_, Some(records)) => {
                     for id in first..first + count as u64 {
-                        self.port.send_messages(records.out.seal(self.pattern.message(id)))?;
+                        records.out.seal(self.pattern.message(id), |sealed| self.port.send_messages(sealed))?;
                     }
                 }
                 (1, None) => self.port.send_messages(self.pattern.padded(first, stride))?,
@@ -378,6 +397,9 @@ impl Client for Caller {
             self.expected += 1;
         }
         self.inbox.consume(whole);
+        if let Some(records) = &mut self.records {
+            records.back.open_some(&self.inbox.bytes[..self.inbox.filled])?;
+        }
         self.push()?;
         Ok(true)
     }
@@ -385,6 +407,9 @@ impl Client for Caller {
     fn reset(&mut self, next: u64) -> Result<()> {
         self.unsent = next..next;
         self.expected = next;
+        if let Some(records) = &mut self.records {
+            records.back.forget();
+        }
         self.greet()
     }
 }
@@ -398,7 +423,7 @@ pub(crate) struct Echo {
 impl Echo {
     pub(crate) fn bind(spec: &Spec) -> Result<Self> {
         let port = Port::bind(spec)?;
-        let records = (spec.peer == PeerKind::UdpIdeal).then(|| Records::server(spec.size, port.layout.stride));
+        let records = port.records(spec, Records::server);
         Ok(Self { port, records })
     }
 
@@ -430,6 +455,9 @@ impl Served for Server {
             Ok(Arrival::Hello) => {
                 *greetings += 1;
                 inbox.filled = 0;
+                if let Some(records) = records {
+                    records.back.forget();
+                }
                 port.send_one(HELLO)?;
             }
             Ok(Arrival::Bytes) => {
@@ -438,12 +466,15 @@ impl Served for Server {
                 match records {
                     Some(records) => {
                         for message in inbox.bytes[..whole].chunks_exact_mut(port.layout.stride) {
-                            port.send_messages(records.out.seal(records.back.open(message)?))?;
+                            records.out.seal(records.back.open(message)?, |sealed| port.send_messages(sealed))?;
                         }
                     }
                     None => port.send_messages(&inbox.bytes[..whole])?,
                 }
                 inbox.consume(whole);
+                if let Some(records) = records {
+                    records.back.open_some(&inbox.bytes[..inbox.filled])?;
+                }
             }
             Err(Errno::CONNREFUSED) => return Ok(false),
             Err(e) => bail!("cannot receive: {e}"),
@@ -480,5 +511,21 @@ mod tests {
         assert_eq!(Layout::new(4000, Some(9000), 128, false).segment, 4000);
         assert_eq!(Layout::new(4000, None, 128, false).train, 4002);
         assert_eq!(Layout::new(4000, None, 128, true).train, 16 * 4002);
+    }
+
+    #[test]
+    fn trains_are_whole_records() {
+        for size in (1..5000).chain([16_000, 16_384, 65_536, 100_000, 1 << 20]) {
+            for (mtu, segments_max) in [(None, 64), (Some(1500), 64), (Some(65_535), 64), (None, 1)] {
+                let cut = Cut::new(size);
+                let layout = Layout::of_records(cut, mtu, segments_max);
+                let record = layout.stride / cut.count;
+                assert_eq!((layout.stride % cut.count, record % layout.segment, layout.train % record), (0, 0, 0));
+                assert!(record >= cut.record() && record - cut.record() <= padding_bytes_max(cut.record()));
+                let fits = layout.train <= TRAIN_BYTES_MAX && layout.train / layout.segment <= segments_max;
+                assert!(fits || layout.train == record, "{size}");
+            }
+        }
+        assert_eq!(Layout::of_records(Cut::new(65_536), None, 64).train / 13_173, 3, "five records in two trains");
     }
 }

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 /// Largest message a cell may have: Sealane's own default limit.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
-/// Most bytes of a message of the floor that seals: beyond them sealing, sending and opening at once would be what counts.
-const UDP_IDEAL_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of a message of the floor that seals: longer ones overrun receive buffers.
+const UDP_IDEAL_BYTES_MAX: usize = 1 << 20;
 
 /// Fewest bytes of its messages where several are outstanding: shorter ones would share records or trains, which it does not do.
 const UDP_IDEAL_LOADED_BYTES_MIN: usize = 32 << 10;
@@ -361,7 +361,7 @@ mod tests {
         assert!(PeerKind::default_set(16).contains(&PeerKind::KtlsIdealPm));
         assert!(PeerKind::default_set(1).contains(&PeerKind::UdpIdeal));
         let long = Spec::new(PeerKind::UdpIdeal, Mode::Spin, UDP_IDEAL_BYTES_MAX + 1);
-        assert!(long.check().unwrap_err().to_string().contains("at most 65536"));
+        assert!(long.check().unwrap_err().to_string().contains("at most 1048576"));
         let small = Spec { outstanding: 2, size: 64, ..long };
         assert!(small.check().unwrap_err().to_string().contains("at least 32768"));
         let loaded = Spec { size: UDP_IDEAL_LOADED_BYTES_MIN, ..small };

@@ -117,7 +117,7 @@ struct Common {
     /// `sealane-io-uring` is the second one beside the first in one run.
     #[arg(long)]
     backend: Option<String>,
-    /// Which of udp, udp-pack (load only), udp-ideal (up to 64 KiB; with several outstanding from 32 KiB on), tcp, ktls, ktls-ideal, ktls-ideal-pm (load
+    /// Which of udp, udp-pack (load only), udp-ideal (up to 1 MiB; with several outstanding from 32 KiB on), tcp, ktls, ktls-ideal, ktls-ideal-pm (load
     /// only), tls, quinn, s2n-quic, tonic (these three with the feature `heavy`), sealane, sealane-io-uring [default: all that make
     /// sense, without the last].
     #[arg(long)]
