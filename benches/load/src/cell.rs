@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::certs::Credentials;
 use crate::drive::Drive;
+use crate::layout;
 use crate::pattern::Pattern;
-use crate::raw_udp;
 use crate::sample::Sample;
 use crate::server::{Host, Running};
 use crate::spec::{Mode, Spec};
@@ -34,7 +34,7 @@ struct Cell {
 
 impl Cell {
     fn start(spec: &Spec, host: &Host, credentials: &Credentials) -> Result<Self> {
-        let pattern = Arc::new(Pattern::of(spec, raw_udp::padding_bytes_max(spec.size)));
+        let pattern = Arc::new(Pattern::of(spec, layout::padding_bytes_max(spec.size)));
         let mut server = None;
         let since;
         let client = if spec.mode == Mode::Turns {

@@ -32,6 +32,7 @@ mod ktls;
 mod ktls_ideal;
 mod tls;
 mod udp_ideal;
+mod layout;
 mod raw_udp;
 mod udp_bulk;
 mod sealane_peer;

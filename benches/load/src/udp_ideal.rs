@@ -171,7 +171,8 @@ mod tests {
             let seal = |sealer: &mut Sealer, plain: &[u8]| {
                 let (mut wire, mut pieces) = (Vec::new(), 0);
                 let send = |bytes: &[u8]| {
-                    (wire.extend_from_slice(bytes), pieces += 1);
+                    wire.extend_from_slice(bytes);
+                    pieces += 1;
                     Ok(())
                 };
                 sealer.seal(plain, send).unwrap();
