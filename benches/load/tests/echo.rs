@@ -31,9 +31,9 @@ fn expect_rows(report: &Report, peers: usize, sizes: usize) {
     assert_eq!(report.rows.len(), (peers - report.missing.len()) * sizes);
 }
 
-/// The same, of the default set: the floor that seals takes none longer than 64 KiB, and under load none that would share trains.
+/// The same, of the default set: the floor that seals takes none longer than 1 MiB, and under load none that would share trains.
 fn expect_rows_of_all(report: &Report, peers: usize, sizes: &[usize], outstanding: usize) {
-    let not_sealed = sizes.iter().filter(|&&size| size > 65_536 || outstanding > 1 && size < 32_768);
+    let not_sealed = sizes.iter().filter(|&&size| size > 1 << 20 || outstanding > 1 && size < 32_768);
     assert_eq!(report.rows.len(), (peers - report.missing.len()) * sizes.len() - not_sealed.count());
 }
 
