@@ -40,6 +40,7 @@ mod shards;
 mod publishing;
 mod trying;
 mod serving;
+mod many;
 mod sessions;
 mod timetrace;
 pub mod builder;

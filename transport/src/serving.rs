@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use endpoint::events::{Event, Inbox};
 use endpoint::session::CallId;
+use proto::time::Instant;
 
 use crate::delivery::Delivery;
 use crate::driver::Core;
@@ -69,7 +70,11 @@ impl Socket {
     /// # Errors
     /// [`Error::Closed`] when the socket was closed.
     pub fn recv_many(&self, into: &mut VecDeque<Delivery>, most: usize, span: Duration) -> Result<usize, Error> {
-        if self.is_spread() && most > 0 {
+        if most == 0 {
+            // There is nothing to wait for.
+            return self.try_recv_many(into, 0);
+        }
+        if self.is_spread() {
             let Some(first) = self.recv_any(Some(span))? else { return Ok(0) };
             into.push_back(first);
             return Ok(1 + self.try_recv_many(into, most - 1)?);
@@ -205,6 +210,14 @@ impl Socket {
     #[inline]
     pub(crate) fn reply_now(&self, core: &mut Core, id: CallId, body: &mut Body<'_>) -> Result<(), Error> {
         let now = core.now();
+        Self::reply_at(core, now, id, body)?;
+        self.shared.stir(core);
+        Ok(())
+    }
+
+    /// The same, at a time that is known. Whoever sleeps in the kernel is to be [told](crate::waiting::Shared::stir) afterwards.
+    #[inline]
+    pub(crate) fn reply_at(core: &mut Core, now: Instant, id: CallId, body: &mut Body<'_>) -> Result<(), Error> {
         let mut out = endpoint::pool::Body::default();
         core.take_in(body, &mut out)?;
         core.endpoint.reply_of(now, id, &mut out).map_err(|why| {
@@ -212,7 +225,6 @@ impl Socket {
             core.refused(why)
         })?;
         core.flush_soon(now, true);
-        self.shared.stir(core);
         Ok(())
     }
 

@@ -112,7 +112,7 @@ impl Socket {
     }
 
     #[expect(clippy::too_many_arguments, reason = "all that the public forms differ in")]
-    fn submit_at(
+    pub(crate) fn submit_at(
         &self,
         this: &Self,
         peer: &Peer,

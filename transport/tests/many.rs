@@ -1,24 +1,33 @@
-//! What has come is taken at once, in its order and no more than was asked for, from all shards.
+//! What has come is taken at once, in its order and no more than was asked for, from all shards; what goes goes at once, and what cannot
+//! stays.
 
 mod common;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use common::{LONG, number_of, numbered, until};
-use sealane::{Delivery, Role, Socket};
+use sealane::builder::Ready;
+use sealane::{Body, Builder, Delivery, Error, Peer, ReplyToken, Role, Socket};
 use udp::poll::wait_readable;
 
 const ALL: u64 = 40;
 
-/// A server to whom so many numbered requests have come, and the client that sent them.
-fn asked(shards: u16) -> (Socket, Socket) {
+/// A server, and a client of its that is built as told.
+fn pair(shards: u16, limit: impl Fn(Builder<Ready>) -> Builder<Ready>) -> (Socket, Socket, Peer) {
     let builder = || Socket::builder().installed_only().shards(shards);
     let server = builder().serve_installed().bind("127.0.0.1:0").unwrap();
-    let client = builder().bind("127.0.0.1:0").unwrap();
+    let client = limit(builder()).bind("127.0.0.1:0").unwrap();
     server.install_session(client.local_addr(), Role::Server, [7; 32], "client");
     let peer = client.install_session(server.local_addr(), Role::Client, [7; 32], "server").unwrap();
+    (server, client, peer)
+}
+
+/// A server to whom so many numbered requests have come, and the client that sent them.
+fn asked(shards: u16) -> (Socket, Socket) {
+    let (server, client, peer) = pair(shards, |builder| builder);
     for number in 0..ALL {
         client.send(&peer, numbered(number, 100), number).unwrap();
     }
@@ -100,4 +109,111 @@ fn nothing_is_not_an_error() {
         socket.close().unwrap();
         assert!(socket.try_recv_many(&mut came, 10).is_err() && socket.recv_many(&mut came, 10, LONG).is_err());
     }
+}
+
+/// Numbered requests of so many bytes.
+fn requests(numbers: Range<u64>, bytes: usize) -> VecDeque<(Body<'static>, u64)> {
+    numbers.map(|number| (numbered(number, bytes).into(), number)).collect()
+}
+
+/// Takes so many requests, and has for each what it is answered with: itself.
+fn replies(server: &Socket, count: u64) -> VecDeque<(ReplyToken, Body<'static>)> {
+    let mut came = VecDeque::new();
+    while came.len() < count as usize {
+        assert!(server.recv_many(&mut came, usize::MAX, LONG).unwrap() > 0, "{} of {count}", came.len());
+    }
+    let echo = |delivery| match delivery {
+        Delivery::Request(request) => (request.token, request.payload.into()),
+        other => panic!("{other:?}"),
+    };
+    came.into_iter().map(echo).collect()
+}
+
+/// The numbers of so many responses, each to the request with that number.
+fn answers(client: &Socket, count: usize) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    while numbers.len() < count {
+        let Some(delivery) = client.recv_timeout(LONG).unwrap() else { panic!("{numbers:?} of {count}") };
+        let Delivery::Response(response) = delivery else { panic!("{delivery:?}") };
+        assert_eq!(number_of(&response.payload), response.cookie);
+        numbers.push(response.cookie);
+    }
+    numbers.sort_unstable();
+    numbers
+}
+
+#[test]
+fn what_goes_at_once_travels_together() {
+    for shards in [1, 2] {
+        let (server, client, peer) = pair(shards, |builder| builder);
+        // What waits for a session to open does not travel together.
+        client.send(&peer, numbered(0, 100), 0).unwrap();
+        server.reply_many(&mut replies(&server, 1)).unwrap();
+        assert_eq!(answers(&client, 1), [0]);
+        // More than one lock is held for.
+        let mut out = requests(0..300, 100);
+        client.send_many(&peer, &mut out).unwrap();
+        assert!(out.is_empty());
+        let mut back = replies(&server, 300);
+        server.reply_many(&mut back).unwrap();
+        assert!(back.is_empty());
+        assert_eq!(answers(&client, 300), (0..300).collect::<Vec<_>>());
+        for (who, socket) in [("client", &client), ("server", &server)] {
+            let sealed = socket.info().counters.records_sealed;
+            assert!(sealed < 150, "{sealed} records of the {who} with {shards} shards for 300 messages");
+        }
+        client.send_many(&peer, &mut out).unwrap();
+        server.reply_many(&mut back).unwrap();
+    }
+}
+
+#[test]
+fn what_cannot_go_stays() {
+    let (server, client, peer) = pair(1, |builder| builder.message_bytes_max(1000));
+    let mut out = requests(0..2, 100);
+    out.extend(requests(2..3, 1001));
+    out.extend(requests(3..5, 100));
+    for _ in 0..2 {
+        let error = client.send_many(&peer, &mut out).unwrap_err();
+        assert!(matches!(error, Error::TooLong { length: 1001, limit: 1000 }), "{error}");
+        assert_eq!(
+            out.iter().map(|(body, number)| (body.len(), *number)).collect::<Vec<_>>(),
+            [(1001, 2), (100, 3), (100, 4)]
+        );
+    }
+    out.pop_front();
+    client.send_many(&peer, &mut out).unwrap();
+    server.reply_many(&mut replies(&server, 4)).unwrap();
+    assert_eq!(answers(&client, 4), [0, 1, 3, 4]);
+    client.close().unwrap();
+    out = requests(0..2, 100);
+    assert!(matches!(client.send_many(&peer, &mut out), Err(Error::Closed)));
+    assert_eq!(out.len(), 2);
+}
+
+#[test]
+fn who_gave_up_is_left_out() {
+    let (server, client, peer) = pair(1, |builder| builder);
+    client.send_many(&peer, &mut requests(0..2, 100)).unwrap();
+    let given_up = client.send(&peer, numbered(9, 100), 9).unwrap();
+    client.send_many(&peer, &mut requests(2..4, 100)).unwrap();
+    let mut back = replies(&server, 5);
+    assert!(client.abort(given_up));
+    until("the server knows", || server.info().rpcs.len() == 4);
+    let error = server.reply_many(&mut back).unwrap_err();
+    assert!(matches!(error, Error::UnknownRequest { .. }), "{error}");
+    assert_eq!(back.len(), 2);
+    server.reply_many(&mut back).unwrap();
+    assert_eq!(answers(&client, 4), [0, 1, 2, 3]);
+}
+
+#[test]
+fn many_wait_for_room() {
+    let (server, client, peer) = pair(1, |builder| builder.send_bytes_max(100_000));
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..10).for_each(|_| server.reply_many(&mut replies(&server, 1)).unwrap()));
+        // Two do not fit, so each waits for the response to the one before.
+        client.send_many(&peer, &mut requests(0..10, 60_000)).unwrap();
+    });
+    assert_eq!(answers(&client, 10), (0..10).collect::<Vec<_>>());
 }

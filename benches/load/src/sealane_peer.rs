@@ -105,11 +105,8 @@ impl Client for Caller {
             return Ok(());
         }
         // All that is ready at once, as the TCP peers write it.
-        let _batch = (ids.end - ids.start > 1).then(|| self.socket.batch());
-        for id in ids {
-            self.socket.send(&self.peer, self.body(id), id)?;
-        }
-        Ok(())
+        let mut requests = ids.map(|id| (self.body(id), id)).collect();
+        Ok(self.socket.send_many(&self.peer, &mut requests)?)
     }
 
     fn receive(&mut self, deliver: Deliver<'_>) -> Result<bool> {
@@ -175,17 +172,18 @@ impl Served for Echo {
             Mode::Turns => self.socket.try_recv_many(&mut self.arrived, TAKEN_MAX)?,
             _ => self.socket.recv_many(&mut self.arrived, TAKEN_MAX, REPLY_TIMEOUT)?,
         };
-        let _batch = (count > 1).then(|| self.socket.batch());
+        let (mut goes_on, mut replies) = (true, VecDeque::with_capacity(count));
         for delivery in self.arrived.drain(..) {
             match delivery {
                 Delivery::Request(request) if self.one_way => {
-                    self.socket.reply(request.token, &answer(&request.payload))?;
+                    replies.push_back((request.token, answer(&request.payload).to_vec().into()));
                 }
-                Delivery::Request(request) => self.socket.reply(request.token, request.payload)?,
-                Delivery::OneWay(message) if message.payload[..] == *STOP => return Ok(false),
+                Delivery::Request(request) => replies.push_back((request.token, request.payload.into())),
+                Delivery::OneWay(message) if message.payload[..] == *STOP => goes_on = false,
                 _ => {}
             }
         }
-        Ok(true)
+        self.socket.reply_many(&mut replies)?;
+        Ok(goes_on)
     }
 }
